@@ -1,0 +1,17 @@
+"""The one exception that says the input is at fault."""
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message is one line: what was wrong, where, and what to do.
+
+    The command line prints the message alone and exits with 2.
+    """
+
+
+def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:
+    """A hint for an unknown name: `; did you mean 'svhn32'?` and the known names."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (known: {', '.join(known)})"

@@ -1,0 +1,550 @@
+"""The generator and discriminator of Radford, Metz and Chintala (arXiv 1511.06434), rebuilt from one frozen record.
+
+An `Architecture` says everything that the two modules need; `PRESETS` holds the paper's. Facts the paper leaves out
+(the order of parameters, BatchNorm's epsilon, where labels join) follow the authors' code, github Newmu/dcgan_code.
+Images inside the networks are float NCHW in the range of the generator's output; `scale_images` and `to_uint8`
+cross that boundary.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from dcgan_eval.errors import InputError, nearest
+
+BatchNormMode = Literal["stored", "batch", "reestimated"]
+ZDistribution = Literal["uniform", "normal"]
+Output = Literal["tanh", "sigmoid"]
+
+LEAK = 0.2
+_LARGEST = 1 << 16  # no field of a real network is larger; keeps a hostile file from asking for terabytes
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What rebuilds a generator and its discriminator.
+
+    The generator projects z by a dense layer to `generator_channels[0]` maps of side image_size / prod(strides);
+    transposed convolution i then reads `generator_channels[i]` maps and enlarges them `generator_strides[i]` times;
+    the last one draws the image. Convolution i of the discriminator makes `discriminator_channels[i]` maps at stride
+    `discriminator_strides[i]`; a dense layer turns the last ones into one logit. BatchNorm follows every layer but
+    the generator's last and the discriminator's first and last; no layer has another bias.
+
+    z_distribution: "uniform" in [-1, 1] or "normal" N(0, 1).
+    output: the generator's last non-linearity; "tanh" means images in [-1, 1], "sigmoid" in [0, 1].
+    hidden_width: units of one more dense layer in each network, next to z and next to the logit; 0 for none.
+    n_classes: one-hot labels of this length join the input of every layer; 0 for an unconditional network.
+    batchnorm_affine: whether BatchNorm learns a gain and a bias.
+    batchnorm_per_unit: whether BatchNorm after the projection of z treats every unit by itself, as the authors do,
+        or every channel, as pytorch/examples does.
+
+    Raises InputError when the fields contradict each other or are out of range.
+    """
+
+    image_size: int
+    image_channels: int
+    z_dim: int
+    kernel_size: int
+    generator_channels: tuple[int, ...]
+    generator_strides: tuple[int, ...]
+    discriminator_channels: tuple[int, ...]
+    discriminator_strides: tuple[int, ...]
+    z_distribution: ZDistribution = "uniform"
+    output: Output = "tanh"
+    hidden_width: int = 0
+    n_classes: int = 0
+    batchnorm_affine: bool = True
+    batchnorm_per_unit: bool = True
+    batchnorm_epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "image_channels", "z_dim", "kernel_size", "hidden_width", "n_classes"):
+            _check_integer(name, getattr(self, name), 0 if name in ("hidden_width", "n_classes") else 1)
+        for network in ("generator", "discriminator"):
+            channels, strides = getattr(self, f"{network}_channels"), getattr(self, f"{network}_strides")
+            for name, values in ((f"{network}_channels", channels), (f"{network}_strides", strides)):
+                if not isinstance(values, tuple) or not 1 <= len(values) <= 32:
+                    raise InputError(f"architecture: {name} must be a tuple of 1 to 32 integers, not {values!r}")
+                for value in values:
+                    _check_integer(name, value, 1)
+            if len(channels) != len(strides):
+                raise InputError(f"architecture: {network} has {len(channels)} channels but {len(strides)} strides")
+            if self.image_size % math.prod(strides):
+                raise InputError(
+                    f"architecture: image_size {self.image_size} is not divisible by the product of "
+                    f"{network}_strides {strides}"
+                )
+            for stride in strides:
+                if not 0 <= self._output_padding(stride) < stride:
+                    raise InputError(
+                        f"architecture: kernel_size {self.kernel_size} cannot keep sides at stride {stride}"
+                    )
+        for name, known in (("z_distribution", get_args(ZDistribution)), ("output", get_args(Output))):
+            if getattr(self, name) not in known:
+                raise InputError(f"architecture: {name} {getattr(self, name)!r} is not one of {', '.join(known)}")
+        for name in ("batchnorm_affine", "batchnorm_per_unit"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"architecture: {name} must be true or false, not {getattr(self, name)!r}")
+        epsilon = self.batchnorm_epsilon
+        if not isinstance(epsilon, float) or not 0 < epsilon < 1:
+            raise InputError(f"architecture: batchnorm_epsilon must be a number between 0 and 1, not {epsilon!r}")
+
+    @property
+    def padding(self) -> int:
+        """Zeros around the input of every convolution: with them a stride divides the side exactly."""
+        return (self.kernel_size - 1) // 2
+
+    def _output_padding(self, stride: int) -> int:
+        # (side - 1) * stride - 2 * padding + kernel_size + output_padding must come to side * stride
+        return stride + 2 * self.padding - self.kernel_size
+
+    @property
+    def start_size(self) -> int:
+        """Side of the maps that the generator's first transposed convolution reads."""
+        return self.image_size // math.prod(self.generator_strides)
+
+    @property
+    def conv_sizes(self) -> tuple[int, ...]:
+        """Side of the maps after each of the discriminator's convolutions."""
+        strides = self.discriminator_strides
+        return tuple(self.image_size // math.prod(strides[: i + 1]) for i in range(len(strides)))
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Smallest and largest value of a pixel inside the networks."""
+        return (-1.0, 1.0) if self.output == "tanh" else (0.0, 1.0)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The fields as JSON values; `from_json_dict` is the inverse."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json_dict(cls, values: Mapping[str, Any]) -> "Architecture":
+        """Rebuilds the record from `to_json_dict`'s output. Raises InputError for absent, unknown or invalid fields."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, Mapping) or set(values) != names:
+            found = set(values) if isinstance(values, Mapping) else set()
+            raise InputError(
+                f"architecture: fields absent: {sorted(names - found)}, unknown: {sorted(map(str, found - names))}"
+            )
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**fields)
+
+
+def _check_integer(name: str, value: object, smallest: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not smallest <= value <= _LARGEST:
+        raise InputError(f"architecture: {name} must be an integer from {smallest} to {_LARGEST}, not {value!r}")
+
+
+_LSUN64 = Architecture(
+    image_size=64,
+    image_channels=3,
+    z_dim=100,
+    kernel_size=5,
+    generator_channels=(1024, 512, 256, 128),
+    generator_strides=(2, 2, 2, 2),
+    discriminator_channels=(128, 256, 512, 1024),
+    discriminator_strides=(2, 2, 2, 2),
+)
+
+PRESETS: dict[str, Architecture] = {
+    "lsun64": _LSUN64,
+    "faces64": _LSUN64,
+    "imagenet32": Architecture(
+        image_size=32,
+        image_channels=3,
+        z_dim=256,
+        kernel_size=3,
+        generator_channels=(512, 512, 256, 256, 128, 128),
+        generator_strides=(2, 1, 2, 1, 2, 1),
+        discriminator_channels=(128, 128, 256, 256, 512, 512),
+        discriminator_strides=(1, 2, 1, 2, 1, 2),
+    ),
+    "svhn32": Architecture(
+        image_size=32,
+        image_channels=3,
+        z_dim=100,
+        # the paper says uniform; the authors' released model is named "100z_gaussian"
+        z_distribution="normal",
+        kernel_size=5,
+        generator_channels=(256, 128, 64),
+        generator_strides=(2, 2, 2),
+        discriminator_channels=(64, 128, 256),
+        discriminator_strides=(2, 2, 2),
+    ),
+    "cifar32": Architecture(
+        image_size=32,
+        image_channels=3,
+        z_dim=100,
+        kernel_size=5,
+        generator_channels=(512, 256, 128),
+        generator_strides=(2, 2, 2),
+        discriminator_channels=(128, 256, 512),
+        discriminator_strides=(2, 2, 2),
+    ),
+    "mnist28": Architecture(
+        image_size=28,
+        image_channels=1,
+        z_dim=100,
+        output="sigmoid",
+        kernel_size=5,
+        generator_channels=(128, 64),
+        generator_strides=(2, 2),
+        discriminator_channels=(64, 128),
+        discriminator_strides=(2, 2),
+        hidden_width=1024,
+        n_classes=10,
+        batchnorm_affine=False,
+    ),
+    "digits": Architecture(
+        image_size=8,
+        image_channels=1,
+        z_dim=32,
+        kernel_size=3,
+        generator_channels=(64, 32),
+        generator_strides=(2, 1),
+        discriminator_channels=(32, 64),
+        discriminator_strides=(1, 2),
+    ),
+    "torch64": Architecture(
+        image_size=64,
+        image_channels=3,
+        z_dim=100,
+        z_distribution="normal",
+        kernel_size=4,
+        generator_channels=(512, 256, 128, 64),
+        generator_strides=(2, 2, 2, 2),
+        discriminator_channels=(64, 128, 256, 512),
+        discriminator_strides=(2, 2, 2, 2),
+        batchnorm_per_unit=False,
+        batchnorm_epsilon=1e-5,
+    ),
+}
+
+
+def preset(name: str) -> Architecture:
+    """The architecture of that name in `PRESETS`. Raises InputError, with the nearest name, for an unknown one."""
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}{nearest(name, list(PRESETS))}")
+    return PRESETS[name]
+
+
+class Layer(nn.Module):
+    """The label joined to the input, a linear map, BatchNorm, a non-linearity: what both networks are made of.
+
+    `maps` (channels, side, side), where given, turns the units of a dense layer into maps; with
+    `normalise_maps` before BatchNorm, otherwise after it.
+    """
+
+    def __init__(
+        self,
+        linear: nn.Linear | nn.Conv2d | nn.ConvTranspose2d,
+        norm: nn.Module,
+        activation: nn.Module,
+        maps: tuple[int, int, int] | None = None,
+        normalise_maps: bool = False,
+    ) -> None:
+        super().__init__()
+        self.linear = linear
+        self.norm = norm
+        self.activation = activation
+        self.maps = maps
+        self.normalise_maps = normalise_maps
+
+    def forward(self, h: Tensor, label: Tensor | None = None) -> Tensor:
+        """h: float (n, c) or (n, c, side, side); label: one-hot (n, n_classes), joined after h's channels."""
+        if label is not None:
+            planes = label if h.ndim == 2 else label[:, :, None, None].expand(-1, -1, *h.shape[2:])
+            h = torch.cat([h, planes.to(h.dtype)], dim=1)
+        h = self.linear(h)
+        if self.maps is not None and self.normalise_maps:
+            h = h.reshape(-1, *self.maps)
+        h = self.activation(self.norm(h))
+        if self.maps is not None and not self.normalise_maps:
+            h = h.reshape(-1, *self.maps)
+        return h
+
+
+class _Network(nn.Module):
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.batchnorm_mode: Literal["stored", "batch"] = "stored"
+
+    def _allocate(self, device: torch.device | str) -> None:
+        # layers were made on "meta": their default initialisation would draw from the global random generator
+        self.to_empty(device=device)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.fill_(math.nan)
+        for norm in _batchnorms(self):
+            norm.reset_running_stats()
+
+    def train(self, mode: bool = True) -> "_Network":
+        """As nn.Module.train, but `eval()` keeps to the mode that `set_batchnorm_mode` chose."""
+        super().train(mode)
+        for norm in _batchnorms(self):
+            # training without tracking is how torch uses the batch's own statistics and leaves the stored ones alone
+            norm.track_running_stats = mode or self.batchnorm_mode == "stored"
+            norm.train(mode or self.batchnorm_mode == "batch")
+        return self
+
+    def _norm(self, width: int, dimensions: Literal[1, 2]) -> nn.Module:
+        a = self.architecture
+        kind = nn.BatchNorm1d if dimensions == 1 else nn.BatchNorm2d
+        return kind(width, eps=a.batchnorm_epsilon, affine=a.batchnorm_affine)
+
+    def _one_hot(self, y: Tensor | None, n: int) -> Tensor | None:
+        n_classes = self.architecture.n_classes
+        if (y is None) != (n_classes == 0):
+            raise InputError(
+                f"the network is unconditional and takes no labels, but got {tuple(y.shape)}"
+                if y is not None
+                else f"the network is conditional: give labels y, int64 ({n},) below {n_classes}"
+            )
+        if y is None:
+            return None
+        if y.shape != (n,) or y.is_floating_point():
+            raise InputError(f"labels must be int64 of shape ({n},), not {y.dtype} of shape {tuple(y.shape)}")
+        return nn.functional.one_hot(y.long(), n_classes)
+
+
+class Generator(_Network):
+    """Draws images from z. Weights are NaN until `initialise` or `load_state_dict` sets them.
+
+    `layers` lists the hidden layers and, last, the one that draws; a forward hook on one sees or alters its maps.
+    """
+
+    def __init__(self, architecture: Architecture, device: torch.device | str = "cpu") -> None:
+        super().__init__(architecture)
+        a = architecture
+        with torch.device("meta"):
+            layers = []
+            width = a.z_dim
+            if a.hidden_width:
+                dense = nn.Linear(width + a.n_classes, a.hidden_width, bias=False)
+                layers.append(Layer(dense, self._norm(a.hidden_width, 1), nn.ReLU()))
+                width = a.hidden_width
+            maps = (a.generator_channels[0], a.start_size, a.start_size)
+            units = math.prod(maps)
+            norm = self._norm(units, 1) if a.batchnorm_per_unit else self._norm(maps[0], 2)
+            dense = nn.Linear(width + a.n_classes, units, bias=False)
+            layers.append(Layer(dense, norm, nn.ReLU(), maps, normalise_maps=not a.batchnorm_per_unit))
+            outputs = (*a.generator_channels[1:], a.image_channels)
+            for i, (c_in, c_out, stride) in enumerate(
+                zip(a.generator_channels, outputs, a.generator_strides, strict=True)
+            ):
+                conv = nn.ConvTranspose2d(
+                    c_in + a.n_classes,
+                    c_out,
+                    a.kernel_size,
+                    stride,
+                    a.padding,
+                    a._output_padding(stride),
+                    bias=False,
+                )
+                if i < len(outputs) - 1:
+                    layers.append(Layer(conv, self._norm(c_out, 2), nn.ReLU()))
+                else:
+                    layers.append(Layer(conv, nn.Identity(), nn.Tanh() if a.output == "tanh" else nn.Sigmoid()))
+        self.layers = nn.ModuleList(layers)
+        self._allocate(device)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """z float (n, z_dim), y int64 (n,) for a conditional network → images float (n, channels, side, side).
+
+        Values lie in `architecture.value_range`. Raises InputError for z or y of the wrong shape.
+        """
+        if z.ndim != 2 or z.shape[1] != self.architecture.z_dim:
+            raise InputError(f"z must have shape (n, {self.architecture.z_dim}), not {tuple(z.shape)}")
+        label = self._one_hot(y, len(z))
+        h = z
+        for layer in self.layers:
+            h = layer(h, label)
+        return h
+
+    def hidden(self, z: Tensor, y: Tensor | None = None) -> list[Tensor]:
+        """Activations after BatchNorm and ReLU of every hidden layer, from z towards the image."""
+        label = self._one_hot(y, len(z))
+        activations = [z]
+        for layer in list(self.layers)[:-1]:
+            activations.append(layer(activations[-1], label))
+        return activations[1:]
+
+
+class Discriminator(_Network):
+    """Tells real images from generated ones. Weights are NaN until `initialise` or `load_state_dict` sets them."""
+
+    def __init__(self, architecture: Architecture, device: torch.device | str = "cpu") -> None:
+        super().__init__(architecture)
+        a = architecture
+        with torch.device("meta"):
+            convs = []
+            c_in = a.image_channels
+            for i, (c_out, stride) in enumerate(zip(a.discriminator_channels, a.discriminator_strides, strict=True)):
+                conv = nn.Conv2d(c_in + a.n_classes, c_out, a.kernel_size, stride, a.padding, bias=False)
+                convs.append(Layer(conv, self._norm(c_out, 2) if i else nn.Identity(), nn.LeakyReLU(LEAK)))
+                c_in = c_out
+            dense = []
+            width = c_in * a.conv_sizes[-1] ** 2
+            if a.hidden_width:
+                hidden = nn.Linear(width + a.n_classes, a.hidden_width, bias=False)
+                dense.append(Layer(hidden, self._norm(a.hidden_width, 1), nn.LeakyReLU(LEAK)))
+                width = a.hidden_width
+            dense.append(Layer(nn.Linear(width + a.n_classes, 1, bias=False), nn.Identity(), nn.Identity()))
+        self.convs = nn.ModuleList(convs)
+        self.dense = nn.ModuleList(dense)
+        self._allocate(device)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """x float (n, channels, side, side) in `architecture.value_range`, y int64 (n,) → logits float (n,).
+
+        A logit above 0 says real. Raises InputError for x or y of the wrong shape.
+        """
+        label = self._one_hot(y, len(x))
+        h = self.conv_features(x, y)[-1].flatten(1)
+        for layer in self.dense:
+            h = layer(h, label)
+        return h.squeeze(1)
+
+    def conv_features(self, x: Tensor, y: Tensor | None = None) -> list[Tensor]:
+        """Activations after BatchNorm and LeakyReLU of every convolution, float NCHW: what the paper pools.
+
+        x, y and what is raised: as `forward`.
+        """
+        a = self.architecture
+        if x.shape[1:] != (a.image_channels, a.image_size, a.image_size):
+            raise InputError(
+                f"images must have shape (n, {a.image_channels}, {a.image_size}, {a.image_size}), not {tuple(x.shape)}"
+            )
+        label = self._one_hot(y, len(x))
+        activations = [x]
+        for layer in self.convs:
+            activations.append(layer(activations[-1], label))
+        return activations[1:]
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Weights N(0, 0.02), BatchNorm gains N(1, 0.02) and biases 0, BatchNorm statistics as if none had been seen.
+
+    As the authors' code and pytorch/examples. `generator` lives on the CPU, whatever the module's device: equal seeds
+    give equal weights everywhere.
+    """
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.reset_running_stats()
+                if part.affine:
+                    part.weight.copy_(torch.empty(part.weight.shape).normal_(1, 0.02, generator=generator))
+                    part.bias.zero_()
+            elif isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                part.weight.copy_(torch.empty(part.weight.shape).normal_(0, 0.02, generator=generator))
+
+
+def _batchnorms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+
+
+def has_statistics(module: nn.Module) -> bool:
+    """Whether every BatchNorm layer's running statistics come from data: by training, a file, or re-estimation."""
+    return all(
+        int(norm.num_batches_tracked) > 0 for norm in _batchnorms(module) if norm.num_batches_tracked is not None
+    )
+
+
+def set_batchnorm_mode(module: Generator | Discriminator, mode: Literal["stored", "batch"]) -> None:
+    """Puts the network in evaluation with the BatchNorm statistics stored in it, or with those of each batch.
+
+    "batch" uses the mean and the biased variance of the batch at hand and leaves the stored statistics alone; then a
+    batch of one image, or of one kind, says nothing. The choice outlives `train()` and `eval()`.
+    Raises InputError for "stored" where there are no statistics.
+    """
+    if mode == "stored" and not has_statistics(module):
+        raise InputError(
+            "the network holds no BatchNorm statistics: re-estimate them from images, or use those of each batch"
+        )
+    module.batchnorm_mode = mode
+    module.eval()
+
+
+def reestimate_batchnorm(discriminator: Discriminator, batches: Iterable[Tensor]) -> None:
+    """Sets the BatchNorm statistics from images, as the authors' svhn/svhn_semisup_analysis.py, and uses them after.
+
+    batches: float (n, channels, side, side) in the network's range; the authors take 128 unlabelled training images
+    at a time. Each batch runs with its own statistics; at every BatchNorm layer the mean and the biased variance of
+    its input are averaged over batches in float64. As theirs, the last batch counts as much as any other even if it
+    holds fewer images. Raises InputError without any batch, or for a conditional network.
+    """
+    norms = _batchnorms(discriminator)
+    means = [torch.zeros(norm.num_features, dtype=torch.float64) for norm in norms]
+    variances = [torch.zeros_like(mean) for mean in means]
+
+    def record(i: int) -> Any:
+        def hook(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+            h = inputs[0].float()
+            variance, mean = torch.var_mean(h, dim=[d for d in range(h.ndim) if d != 1], correction=0)
+            # to the CPU first: Apple's GPUs have no float64
+            means[i] += mean.cpu().double()
+            variances[i] += variance.cpu().double()
+
+        return hook
+
+    previous = discriminator.batchnorm_mode
+    set_batchnorm_mode(discriminator, "batch")
+    handles = [norm.register_forward_pre_hook(record(i)) for i, norm in enumerate(norms)]
+    count = 0
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                discriminator(batch)
+                count += 1
+        if count == 0:
+            raise InputError("no images to re-estimate BatchNorm statistics from: give at least one batch")
+    except BaseException:
+        discriminator.batchnorm_mode = previous
+        discriminator.eval()
+        raise
+    finally:
+        for handle in handles:
+            handle.remove()
+    for norm, mean, variance in zip(norms, means, variances, strict=True):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        norm.running_mean.copy_(mean / count)
+        norm.running_var.copy_(variance / count)
+        norm.num_batches_tracked.fill_(count)
+    set_batchnorm_mode(discriminator, "stored")
+
+
+def scale_images(images: Tensor, architecture: Architecture) -> Tensor:
+    """uint8 NCHW → float32 NCHW in the network's range: x / 127.5 - 1 for tanh, x / 255 for sigmoid.
+
+    Raises InputError for anything but uint8.
+    """
+    if images.dtype != torch.uint8:
+        raise InputError(f"images must be uint8, not {images.dtype}")
+    return images.float() / 127.5 - 1 if architecture.output == "tanh" else images.float() / 255
+
+
+def to_uint8(images: Tensor, architecture: Architecture) -> Tensor:
+    """Float NCHW in the network's range → uint8 NCHW, rounded to the nearest and clamped: `scale_images` undone."""
+    low, high = architecture.value_range
+    return ((images.float() - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8)
+
+
+def sample_z(
+    architecture: Architecture, n: int, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> Tensor:
+    """n draws of z, float32 (n, z_dim) on `device`, made on the generator's own device: equal seeds, equal z."""
+    shape = (n, architecture.z_dim)
+    if architecture.z_distribution == "uniform":
+        z = torch.rand(shape, generator=generator, device=generator.device) * 2 - 1
+    else:
+        z = torch.randn(shape, generator=generator, device=generator.device)
+    return z.to(device)
