@@ -1,0 +1,328 @@
+"""The command `dcgan-eval`: parse, load, call one function, print or write."""
+
+import json
+import logging
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from dcgan_eval.errors import InputError, nearest
+
+# everything that imports torch is imported where it is used: --help must not wait for it
+if TYPE_CHECKING:
+    from dcgan_eval.features import Extractor
+    from dcgan_eval.images import Images
+    from dcgan_eval.networks import BatchNormMode
+    from dcgan_eval.results import Row
+
+app = typer.Typer(
+    name="dcgan-eval",
+    help="Measure what a DCGAN has learnt. Every number comes with its protocol.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+BATCHNORM_IMAGES = 12800  # 100 batches of 128; of more images the statistics no longer change
+KINDS = ("disc:CHECKPOINT", "random:PRESET", "kmeans:UNITS", "torchvision:NAME", "pixels")
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class BatchNorm(StrEnum):
+    """Which statistics BatchNorm uses."""
+
+    auto = "auto"
+    stored = "stored"
+    batch = "batch"
+    reestimated = "reestimated"
+
+
+class Precision(StrEnum):
+    """Of the convolutions."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False) -> None:
+    """Measure what a DCGAN has learnt. Every number comes with its protocol."""
+    logging.basicConfig(format="%(message)s", level=logging.DEBUG if debug else logging.INFO)
+
+
+@app.command()
+def classify(
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"What to classify with: {', '.join(KINDS)}. Repeat to compare. "
+            "[default: pixels and random:digits, or disc: and pixels with other data]"
+        ),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="A named set (CIFAR-10, SVHN, MNIST, digits, …), folder, .zip or .npz.")
+    ] = "digits",
+    test: Annotated[str | None, typer.Option(help="Test images, where --data has no split of that name.")] = None,
+    valid: Annotated[
+        str | None, typer.Option(help="Images that choose C, in place of folds of the training labels.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="all labels, or balanced draws: per-class:400 (Table 1), labels:1000 (Table 2).")
+    ] = "all",
+    C: Annotated[
+        str | None,
+        typer.Option("--C", help="One or more values, by commas. [default: the authors' 1e-4 … 1e-2, widened]"),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Stratified folds that choose C.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Label draws.")] = 10,
+    knn: Annotated[int | None, typer.Option(min=1, help="Also classify by so many nearest neighbours.")] = None,
+    per_layer: Annotated[bool, typer.Option("--per-layer", help="Also each layer's features alone.")] = False,
+    batchnorm: Annotated[
+        BatchNorm, typer.Option(help="Statistics of a disc:'s BatchNorm; auto is what its file format calls for.")
+    ] = BatchNorm.auto,
+    precision: Annotated[Precision, typer.Option(help="Of the discriminator's convolutions.")] = Precision.float32,
+    seed: Annotated[int, typer.Option(help="Decides folds, draws, and random weights.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; results do not depend on it.")] = 256,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps features for the next run.")] = None,
+    data_root: Annotated[Path, typer.Option(help="Where named sets lie.")] = Path("data"),
+    download: Annotated[bool, typer.Option("--download", help="Fetch what is missing.")] = False,
+    format: Annotated[Format, typer.Option(help="Of what is printed.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="CSV to append the rows to.")] = None,
+) -> None:
+    """Classify with fixed features and the paper's L2-SVM (Tables 1 and 2).
+
+    Without options: scikit-learn's digits, pixels beside a discriminator with random weights, in seconds, offline.
+    """
+    from dcgan_eval import results
+    from dcgan_eval.classification import classify, labelled
+    from dcgan_eval.probe import Protocol
+
+    parsed, Cs = Protocol.parse(protocol), _numbers(C, "--C")
+    chosen = _device(device)
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out}: the folder {out.absolute().parent} does not exist")
+    specs = features or (["pixels", "random:digits"] if data == "digits" else [])
+    if not specs:
+        raise InputError(f"--features is needed with --data {data}: one or more of {', '.join(KINDS)}")
+    for spec in specs:
+        _check_spec(spec)
+    sets = _splits(data, test, valid, data_root, download)
+    train = labelled(sets["train"])
+    measured: list[Row] = []
+    for spec in specs:
+        _note(f"{spec} on {train.name}")
+        extractor = _extractor(spec, train, batchnorm, precision, seed, download)
+        measured += classify(
+            train,
+            sets["test"],
+            extractor,
+            valid=sets.get("valid"),
+            protocol=parsed,
+            Cs=Cs,
+            folds=folds,
+            repeats=repeats,
+            knn=knn,
+            per_layer=per_layer,
+            seed=seed,
+            batch_size=batch_size,
+            device=chosen,
+            cache=cache,
+            progress=sys.stderr.isatty(),
+        )
+    if out is not None:
+        results.append(out, measured)
+    _print(measured, format)
+
+
+@app.command()
+def info(
+    checkpoint: Annotated[
+        str, typer.Argument(help="Ours (.safetensors), the authors' (prefix or .jl), or netG/netD (.pth).")
+    ],
+    format: Annotated[Format, typer.Option(help="table or json.")] = Format.table,
+) -> None:
+    """Say what a checkpoint holds."""
+    from dcgan_eval.checkpoint import describe, load
+
+    described = describe(load(checkpoint))
+    if format is Format.csv:
+        raise InputError("info prints a table or json, not csv")
+    if format is Format.json:
+        typer.echo(json.dumps(described, indent=2))
+        return
+    presets = ", ".join(described["presets"]) or "none of the presets"
+    typer.echo(f"format        {described['format']}\nsha256        {described['sha256']}\narchitecture  {presets}")
+    for name, value in described["architecture"].items():
+        typer.echo(f"  {name:24} {value}")
+    for network in ("generator", "discriminator"):
+        part = described[network]
+        if part is None:
+            typer.echo(f"{network:13} absent")
+            continue
+        typer.echo(f"{network:13} {part['parameters']:,} parameters, BatchNorm {part['batchnorm']}")
+        for layer in part["layers"]:
+            weight, output = (" x ".join(map(str, layer[key])) for key in ("weight", "output"))
+            typer.echo(f"  {layer['name']:10} weight {weight:24} output {output}")
+    if described["features"]:
+        per_layer = " + ".join(map(str, described["features"]["per_layer"]))
+        grid = described["features"]["grid"]
+        typer.echo(f"features      {described['features']['total']:,} = {per_layer}, pooled to {grid}x{grid}")
+    for key, value in described["metadata"].items():
+        typer.echo(f"{key:13} {value}")
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[str, typer.Argument(help="Any checkpoint that `info` understands.")],
+    out: Annotated[Path, typer.Argument(help="Where to write it, as .safetensors.")],
+) -> None:
+    """Rewrite a checkpoint into this project's format; weights and BatchNorm statistics stay as they are."""
+    from dcgan_eval.checkpoint import convert
+
+    typer.echo(f"{out}: sha256 {convert(checkpoint, out).sha256}")
+
+
+def _splits(data: str, test: str | None, valid: str | None, root: Path, download: bool) -> "dict[str, Images]":
+    """'train', 'test' and perhaps 'valid'."""
+    from dcgan_eval.images import open_images, open_split
+
+    found = open_images(data, root=root, download=download)
+    sets = {name: images for name, images in found.items() if name in ("train", "test", "valid")}
+    if "train" not in sets and len(found) == 1:
+        sets["train"] = next(iter(found.values()))
+    for name, spec in (("test", test), ("valid", valid)):
+        if spec is not None:
+            opened = open_images(spec, root=root, download=download)
+            sets[name] = opened[name] if name in opened else open_split(spec, root=root, download=download)
+    if "test" not in sets or sets["test"] is sets.get("train"):
+        raise InputError(f"--data {data}: has no test split, only {', '.join(found)}; name one with --test")
+    if "train" not in sets:
+        raise InputError(f"--data {data}: has no train split, only {', '.join(found)}")
+    return sets
+
+
+def _check_spec(spec: str) -> tuple[str, str]:
+    """Kind and argument of a --features; what can be said without data is said before any work."""
+    from dcgan_eval.networks import preset
+
+    kind, colon, argument = spec.partition(":")
+    kinds = [known.partition(":")[0] for known in KINDS]
+    if kind not in kinds or (kind == "pixels") == bool(colon) or (kind != "pixels" and not argument):
+        raise InputError(f"--features {spec!r} is not one of {', '.join(KINDS)}{nearest(kind, kinds)}")
+    if kind == "random":
+        preset(argument)
+    if kind == "kmeans" and not (argument.isascii() and argument.isdigit() and int(argument) > 0):
+        raise InputError(f"--features {spec!r}: the number of centroids must be a positive integer, as in kmeans:1600")
+    return kind, argument
+
+
+def _extractor(
+    spec: str, train: "Images", batchnorm: BatchNorm, precision: Precision, seed: int, download: bool
+) -> "Extractor":
+    import torch
+
+    from dcgan_eval import features
+    from dcgan_eval.checkpoint import load
+
+    kind, argument = _check_spec(spec)
+    if kind == "pixels":
+        return features.pixel_features(train.shape)
+    if kind == "kmeans":
+        return features.kmeans_features(train, int(argument), seed=seed, progress=sys.stderr.isatty())
+    if kind == "torchvision":
+        return features.torchvision_features(argument, seed=seed, download=download)
+    # in random order, because files lie sorted by class and each batch of 128 must look like all
+    order = torch.randperm(train.n, generator=torch.Generator().manual_seed(seed))[:BATCHNORM_IMAGES]
+    sample = train.subset(order)
+    if kind == "random":
+        return features.random_features(argument, sample, seed=seed, precision=precision.value)
+    checkpoint = load(argument)
+    if checkpoint.discriminator is None:
+        raise InputError(f"{argument}: holds a generator only; features come from a discriminator")
+    auto = batchnorm is BatchNorm.auto
+    mode = checkpoint.discriminator_batchnorm if auto else cast("BatchNormMode", batchnorm.value)
+    return features.discriminator_features(
+        checkpoint.discriminator,
+        name=f"disc:{Path(argument).stem if checkpoint.format != 'authors' else 'authors-' + Path(argument).name}",
+        batchnorm=mode,
+        images=sample,
+        precision=precision.value,
+    )
+
+
+def _device(name: str) -> str:
+    import torch
+
+    known = ("auto", "cpu", "cuda", "mps")
+    if name.partition(":")[0] not in known:
+        raise InputError(f"unknown device {name!r}{nearest(name, known)}")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+    if not there[name.partition(":")[0]]:
+        raise InputError(f"device {name} is not available on this machine; use --device auto")
+    return name
+
+
+def _numbers(text: str | None, option: str) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text!r}: want numbers separated by commas, as in 1e-4,1e-3") from None
+
+
+def _print(rows: "list[Row]", format: Format) -> None:
+    from dcgan_eval import results
+
+    frame = results.frame(rows)
+    if format is Format.json:
+        typer.echo(frame.to_json(orient="records", indent=2, force_ascii=False))
+    elif format is Format.csv:
+        typer.echo(frame.to_csv(index=False), nl=False)
+    else:
+        typer.echo(results.table(rows))
+
+
+def _note(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Exit 0: done; 2: the input is at fault, said in one line; 1: our fault, or interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in argv
+    try:
+        code: Any = app(argv, standalone_mode=False)
+    except InputError as error:
+        if debug:
+            traceback.print_exc()
+        code = _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        _note("dcgan-eval: interrupted")
+        code = 1
+    except Exception as error:
+        # usage errors belong to typer's own copy of click, which has no public name
+        if not hasattr(error, "format_message"):
+            raise
+        code = _fail(error.format_message())
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> int:
+    _note(f"dcgan-eval: {' '.join(message.split())}")
+    return 2

@@ -1,0 +1,319 @@
+"""The paper's protocols: a linear SVM on fixed features, with C chosen without the test set.
+
+Radford et al. 2015, sections 5.1 and 5.2, and the authors' svhn/svhn_semisup_analysis.py, whose values of C, unscaled
+features and penalised intercept are taken over; where C is not stated (Table 1) it is chosen by stratified folds of
+the training labels. Accuracies are per cent.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dcgan_eval.errors import InputError, nearest
+from dcgan_eval.neighbors import k_nearest
+from dcgan_eval.svm import Solution, decision_values, one_vs_rest, solve_path
+
+CS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # of the authors' script
+LOWEST, HIGHEST = 1e-8, 1e4  # how far the grid is widened while its edge is the best
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """'all' labels, or repeated balanced draws: n_labels in all ('labels:1000') or per class ('per-class:400')."""
+
+    kind: Literal["all", "labels", "per-class"]
+    n_labels: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "Protocol":
+        """From 'all', 'labels:N' or 'per-class:N'; raises InputError for anything else."""
+        kind, _, number = text.partition(":")
+        if kind == "all" and not number:
+            return cls("all")
+        if kind in ("labels", "per-class") and number.isascii() and number.isdigit() and int(number) > 0:
+            return cls("labels" if kind == "labels" else "per-class", int(number))
+        hint = nearest(kind, ["all", "labels:1000", "per-class:400"])
+        raise InputError(f"protocol {text!r} is not all, labels:N or per-class:N with N > 0{hint}")
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "all" else f"{self.kind}:{self.n_labels}"
+
+
+ALL = Protocol("all")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Features float32 (n, d) and labels int64 (n,) in [0, n_classes)."""
+
+    X: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An accuracy and how it came about.
+
+    accuracy: %, the mean over draws. spread: in %, of the kind that spread_kind names. C: the one chosen, None for
+    k-NN. curve: (C, accuracy on folds or validation in %) for every C tried. protocol: one line. n_train: training
+    images of one fit. accuracies: one per draw. gap: the largest certified relative distance from the SVM's optimum.
+    """
+
+    accuracy: float
+    spread: float
+    spread_kind: str
+    C: float | None
+    curve: tuple[tuple[float, float], ...]
+    protocol: str
+    n_train: int
+    accuracies: tuple[float, ...]
+    gap: float
+    seconds: float
+
+
+def linear_probe(
+    train: Split,
+    test: Split,
+    *,
+    protocol: Protocol = ALL,
+    valid: Split | None = None,
+    Cs: Sequence[float] | None = None,
+    folds: int = 5,
+    repeats: int = 10,
+    seed: int = 0,
+    tol: float = 1e-6,
+    device: torch.device | str | None = None,
+) -> Probe:
+    """Accuracy of the L2-SVM on `test`, its C chosen on `valid` if given, else by stratified folds of the labels used.
+
+    Cs: tried in ascending order; None for the authors' seven, widened (…, 1, 2, 5, …) while the best is at an edge. Of
+    equally good ones the smallest is taken; one C serves all draws. folds: fewer where a class has fewer labels.
+    repeats: label draws, each balanced, without replacement; not used by protocol 'all'.
+    Raises InputError for C ≤ 0, one class only, or classes too small for a draw.
+    """
+    start = time.perf_counter()
+    n_classes = _check(train, test, valid)
+    grid = _grid(Cs)
+    rng = np.random.default_rng(seed)
+    draws = _draws(train.y.numpy(), protocol, repeats, rng)
+    choosing = Cs is None or len(grid) > 1
+    scores: dict[float, list[float]] = {}
+    accuracies: dict[float, list[float]] = {}
+    gap, n_folds = 0.0, 0
+    for number, draw in enumerate(draws):
+        part = train if protocol.kind == "all" else Split(train.X[draw], train.y[draw])
+        fold = _folds(part.y.numpy(), folds, rng) if choosing and valid is None else np.zeros(0, np.int64)
+        n_folds = int(fold.max()) + 1 if len(fold) else 0
+        todo = list(grid)
+        while todo:
+            for solution, score in _fit(part, valid, fold, n_folds, n_classes, todo, tol, device):
+                scores.setdefault(solution.C, []).append(score)
+                accuracies.setdefault(solution.C, []).append(_accuracy(_outer(solution, n_classes), test))
+                gap = max(gap, float((solution.gap / solution.objective).max()))
+            todo = _beyond(grid, _best(scores)) if Cs is None and number == 0 else []
+            grid = sorted({*grid, *todo})
+    best = _best(scores)
+    curve = tuple((C, float(np.mean(scores[C]))) for C in grid) if choosing else ()
+    how = f"of {grid[0]:g} to {grid[-1]:g} by {f'{n_folds} stratified folds' if n_folds else 'validation'}"
+    values = accuracies[best]
+    spread, kind = _spread(values, len(test))
+    return Probe(
+        float(np.mean(values)),
+        spread,
+        kind,
+        best,
+        curve,
+        f"L2-SVM on {_describe(protocol, draws)}, C {best:g} {how if choosing else 'given'}, features unscaled",
+        len(draws[0]),
+        tuple(values),
+        gap,
+        time.perf_counter() - start,
+    )
+
+
+def knn_probe(
+    train: Split,
+    test: Split,
+    *,
+    k: int = 5,
+    protocol: Protocol = ALL,
+    repeats: int = 10,
+    seed: int = 0,
+) -> Probe:
+    """Accuracy of a majority vote of the k nearest training images, Euclidean; tied votes go to the nearest of them.
+
+    protocol, repeats, seed: as `linear_probe`, and the same draws. Raises InputError for k beyond a draw's size.
+    """
+    start = time.perf_counter()
+    n_classes = _check(train, test, None)
+    draws = _draws(train.y.numpy(), protocol, repeats, np.random.default_rng(seed))
+    if not 1 <= k <= len(draws[0]):
+        raise InputError(f"k-NN with k={k} wants a k from 1 to {len(draws[0])}, the number of labels")
+    values = []
+    for draw in draws:
+        part = train if protocol.kind == "all" else Split(train.X[draw], train.y[draw])
+        _, index = k_nearest(test.X, part.X, k)
+        votes = torch.zeros(len(test), n_classes, dtype=torch.float64)
+        # a nearer vote weighs a little more, too little to outvote another one
+        votes.scatter_add_(1, part.y[index], (1 + 1e-6 * torch.arange(k, 0, -1)).double().expand(len(test), -1))
+        values.append(100 * float((votes.argmax(1) == test.y).double().mean()))
+    spread, kind = _spread(values, len(test))
+    return Probe(
+        float(np.mean(values)),
+        spread,
+        kind,
+        None,
+        (),
+        f"{k}-NN on {_describe(protocol, draws)}, Euclidean, features unscaled",
+        len(draws[0]),
+        tuple(values),
+        0.0,
+        time.perf_counter() - start,
+    )
+
+
+def _describe(protocol: Protocol, draws: Sequence[Tensor]) -> str:
+    return "all labels" if protocol.kind == "all" else f"{protocol}, {len(draws)} balanced draws"
+
+
+def _best(scores: dict[float, list[float]]) -> float:
+    """The C of the highest mean score, the smallest of equals."""
+    return max(scores, key=lambda C: (np.mean(scores[C]), -C))
+
+
+def _grid(Cs: Sequence[float] | None) -> list[float]:
+    if Cs is not None and not (len(Cs) and all(np.isfinite(C) and C > 0 for C in Cs)):
+        raise InputError(f"C must be positive and finite, got {', '.join(f'{C:g}' for C in Cs) or 'none'}")
+    return sorted(set(CS if Cs is None else Cs))
+
+
+def _beyond(Cs: Sequence[float], best: float) -> list[float]:
+    """The next three C past the edge at which the best one lies."""
+    if best == Cs[-1] and best < HIGHEST:
+        return [_decade(best, step) for step in (1, 2, 3)]
+    if best == Cs[0] and best > LOWEST:
+        return [_decade(best, step) for step in (-3, -2, -1)]
+    return []
+
+
+def _decade(C: float, steps: int) -> float:
+    """1, 2, 5, 10, 20, …: the value so many steps from C."""
+    exponent = round(np.floor(np.log10(C) + 1e-9))
+    position = min(range(3), key=lambda i: abs((1, 2, 5)[i] - C / 10.0**exponent)) + steps
+    return float(f"{(1, 2, 5)[position % 3]}e{exponent + position // 3}")
+
+
+def _fit(
+    part: Split,
+    valid: Split | None,
+    fold: NDArray[np.int64],
+    n_folds: int,
+    n_classes: int,
+    Cs: Sequence[float],
+    tol: float,
+    device: torch.device | str | None,
+) -> Iterator[tuple[Solution, float]]:
+    """The solution for each C, its first columns fitted on all of `part`, and the accuracy (%) by which C is judged."""
+    Y = one_vs_rest(part.y, n_classes)
+    m = Y.shape[1]
+    held_out = [torch.from_numpy(fold == k) for k in range(n_folds)]
+    weight = torch.cat([torch.ones_like(Y), *((~h).double()[:, None].expand_as(Y) for h in held_out)], 1)
+    for solution in solve_path(part.X, Y.repeat(1, 1 + n_folds), weight, Cs, tol=tol, device=device):
+        if valid is not None:
+            score = _accuracy(_outer(solution, n_classes), valid)
+        else:
+            decisions = torch.split(solution.decision.cpu(), m, 1)[1:]
+            right = [(_predict(F[h]) == part.y[h]).sum() for F, h in zip(decisions, held_out, strict=True)]
+            score = 100 * float(sum(right)) / len(part)
+        yield solution, score
+
+
+def _outer(solution: Solution, n_classes: int) -> tuple[Tensor, Tensor]:
+    m = 1 if n_classes == 2 else n_classes
+    return solution.coef[:, :m], solution.intercept[:m]
+
+
+def _predict(decision: Tensor) -> Tensor:
+    return (decision[:, 0] > 0).long() if decision.shape[1] == 1 else decision.argmax(1)
+
+
+def _accuracy(model: tuple[Tensor, Tensor], split: Split) -> float:
+    decision = decision_values(split.X, *model).cpu()
+    return 100 * float((_predict(decision) == split.y).double().mean())
+
+
+def _check(train: Split, test: Split, valid: Split | None) -> int:
+    """The number of classes."""
+    n_classes = int(train.y.max()) + 1 if len(train) else 0
+    present = len(torch.unique(train.y))
+    if present < 2:
+        raise InputError(f"classification needs at least two classes, but the training labels hold {present}")
+    for name, split in (("training", train), ("test", test), ("validation", valid)):
+        if split is None:
+            continue
+        if not len(split) or split.X.shape != (len(split), train.X.shape[1]):
+            raise InputError(f"{name} features are {tuple(split.X.shape)} for {len(split)} labels")
+        if not all(bool(block.isfinite().all()) for block in torch.split(split.X, 1024)):
+            raise InputError(f"{name} features hold NaN or infinite values; the network or the images are damaged")
+        if int(split.y.min()) < 0 or int(split.y.max()) >= n_classes:
+            raise InputError(
+                f"{name} labels run from {int(split.y.min())} to {int(split.y.max())}, "
+                f"but those of the training images from 0 to {n_classes - 1}"
+            )
+    return n_classes
+
+
+def _draws(y: NDArray[np.int64], protocol: Protocol, repeats: int, rng: np.random.Generator) -> list[Tensor]:
+    """Rows of each draw, int64, ascending; all of them, once, for protocol 'all'."""
+    if protocol.kind == "all":
+        return [torch.arange(len(y))]
+    if repeats < 1:
+        raise InputError(f"repeats must be at least 1, got {repeats}")
+    classes, counts = np.unique(y, return_counts=True)
+    per_class, rest = protocol.n_labels, 0
+    if protocol.kind == "labels":
+        per_class, rest = divmod(protocol.n_labels, len(classes))
+    if rest or not per_class:
+        raise InputError(f"{protocol}: not a multiple of the {len(classes)} classes, so no draw can be balanced")
+    if counts.min() < per_class:
+        raise InputError(
+            f"{protocol}: class {classes[counts.argmin()]} has only {counts.min()} training images, "
+            f"but a draw takes {per_class} of each; ask for fewer labels"
+        )
+    draws = []
+    for _ in range(repeats):
+        rows = [rng.choice(np.flatnonzero(y == label), per_class, replace=False) for label in classes]
+        draws.append(torch.from_numpy(np.sort(np.concatenate(rows))))
+    return draws
+
+
+def _folds(y: NDArray[np.int64], folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The fold of each row: every class spread evenly, in random order."""
+    folds = min(folds, int(np.bincount(y)[np.unique(y)].min()))
+    if folds < 2:
+        raise InputError("a class has a single training image, so C cannot be chosen by folds; give C or validation")
+    fold = np.empty(len(y), dtype=np.int64)
+    offset = 0
+    for label in np.unique(y):
+        rows = rng.permutation(np.flatnonzero(y == label))
+        fold[rows] = (np.arange(len(rows)) + offset) % folds
+        offset += len(rows)
+    return fold
+
+
+def _spread(values: Sequence[float], n_test: int) -> tuple[float, str]:
+    """1.96 standard deviations over draws, as the authors print; of a single fit, the interval of its test sample."""
+    if len(values) > 1:
+        return 1.96 * float(np.std(values)), f"1.96 standard deviations over {len(values)} draws"
+    p, z = values[0] / 100, 1.96
+    half = z / (1 + z * z / n_test) * np.sqrt(p * (1 - p) / n_test + z * z / (4 * n_test**2))
+    return 100 * float(half), f"half the 95 % Wilson interval over {n_test} test images"

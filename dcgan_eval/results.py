@@ -1,0 +1,170 @@
+"""Numbers with the protocol that made them: one record per number, one CSV for all of them."""
+
+import csv
+import dataclasses
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from dcgan_eval.errors import InputError
+from dcgan_eval.paper import quoted
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number.
+
+    value, spread: in `unit` ('%' for accuracies and errors). spread_kind: what the spread is, such as '1.96 standard
+    deviations over 10 draws'. n: how many test images it is a share of. protocol and features_protocol: everything
+    else that decides it. data, features: names with the SHA-256 of the content, never a path. layer: 'all', or the
+    one layer used. seconds_features, seconds: taken by the features of all images, and by what was done with them.
+    """
+
+    task: str
+    data: str
+    data_sha256: str
+    features: str
+    features_sha256: str
+    features_protocol: str
+    layer: str
+    dimensions: int
+    protocol: str
+    probe: str
+    metric: str
+    value: float
+    unit: str
+    spread: float | None
+    spread_kind: str
+    n: int
+    n_train: int
+    C: float | None
+    seed: int
+    seconds_features: float
+    seconds: float
+    device: str
+    versions: str
+    command: str
+    time: str
+
+
+def frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """Tidy: one line per number, one column per field of Row."""
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=COLUMNS)
+
+
+COLUMNS = [field.name for field in dataclasses.fields(Row)]
+
+
+def append(path: Path, rows: Sequence[Row]) -> None:
+    """Append rows to a CSV, making it if need be; it is replaced whole, so a reader never sees half of it.
+
+    Several writers take turns. Raises InputError if the file there has other columns, or cannot be written.
+    """
+    path = path.absolute()
+    try:
+        with _locked(path):
+            before = path.read_text(encoding="utf-8") if path.exists() else ""
+            header = next(csv.reader(before.splitlines()), None)
+            if header is not None and header != COLUMNS:
+                raise InputError(f"{path}: not a results file of this version: its columns differ; give another --out")
+            text = frame(rows).to_csv(index=False, header=header is None)
+            gap = "" if not before or before.endswith("\n") else "\n"
+            write_whole(path, before + gap + text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot append results: {error}; give another --out") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write beside, flush, rename."""
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    # on the folder: a lock on the file itself would be lost when it is replaced
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def versions() -> str:
+    """What the numbers were computed with."""
+    names = ("dcgan-eval", "torch", "torchvision", "scikit-learn", "numpy")
+    return f"python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names)
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def command(argv: Sequence[str] | None = None) -> str:
+    """The command line as typed, but for the folder in the environment variable DATA, which reads `$DATA` again."""
+    text = shlex.join(["dcgan-eval", *(sys.argv[1:] if argv is None else argv)])
+    folder = os.environ.get("DATA", "").rstrip("/")
+    return text.replace(folder, "$DATA") if folder else text
+
+
+def table(rows: Sequence[Row]) -> str:
+    """For people: a line per accuracy, the paper's beside it where the protocol matches, then what they rest on."""
+    accuracies = [row for row in rows if row.metric == "accuracy"]
+    lines, notes = [], dict[str, None]()
+    for row in accuracies:
+        svm = row.C is not None
+        quote = quoted(row.features, row.data, row.protocol, "svm" if svm else "knn") if row.layer == "all" else None
+        lines.append(
+            {
+                "features": row.features,
+                **({"layer": row.layer} if any(r.layer != "all" for r in accuracies) else {}),
+                "d": row.dimensions,
+                "n train": row.n_train,
+                "n test": row.n,
+                "probe": "L2-SVM" if svm else row.probe.split()[0],
+                "C": f"{row.C:g}" if svm else "",
+                "accuracy %": f"{row.value:.2f} ± {row.spread:.2f}",
+                "error %": f"{100 - row.value:.2f}",
+                "seconds": f"{row.seconds_features:.1f} + {row.seconds:.1f}",
+                "quoted": str(quote or ""),
+            }
+        )
+        notes[f"{row.features}: {row.features_protocol}"] = None
+        notes[f"{row.features}: {row.probe}, seed {row.seed}; ± is {row.spread_kind}"] = None
+    shown = pd.DataFrame(lines)
+    if not shown["quoted"].any():
+        shown = shown.drop(columns="quoted")
+    first = accuracies[0]
+    notes[f"data: {first.data}, sha256 {first.data_sha256}"] = None
+    notes[f"seconds are features + probe, on {first.device}; {first.versions}"] = None
+    return "\n".join([shown.to_string(index=False, justify="left"), "", *notes])
