@@ -40,10 +40,12 @@ def classify(
     device: torch.device | str = "cpu",
     cache: Path | None = None,
     progress: bool = False,
+    command: str = "",
 ) -> Iterator[Row]:
     """Accuracy and error, in %, of the paper's L2-SVM on the features of labelled images, a pair of rows at a time.
 
-    knn: also of k-NN. per_layer: also of every layer's features alone. The rest: see `linear_probe` and `extract`.
+    knn: also of k-NN. per_layer: also of every layer's features alone. command: kept in the rows. The rest: see
+    `linear_probe` and `extract`.
     Raises InputError for images without labels, sets that do not belong together, and what those two raise.
     """
     parts = [labelled(part) for part in (train, test, valid) if part is not None]
@@ -77,10 +79,10 @@ def classify(
             seed=seed,
             device=device,
         )
-        yield from _rows(probe, extractor, layer, some[1], parts, protocol, seed, seconds, device)
+        yield from _rows(probe, extractor, layer, some[1], parts, protocol, seed, seconds, device, command)
         if knn is not None:
             probe = knn_probe(some[0], some[1], k=knn, protocol=protocol, repeats=repeats, seed=seed)
-            yield from _rows(probe, extractor, layer, some[1], parts, protocol, seed, seconds, device)
+            yield from _rows(probe, extractor, layer, some[1], parts, protocol, seed, seconds, device, command)
 
 
 def _rows(
@@ -93,6 +95,7 @@ def _rows(
     seed: int,
     seconds: float,
     device: torch.device | str,
+    command: str,
 ) -> Iterator[Row]:
     for metric, value in (("accuracy", probe.accuracy), ("error", 100 - probe.accuracy)):
         yield Row(
@@ -119,7 +122,7 @@ def _rows(
             seconds=probe.seconds,
             device=str(device),
             versions=results.versions(),
-            command=results.command(),
+            command=command,
             time=results.now(),
         )
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="dcgan-eval",
     help="Measure what a DCGAN has learnt. Every number comes with its protocol.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -64,11 +63,12 @@ def options(debug: Annotated[bool, typer.Option(help="Show the traceback of an e
 
 @app.command()
 def classify(
+    context: typer.Context,
     features: Annotated[
         list[str] | None,
         typer.Option(
             help=f"What to classify with: {', '.join(KINDS)}. Repeat to compare. "
-            "[default: pixels and random:digits, or disc: and pixels with other data]"
+            "[default, with digits only: pixels and random:digits]"
         ),
     ] = None,
     data: Annotated[
@@ -93,7 +93,7 @@ def classify(
         BatchNorm, typer.Option(help="Statistics of a disc:'s BatchNorm; auto is what its file format calls for.")
     ] = BatchNorm.auto,
     precision: Annotated[Precision, typer.Option(help="Of the discriminator's convolutions.")] = Precision.float32,
-    seed: Annotated[int, typer.Option(help="Decides folds, draws, and random weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides folds, draws, and random weights.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; results do not depend on it.")] = 256,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps features for the next run.")] = None,
@@ -114,6 +114,8 @@ def classify(
     chosen = _device(device)
     if out is not None and not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.absolute().parent} does not exist")
+    if out is not None:
+        results.read(out)  # a file that is not ours is refused before anything is measured
     specs = features or (["pixels", "random:digits"] if data == "digits" else [])
     if not specs:
         raise InputError(f"--features is needed with --data {data}: one or more of {', '.join(KINDS)}")
@@ -141,6 +143,7 @@ def classify(
             device=chosen,
             cache=cache,
             progress=sys.stderr.isatty(),
+            command=results.command(context.obj),
         )
     if out is not None:
         results.append(out, measured)
@@ -267,12 +270,13 @@ def _device(name: str) -> str:
     import torch
 
     known = ("auto", "cpu", "cuda", "mps")
-    if name.partition(":")[0] not in known:
+    kind, colon, index = name.partition(":")
+    if kind not in known or (colon and not (kind == "cuda" and index.isascii() and index.isdigit())):
         raise InputError(f"unknown device {name!r}{nearest(name, known)}")
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if there[device])
-    if not there[name.partition(":")[0]]:
+    if not there[kind] or (index and int(index) >= torch.cuda.device_count()):
         raise InputError(f"device {name} is not available on this machine; use --device auto")
     return name
 
@@ -281,9 +285,12 @@ def _numbers(text: str | None, option: str) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"{option} {text!r}: want numbers separated by commas, as in 1e-4,1e-3") from None
+        numbers = []
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise InputError(f"{option} {text!r}: want positive, finite numbers separated by commas, as in 1e-4,1e-3")
+    return numbers
 
 
 def _print(rows: "list[Row]", format: Format) -> None:
@@ -303,23 +310,26 @@ def _note(text: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Exit 0: done; 2: the input is at fault, said in one line; 1: our fault, or interrupted."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Exit 0: done; 2: the input is at fault, said in one line; 1: our fault; 130: interrupted."""
+    argv = (sys.argv[1:] if argv is None else argv) or ["--help"]
     debug = "--debug" in argv
+    if debug:  # wherever it was given
+        argv = ["--debug", *(word for word in argv if word != "--debug")]
     try:
-        code: Any = app(argv, standalone_mode=False)
+        code: Any = app(argv, standalone_mode=False, obj=argv)
     except InputError as error:
         if debug:
             traceback.print_exc()
         code = _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        _note("dcgan-eval: interrupted")
-        code = 1
+        code = 130
     except Exception as error:
         # usage errors belong to typer's own copy of click, which has no public name
         if not hasattr(error, "format_message"):
             raise
         code = _fail(error.format_message())
+    if code == 130:  # typer's own number for it
+        _note("dcgan-eval: interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 
 

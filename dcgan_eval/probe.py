@@ -119,7 +119,7 @@ def linear_probe(
                 scores.setdefault(solution.C, []).append(score)
                 accuracies.setdefault(solution.C, []).append(_accuracy(_outer(solution, n_classes), test))
                 gap = max(gap, float((solution.gap / solution.objective).max()))
-            todo = _beyond(grid, _best(scores)) if Cs is None and number == 0 else []
+            todo = _beyond(grid, scores, valid or part) if Cs is None and number == 0 else []
             grid = sorted({*grid, *todo})
     best = _best(scores)
     curve = tuple((C, float(np.mean(scores[C]))) for C in grid) if choosing else ()
@@ -162,10 +162,11 @@ def knn_probe(
     for draw in draws:
         part = train if protocol.kind == "all" else Split(train.X[draw], train.y[draw])
         _, index = k_nearest(test.X, part.X, k)
-        votes = torch.zeros(len(test), n_classes, dtype=torch.float64)
-        # a nearer vote weighs a little more, too little to outvote another one
-        votes.scatter_add_(1, part.y[index], (1 + 1e-6 * torch.arange(k, 0, -1)).double().expand(len(test), -1))
-        values.append(100 * float((votes.argmax(1) == test.y).double().mean()))
+        labels = part.y[index]
+        votes = torch.zeros(len(test), n_classes, dtype=torch.int64).scatter_add_(1, labels, torch.ones_like(labels))
+        winning = votes.gather(1, labels) == votes.amax(1, keepdim=True)
+        nearest_winner = labels.gather(1, winning.int().argmax(1, keepdim=True))[:, 0]
+        values.append(100 * float((nearest_winner == test.y).double().mean()))
     spread, kind = _spread(values, len(test))
     return Probe(
         float(np.mean(values)),
@@ -196,11 +197,16 @@ def _grid(Cs: Sequence[float] | None) -> list[float]:
     return sorted(set(CS if Cs is None else Cs))
 
 
-def _beyond(Cs: Sequence[float], best: float) -> list[float]:
-    """The next three C past the edge at which the best one lies."""
-    if best == Cs[-1] and best < HIGHEST:
-        return [_decade(best, step) for step in (1, 2, 3)]
-    if best == Cs[0] and best > LOWEST:
+def _beyond(Cs: Sequence[float], scores: dict[float, list[float]], judged: Split) -> list[float]:
+    """The next three C past the edge at which the best one lies, given the scores on `judged` of one draw."""
+    best = _best(scores)
+    share = float(torch.bincount(judged.y).max()) / len(judged)
+    chance = 100 * (share + 1.96 * np.sqrt(share * (1 - share) / len(judged)))
+    # C too small to learn anything names the largest class, whatever C is: the best is then on the other side
+    blind = best == Cs[0] and len({scores[C][0] for C in Cs[:3]}) == 1 and scores[best][0] <= chance
+    if (best == Cs[-1] or blind) and Cs[-1] < HIGHEST:
+        return [_decade(Cs[-1], step) for step in (1, 2, 3)]
+    if best == Cs[0] > LOWEST and not blind:
         return [_decade(best, step) for step in (-3, -2, -1)]
     return []
 

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import os
 import platform
+import re
 import shlex
 import sys
 import tempfile
@@ -78,15 +79,23 @@ def append(path: Path, rows: Sequence[Row]) -> None:
     path = path.absolute()
     try:
         with _locked(path):
-            before = path.read_text(encoding="utf-8") if path.exists() else ""
-            header = next(csv.reader(before.splitlines()), None)
-            if header is not None and header != COLUMNS:
-                raise InputError(f"{path}: not a results file of this version: its columns differ; give another --out")
-            text = frame(rows).to_csv(index=False, header=header is None)
+            before = read(path)
+            text = frame(rows).to_csv(index=False, header=not before)
             gap = "" if not before or before.endswith("\n") else "\n"
             write_whole(path, before + gap + text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot append results: {error}; give another --out") from error
+
+
+def read(path: Path) -> str:
+    """The text of a CSV of results, '' where there is none yet; InputError if `append` could not go on with it."""
+    try:
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot append results: {error}; give another --out") from error
+    if before and next(csv.reader(before.splitlines()), None) != COLUMNS:
+        raise InputError(f"{path}: not a results file of this version: its columns differ; give another --out")
+    return before
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -132,15 +141,17 @@ def now() -> str:
 
 def command(argv: Sequence[str] | None = None) -> str:
     """The command line as typed, but for the folder in the environment variable DATA, which reads `$DATA` again."""
-    text = shlex.join(["dcgan-eval", *(sys.argv[1:] if argv is None else argv)])
     folder = os.environ.get("DATA", "").rstrip("/")
-    return text.replace(folder, "$DATA") if folder else text
+    # whole folder names only (/data is not the start of /data2), and outside of quotes, where a shell expands it
+    this = re.compile(rf"(?<![^=:,]){re.escape(folder)}(?=[/:]|$)" if folder else "(?!)")
+    words = [this.split(word) for word in ["dcgan-eval", *(sys.argv[1:] if argv is None else argv)]]
+    return " ".join("$DATA".join(part and shlex.quote(part) for part in word) or "''" for word in words)
 
 
 def table(rows: Sequence[Row]) -> str:
     """For people: a line per accuracy, the paper's beside it where the protocol matches, then what they rest on."""
     accuracies = [row for row in rows if row.metric == "accuracy"]
-    lines, notes = [], dict[str, None]()
+    lines, notes = [], []
     for row in accuracies:
         svm = row.C is not None
         quote = quoted(row.features, row.data, row.protocol, "svm" if svm else "knn") if row.layer == "all" else None
@@ -159,12 +170,18 @@ def table(rows: Sequence[Row]) -> str:
                 "quoted": str(quote or ""),
             }
         )
-        notes[f"{row.features}: {row.features_protocol}"] = None
-        notes[f"{row.features}: {row.probe}, seed {row.seed}; ± is {row.spread_kind}"] = None
+        which = row.features if row.layer == "all" else f"{row.features} {row.layer}"
+        notes += [
+            f"{row.features}: {row.features_protocol}",
+            f"{which}: {row.probe}, seed {row.seed}",
+            f"± is {row.spread_kind}",
+        ]
     shown = pd.DataFrame(lines)
     if not shown["quoted"].any():
         shown = shown.drop(columns="quoted")
     first = accuracies[0]
-    notes[f"data: {first.data}, sha256 {first.data_sha256}"] = None
-    notes[f"seconds are features + probe, on {first.device}; {first.versions}"] = None
-    return "\n".join([shown.to_string(index=False, justify="left"), "", *notes])
+    notes += [
+        f"data: {first.data}, sha256 {first.data_sha256}",
+        f"seconds are features + probe, on {first.device}; {first.versions}",
+    ]
+    return "\n".join([shown.to_string(index=False, justify="left"), "", *dict.fromkeys(notes)])

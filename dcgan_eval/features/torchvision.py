@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as transforms
 
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.features.extract import CPU_CHUNK, Extractor, Function, fingerprint
@@ -32,6 +30,9 @@ def torchvision_features(
         'random' are drawn from `seed`, for comparison.
     Raises InputError for a model without a last linear layer, and for weights that are absent or damaged.
     """
+    import torchvision  # takes longer to import than all the rest, and nothing else needs it
+    from torchvision.transforms.v2 import functional as transforms
+
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise InputError(f"torchvision has no classifier {name!r}{nearest(name, known)}")
@@ -84,6 +85,8 @@ def torchvision_features(
 
 def _model(name: str, default: Any, weights: str, seed: int, download: bool) -> tuple[nn.Module, str]:
     """The model with its weights, and what to call them."""
+    import torchvision
+
     options = OPTIONS.get(name, {})
     if weights == "random":
         # torchvision draws from the global generator: lend it our seed

@@ -1,0 +1,218 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.svm import LinearSVC
+
+from dcgan_eval.classification import classify, labelled
+from dcgan_eval.errors import InputError
+from dcgan_eval.features import Extractor, pixel_features, random_features
+from dcgan_eval.images import from_tensor, open_images
+from dcgan_eval.probe import Protocol
+
+SHAPE = (1, 8, 8)
+LETTERS = ("a", "b", "c")
+
+
+def images(n, seed=0, classes=LETTERS, name="letters:train", noise=60, labels=True):
+    """Grey 8x8 squares, each class brighter in a place of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % len(classes)
+    x = 100 + noise * torch.randn(n, *SHAPE, generator=generator)
+    for i in range(n):
+        x[i, 0, 2 * int(y[i]), :] += 50
+    x = x.clamp(0, 255).to(torch.uint8)
+    return from_tensor(x, y if labels else None, name=name, split=name.rpartition(":")[2], classes=classes)
+
+
+TRAIN, TEST = images(120), images(90, 1, name="letters:test")
+PIXELS = pixel_features(SHAPE)
+
+
+def rows(train=TRAIN, test=TEST, extractor=PIXELS, **options):
+    return list(classify(train, test, extractor, **{"Cs": [1e-2], **options}))
+
+
+def values(found):
+    return [(row.layer, row.probe, row.metric, row.value, row.C) for row in found]
+
+
+def test_a_pair_of_rows_says_what_was_measured_and_how():
+    accuracy, error = rows(seed=3, command="what was typed")
+    assert (accuracy.metric, error.metric) == ("accuracy", "error")
+    assert accuracy.value + error.value == pytest.approx(100)
+    for row in (accuracy, error):
+        assert (row.task, row.unit, row.layer, row.protocol, row.seed) == ("classify", "%", "all", "all", 3)
+        assert row.data == "letters"
+        assert row.data_sha256 == f"{TRAIN.sha256} {TEST.sha256}"
+        assert (row.features, row.features_sha256, row.features_protocol) == (
+            "pixels",
+            PIXELS.fingerprint,
+            PIXELS.protocol,
+        )
+        assert (row.dimensions, row.n, row.n_train, row.C) == (64, 90, 120, 1e-2)
+        assert row.spread_kind == "half the 95 % Wilson interval over 90 test images"
+        assert row.probe == "L2-SVM on all labels, C 0.01 given, features unscaled"
+        assert row.device == "cpu"
+        assert row.command == "what was typed"
+        assert row.seconds > 0
+        assert row.seconds_features > 0
+    x, z = ((part.tensor().flatten(1).numpy() / 127.5 - 1) for part in (TRAIN, TEST))
+    model = LinearSVC(C=1e-2, dual=False, tol=1e-8).fit(x, TRAIN.labels)
+    assert accuracy.value == pytest.approx(100 * model.score(z, TEST.labels))
+    assert 50 < accuracy.value < 100
+
+
+def test_one_archive_is_named_once():
+    both = replace(TEST, digest=TRAIN.digest)
+    assert rows(test=both)[0].data_sha256 == TRAIN.sha256
+    found = rows(test=replace(TEST, name="digits:test"), valid=replace(TEST, name="letters:valid"), Cs=None)[0]
+    assert found.data == "letters + digits"
+
+
+def test_draws():
+    found = rows(protocol=Protocol("per-class", 9), repeats=4)[0]
+    assert (found.protocol, found.n_train) == ("per-class:9", 27)
+    assert found.spread_kind == "1.96 standard deviations over 4 draws"
+
+
+def test_unlabelled_images_are_left_out():
+    assert TRAIN.labels is not None
+    assert TEST.labels is not None
+    x, y = TRAIN.tensor(), TRAIN.labels.clone()
+    y[:30] = -1
+    y[90:] = -1
+    half = from_tensor(x, y, name="letters:train", split="train", classes=LETTERS)
+    kept = labelled(half)
+    assert torch.equal(kept.tensor(), x[30:90])
+    assert kept.labels is not None
+    assert torch.equal(kept.labels, TRAIN.labels[30:90])
+    assert values(rows(train=half)) == values(rows(train=TRAIN.subset(range(30, 90))))
+    assert rows(train=half)[0].n_train == 60
+    blind = TEST.labels.clone()
+    blind[10:] = -1
+    test = from_tensor(TEST.tensor(), blind, name="letters:test", split="test", classes=LETTERS)
+    assert rows(test=test)[0].n == 10
+    assert values(rows(test=test)) == values(rows(test=TEST.subset(range(10))))
+    assert labelled(TRAIN) is TRAIN
+
+
+@pytest.mark.parametrize("label", [None, -1])
+@pytest.mark.parametrize("part", ["train", "test", "valid"])
+def test_images_without_any_label_are_refused(part, label):
+    labels = None if label is None else torch.full((30,), label)
+    bare = from_tensor(TRAIN.tensor()[:30], labels, name=f"bare:{part}", classes=LETTERS)
+    with pytest.raises(InputError, match=f"bare:{part}: has no labels"):
+        rows(**{part: bare})
+
+
+@pytest.mark.parametrize("part", ["test", "valid"])
+def test_sets_of_other_classes_are_refused(part):
+    other = replace(TEST, classes=("a", "c", "b"), name="other")
+    with pytest.raises(InputError, match="other has the classes a, c, b, but letters:train a, b, c"):
+        rows(**{part: other})
+    more = replace(TEST, classes=(*LETTERS, "d", "e"), name="other")
+    with pytest.raises(InputError, match="other has the classes a, b, c and 2 more, but"):
+        rows(**{part: more})
+
+
+def test_images_of_another_size_are_refused_before_any_are_read():
+    def read(_):
+        raise AssertionError
+
+    other = replace(TEST, shape=(1, 9, 9), read=read)
+    with pytest.raises(InputError, match=r"pixels takes images of 1x8x8 .* but these are 1x9x9"):
+        rows(train=replace(TRAIN, read=read), test=other)
+
+
+def test_features_that_are_not_finite_are_refused():
+    def ruin(images):
+        features = (images.float() / 255).flatten(1)
+        features[len(images) // 2, 7] = torch.nan
+        return features
+
+    with pytest.raises(InputError, match="not finite"):
+        rows(extractor=replace(PIXELS, on=lambda device: ruin))
+
+
+def test_per_layer_adds_a_pair_for_each_slice():
+    extractor = random_features("digits", TRAIN)
+    assert list(extractor.slices) == ["conv1", "conv2"]
+    found = rows(extractor=extractor, per_layer=True, knn=3)
+    assert [(row.layer, row.metric) for row in found] == [
+        (layer, metric)
+        for layer in ("all", "conv1", "conv2")
+        for _ in ("svm", "knn")
+        for metric in ("accuracy", "error")
+    ]
+    assert [row.dimensions for row in found[::4]] == [1536, 512, 1024]
+    whole = rows(extractor=extractor, knn=3)
+    assert values(whole) == values(found[:4])
+    assert len(rows(per_layer=True)) == 2  # pixels have no layers
+
+    def layer(images):
+        return extractor(images)[:, extractor.slices["conv2"]]
+
+    alone: Extractor = replace(extractor, slices={"all": slice(0, 1024)}, on=lambda device: layer)
+    assert [v[2:] for v in values(rows(extractor=alone))] == [v[2:] for v in values(found[8:10])]
+
+
+def test_knn_adds_a_pair():
+    found = rows(knn=5)
+    assert [row.probe.split()[0] for row in found] == ["L2-SVM", "L2-SVM", "5-NN", "5-NN"]
+    assert [row.C for row in found[2:]] == [None, None]
+    assert values(found[:2]) == values(rows())
+
+
+@pytest.mark.parametrize("make", [lambda: PIXELS, lambda: random_features("digits", TRAIN)], ids=["pixels", "random"])
+def test_batch_size_changes_nothing(make):
+    expected = values(rows(extractor=make(), Cs=None, knn=3))
+    for batch_size in (1, 7, 50, 1000):
+        assert values(rows(extractor=make(), Cs=None, knn=3, batch_size=batch_size)) == expected
+
+
+def test_the_cache_changes_nothing(tmp_path):
+    expected = values(rows())
+    called = []
+
+    def counted(device):
+        called.append(device)
+        return PIXELS.on(device)
+
+    extractor = replace(PIXELS, on=counted)
+    for _ in range(2):
+        assert values(rows(extractor=extractor, cache=tmp_path / "cache")) == expected
+        first, called[:] = list(called), []
+    assert first == []
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
+    # other images are other features
+    assert values(rows(train=images(120, 5), cache=tmp_path / "cache")) == values(rows(train=images(120, 5)))
+
+
+def test_validation_images_choose_c():
+    valid = images(60, 2, name="letters:valid")
+    found = rows(valid=valid, Cs=None)
+    assert "by validation" in found[0].probe
+    assert found[0].data_sha256.split() == [TRAIN.sha256, TEST.sha256, valid.sha256]
+    assert found[0].n == 90
+
+
+def test_equal_seeds_give_equal_rows_and_others_do_not():
+    options = {"protocol": Protocol("per-class", 5), "repeats": 3, "Cs": None, "knn": 1}
+    a, b, c = (values(rows(seed=seed, **options)) for seed in (0, 0, 1))
+    assert a == b
+    assert a[:2] != c[:2]
+    assert a[2:] != c[2:]
+
+
+def test_digits_reach_what_sklearn_reports():
+    """Of the same halves, scikit-learn's plot_digits_classification: 97 % by an RBF kernel; linear ones reach less."""
+    digits = open_images("digits")
+    found = rows(digits["train"], digits["test"], pixel_features(SHAPE), Cs=[0.02], knn=3)
+    assert (found[0].n_train, found[0].n) == (898, 899)
+    assert 90 < found[0].value < 95
+    assert 95 < found[2].value < 98
+    labels = digits["train"].labels
+    assert labels is not None
+    assert len(np.unique(labels)) == 10

@@ -1,0 +1,480 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest  # type: ignore[import-untyped]
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import LinearSVC
+
+from dcgan_eval import probe
+from dcgan_eval.errors import InputError
+from dcgan_eval.probe import ALL, CS, HIGHEST, LOWEST, Protocol, Split, knn_probe, linear_probe
+from dcgan_eval.svm import L2SVC
+
+
+def blobs(n, classes=3, d=6, seed=0, noise=1.0, scale=1.0):
+    """Overlapping Gaussian classes, in random order, as unequal in size as chance makes them."""
+    generator = torch.Generator().manual_seed(1000 + classes)
+    centres = torch.randn(classes, d, generator=generator)
+    generator.manual_seed(seed)
+    y = torch.randint(classes, (n,), generator=generator)
+    return Split(scale * (centres[y] + noise * torch.randn(n, d, generator=generator)), y)
+
+
+TRAIN, TEST = blobs(150), blobs(200, seed=1)
+
+
+# protocols
+
+
+@pytest.mark.parametrize(
+    ("text", "protocol"),
+    [
+        ("all", ALL),
+        ("labels:1000", Protocol("labels", 1000)),
+        ("per-class:400", Protocol("per-class", 400)),
+        ("per-class:1", Protocol("per-class", 1)),
+    ],
+)
+def test_protocols_are_parsed_and_printed(text, protocol):
+    assert Protocol.parse(text) == protocol
+    assert str(protocol) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "al", "all:5", "labels", "labels:", "labels:0", "labels:-5", "labels:1.5", "labels:x", "labels:10:5",
+     "per-class:²", "per-class: 4", "per_class:400", "perclass:400", "ALL"],
+)  # fmt: skip
+def test_other_protocols_are_refused(text):
+    with pytest.raises(InputError, match=r"is not all, labels:N or per-class:N with N > 0"):
+        Protocol.parse(text)
+
+
+def test_a_mistyped_protocol_is_met_with_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'labels:1000'"):
+        Protocol.parse("label:1000")
+    with pytest.raises(InputError, match="did you mean 'per-class:400'"):
+        Protocol.parse("perclass:400")
+
+
+# folds and draws
+
+
+def folds(y, k, seed):
+    return probe._folds(y, k, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_folds_are_stratified(k):
+    y = np.repeat([0, 1, 2, 3], [7, 23, 40, 11])
+    np.random.default_rng(0).shuffle(y)
+    fold = folds(y, k, 0)
+    assert set(fold) == set(range(k))
+    for label in range(4):
+        counts = np.bincount(fold[y == label], minlength=k)
+        assert counts.max() - counts.min() <= 1
+    sizes = np.bincount(fold)
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_folds_follow_the_seed():
+    y = TRAIN.y.numpy()
+    assert (folds(y, 5, 0) == folds(y, 5, 0)).all()
+    assert (folds(y, 5, 0) != folds(y, 5, 1)).any()
+
+
+def test_small_classes_get_fewer_folds():
+    assert set(folds(np.array([0] * 20 + [1] * 3), 5, 0)) == {0, 1, 2}
+    with pytest.raises(InputError, match="a class has a single training image"):
+        folds(np.array([0] * 20 + [1]), 5, 0)
+
+
+def draws(y, text, repeats, seed):
+    return probe._draws(y, Protocol.parse(text), repeats, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize(("text", "each"), [("per-class:7", 7), ("labels:21", 7), ("labels:3", 1)])
+def test_draws_are_balanced_and_without_replacement(text, each):
+    y = TRAIN.y.numpy()
+    drawn = draws(y, text, 6, 0)
+    assert len(drawn) == 6
+    for rows in drawn:
+        assert rows.dtype == torch.int64
+        assert len(set(rows.tolist())) == len(rows) == 3 * each
+        assert (rows.diff() > 0).all()
+        assert 0 <= rows.min() <= rows.max() < len(y)
+        assert np.bincount(y[rows]).tolist() == [each] * 3
+    assert len({tuple(rows.tolist()) for rows in drawn}) == 6
+    assert all(torch.equal(a, b) for a, b in zip(drawn, draws(y, text, 6, 0), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(drawn, draws(y, text, 6, 1), strict=True))
+
+
+def test_every_image_can_be_drawn():
+    y = TRAIN.y.numpy()
+    assert len(set(torch.cat(draws(y, "per-class:20", 40, 0)).tolist())) == len(y)
+    whole = draws(np.repeat([0, 1], 5), "per-class:5", 1, 0)[0]
+    assert whole.tolist() == list(range(10))
+
+
+def test_all_is_one_draw_of_everything():
+    (rows,) = draws(TRAIN.y.numpy(), "all", 10, 0)
+    assert rows.tolist() == list(range(150))
+
+
+# the linear probe
+
+
+def predictions(train, test, C):
+    model = LinearSVC(C=C, dual=False, tol=1e-8, max_iter=100_000).fit(train.X.numpy(), train.y.numpy())
+    return torch.from_numpy(model.predict(test.X.numpy()))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 6])
+@pytest.mark.parametrize(("n", "d", "noise"), [(150, 6, 1), (60, 200, 6)])
+def test_accuracy_is_that_of_linear_svc_at_the_chosen_c(classes, n, d, noise):
+    train, test = blobs(n, classes, d, noise=noise), blobs(200, classes, d, seed=1, noise=noise)
+    found = linear_probe(train, test)
+    assert found.C is not None
+    expected = 100 * float((predictions(train, test, found.C) == test.y).double().mean())
+    assert found.accuracy == pytest.approx(expected, abs=1e-9)
+    assert 120 / classes < found.accuracy < 100
+    assert found.accuracies == (found.accuracy,)
+    assert found.gap <= 1e-6
+    assert found.n_train == n
+
+
+@pytest.mark.parametrize("C", [1e-3, 1.0])
+def test_predictions_are_those_of_linear_svc(C):
+    """Each test image alone, so that errors which cancel cannot hide."""
+    right = predictions(TRAIN, TEST, C) == TEST.y
+    for i in range(40):
+        one = Split(TEST.X[i : i + 1], TEST.y[i : i + 1])
+        assert linear_probe(TRAIN, one, Cs=[C]).accuracy == 100 * float(right[i]), i
+
+
+def test_every_point_of_the_curve_is_that_of_explicit_refits():
+    found = linear_probe(TRAIN, TEST, Cs=[1e-3, 1e-2, 1], folds=4, seed=3)
+    fold = folds(TRAIN.y.numpy(), 4, 3)
+    X, y = TRAIN.X.numpy(), TRAIN.y.numpy()
+    for C, score in found.curve:
+        right = 0
+        for k in range(4):
+            model = L2SVC(C=C).fit(X[fold != k], y[fold != k])
+            right += int((model.predict(X[fold == k]) == y[fold == k]).sum())
+        assert score == pytest.approx(100 * right / len(y), abs=1e-9)
+    assert [C for C, _ in found.curve] == [1e-3, 1e-2, 1]
+    assert len({score for _, score in found.curve}) > 1
+
+
+def test_the_smallest_of_the_best_c_is_chosen():
+    found = linear_probe(TRAIN, TEST, Cs=[10, 1e-3, 1, 0.1, 1e-2, 1e-3])
+    top = max(score for _, score in found.curve)
+    assert min(C for C, score in found.curve if score == top) == found.C
+    assert [C for C, _ in found.curve] == [1e-3, 1e-2, 0.1, 1, 10]
+    # classes so far apart that every C is right
+    easy = blobs(60, noise=0.01, scale=10)
+    assert linear_probe(easy, easy, Cs=[0.1, 1, 10]).C == 0.1
+
+
+@pytest.mark.parametrize("protocol", [ALL, Protocol("per-class", 12)])
+def test_test_images_have_no_say_in_c(protocol):
+    found = linear_probe(TRAIN, TEST, protocol=protocol, repeats=3)
+    wrong = Split(TEST.X * 3 + 1, (TEST.y + 1) % 3)
+    other = linear_probe(TRAIN, wrong, protocol=protocol, repeats=3)
+    assert (other.C, other.curve) == (found.C, found.curve)
+    assert other.accuracy != found.accuracy
+
+
+def test_with_given_validation_images_test_has_no_say_either():
+    valid = blobs(90, seed=2)
+    found = linear_probe(TRAIN, TEST, valid=valid)
+    other = linear_probe(TRAIN, Split(TEST.X, TEST.y.flip(0)), valid=valid)
+    assert (other.C, other.curve) == (found.C, found.curve)
+    for C, score in found.curve:
+        assert score == pytest.approx(100 * float((predictions(TRAIN, valid, C) == valid.y).double().mean()), abs=1e-9)
+    assert "by validation" in found.protocol
+    assert "by 5 stratified folds" in linear_probe(TRAIN, TEST).protocol
+
+
+def test_draws_are_fitted_one_by_one_with_one_c():
+    protocol = Protocol("per-class", 10)
+    found = linear_probe(TRAIN, TEST, protocol=protocol, repeats=4, seed=5, Cs=[0.1])
+    rng = np.random.default_rng(5)
+    values = []
+    for rows in probe._draws(TRAIN.y.numpy(), protocol, 4, rng):
+        part = Split(TRAIN.X[rows], TRAIN.y[rows])
+        values.append(100 * float((predictions(part, TEST, 0.1) == TEST.y).double().mean()))
+    assert found.accuracies == pytest.approx(values, abs=1e-9)
+    assert found.accuracy == pytest.approx(np.mean(values))
+    assert found.spread == pytest.approx(1.96 * np.std(values))
+    assert found.spread_kind == "1.96 standard deviations over 4 draws"
+    assert found.n_train == 30
+    assert "per-class:10, 4 balanced draws" in found.protocol
+
+
+def test_scores_of_several_draws_are_averaged_over_all_of_them():
+    """The folds of each draw follow its rows in the generator's stream; the chosen C serves all."""
+    protocol, Cs = Protocol("per-class", 8), [1e-3, 0.1]
+    found = linear_probe(TRAIN, TEST, protocol=protocol, repeats=3, seed=2, Cs=Cs, folds=2)
+    rng = np.random.default_rng(2)
+    rows = probe._draws(TRAIN.y.numpy(), protocol, 3, rng)
+    right = dict.fromkeys(Cs, 0)
+    for draw in rows:
+        X, y = TRAIN.X[draw].numpy(), TRAIN.y[draw].numpy()
+        fold = probe._folds(y, 2, rng)
+        for C in Cs:
+            for k in range(2):
+                model = L2SVC(C=C).fit(X[fold != k], y[fold != k])
+                right[C] += int((model.predict(X[fold == k]) == y[fold == k]).sum())
+    assert dict(found.curve) == pytest.approx({C: 100 * right[C] / (3 * 24) for C in Cs})
+    assert max(Cs, key=lambda C: (right[C], -C)) == found.C
+
+
+def test_equal_seeds_give_equal_numbers_and_others_do_not():
+    protocol = Protocol("labels", 30)
+    a, b, c = (replace(linear_probe(TRAIN, TEST, protocol=protocol, repeats=3, seed=s), seconds=0) for s in (0, 0, 1))
+    assert a == b
+    assert a.accuracies != c.accuracies
+    assert len(set(a.accuracies)) > 1
+
+
+def test_a_given_c_is_used_as_it_is():
+    found = linear_probe(TRAIN, TEST, Cs=[0.03])
+    assert (found.C, found.curve) == (0.03, ())
+    assert "C 0.03 given" in found.protocol
+    # one image of a class cannot be held out, and need not be
+    lonely = Split(TRAIN.X[:30], torch.tensor([0] * 29 + [1]))
+    test = Split(TEST.X, TEST.y.clamp(max=1))
+    assert linear_probe(lonely, test, Cs=[0.03]).C == 0.03
+    assert linear_probe(lonely, test, valid=test).C is not None
+    with pytest.raises(InputError, match="a class has a single training image"):
+        linear_probe(lonely, test)
+
+
+def test_a_class_without_training_images_is_never_predicted():
+    keep = TRAIN.y != 1
+    train = Split(TRAIN.X[keep], TRAIN.y[keep])
+    found = linear_probe(train, TEST, Cs=[0.1])
+    assert found.accuracy == pytest.approx(100 * float((predictions(train, TEST, 0.1) == TEST.y).double().mean()))
+
+
+def test_random_labels_are_at_chance():
+    y = torch.randint(4, (400,), generator=torch.Generator().manual_seed(0))
+    X = torch.randn(400, 5, generator=torch.Generator().manual_seed(1))
+    found = linear_probe(Split(X[:200], y[:200]), Split(X[200:], y[200:]), Cs=[1e-3, 1e-2])
+    assert abs(found.accuracy - 25) < 10
+
+
+# the grid of C
+
+
+@pytest.mark.parametrize(
+    ("C", "steps", "expected"),
+    [(1e-2, 1, 2e-2), (1e-2, 2, 5e-2), (1e-2, 3, 0.1), (1e-4, -1, 5e-5), (1e-4, -2, 2e-5), (1e-4, -3, 1e-5),
+     (2, 1, 5), (5, 1, 10), (5, -2, 1), (1e-8, 0, 1e-8), (5e3, 1, 1e4), (20, -1, 10), (0.1, 4, 2)],
+)  # fmt: skip
+def test_decade(C, steps, expected):
+    assert probe._decade(C, steps) == expected
+
+
+def scores(Cs, best):
+    """As if each C had been tried on one draw."""
+    return {C: [80.0 if best == C else 70.0] for C in Cs}
+
+
+def test_the_grid_is_the_authors_and_goes_on_as_1_2_5():
+    assert CS == (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
+    grid = sorted(CS)
+    while more := probe._beyond(grid, scores(grid, grid[-1]), TRAIN):
+        grid += more
+    while more := probe._beyond(grid, scores(grid, grid[0]), TRAIN):
+        grid = more + grid
+    assert grid == [float(f"{digit}e{e}") for e in range(-8, 4) for digit in (1, 2, 5)] + [1e4]
+    assert (grid[0], grid[-1]) == (LOWEST, HIGHEST)
+    assert probe._beyond(CS, scores(CS, 1e-3), TRAIN) == []
+
+
+def test_scores_no_better_than_chance_and_all_the_same_point_upwards():
+    down, up = [1e-5, 2e-5, 5e-5], [2e-2, 5e-2, 0.1]
+    even, most = (Split(torch.zeros(100, 1), y) for y in (torch.arange(100) % 2, (torch.arange(100) > 9).long()))
+    for score, judged, expected in ((50, even, up), (90, even, down), (90, most, up), (100, even, down)):
+        assert probe._beyond(CS, {C: [float(score)] for C in CS}, judged) == expected
+    # a little worse with a larger C is still no reason to look for a smaller one
+    assert probe._beyond(CS, {C: [50.0 if C < 5e-3 else 49.0] for C in CS}, even) == up
+    # scores that differ tell where to look, however low they are
+    assert probe._beyond(CS, {C: [50 - C] for C in CS}, even) == down
+    assert probe._beyond([1e-4, 1e-2, HIGHEST], {C: [50.0] for C in (1e-4, 1e-2, HIGHEST)}, even) == []
+
+
+@pytest.mark.parametrize("scale", [0.01, 100])
+def test_the_grid_is_widened_until_the_best_is_inside(scale):
+    """Features s times smaller want a C s² times larger."""
+    train, test = (blobs(100, d=40, seed=s, noise=3, scale=scale) for s in (0, 1))
+    found = linear_probe(train, test)
+    Cs = [C for C, _ in found.curve]
+    assert set(CS) <= set(Cs)
+    assert all(a < b for a, b in pairwise(Cs))
+    assert found.C is not None
+    assert Cs[0] < found.C < Cs[-1] or found.C in (LOWEST, HIGHEST)
+    assert (CS[-1] < found.C) == (scale < 1)
+    assert (CS[0] > found.C) == (scale > 1)
+    assert f"C {found.C:g} of {Cs[0]:g} to {Cs[-1]:g}" in found.protocol
+    # what is said of the C found after widening is what it gives
+    expected = 100 * float((predictions(train, test, found.C) == test.y).double().mean())
+    assert found.accuracy == pytest.approx(expected, abs=0.7)
+
+
+@pytest.mark.parametrize("protocol", [ALL, Protocol("per-class", 30)])
+def test_features_so_small_that_no_c_of_the_authors_learns_are_classified_all_the_same(protocol):
+    train, test = blobs(150, scale=1e-3), blobs(200, seed=1, scale=1e-3)
+    found = linear_probe(train, test, protocol=protocol, repeats=1)
+    assert found.accuracy == pytest.approx(linear_probe(TRAIN, TEST, protocol=protocol, repeats=1).accuracy, abs=3)
+    valid = blobs(80, seed=2, scale=1e-3)
+    assert linear_probe(train, test, valid=valid).accuracy == pytest.approx(found.accuracy, abs=4)
+
+
+def test_the_grid_ends_at_its_bounds():
+    # nothing can be learnt, however large C is
+    blank = Split(torch.ones(60, 2), torch.arange(60) % 3)
+    found = linear_probe(blank, blank)
+    assert [C for C, _ in found.curve][-1] == HIGHEST
+    assert found.accuracy == pytest.approx(100 / 3)
+    # classes so far apart that the smallest C will do
+    easy = blobs(60, noise=0.01, scale=1e6)
+    found = linear_probe(easy, easy)
+    assert found.C == found.curve[0][0] == LOWEST
+    assert found.accuracy == 100
+
+
+def test_given_values_are_never_widened():
+    found = linear_probe(blobs(150, scale=1e-3), TEST, Cs=[1e-4, 1e-3])
+    assert [C for C, _ in found.curve] == [1e-4, 1e-3]
+
+
+def test_all_draws_are_scored_on_the_widened_grid():
+    found = linear_probe(
+        blobs(150, scale=0.01), blobs(50, seed=1, scale=0.01), protocol=Protocol("per-class", 15), repeats=3
+    )
+    assert len(found.curve) > len(CS)
+    assert len(found.accuracies) == 3
+
+
+# intervals
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 50), (50, 50), (37, 50), (486, 1000), (7551, 10_000)])
+def test_the_interval_of_one_fit_is_wilsons(right, n):
+    half, kind = probe._spread([100 * right / n], n)
+    interval = binomtest(right, n).proportion_ci(method="wilson")
+    assert half == pytest.approx(50 * (interval.high - interval.low), rel=1e-4)  # 1.96 for 1.959964
+    assert kind == f"half the 95 % Wilson interval over {n} test images"
+
+
+def test_one_draw_has_the_interval_of_one_fit():
+    found = linear_probe(TRAIN, TEST, protocol=Protocol("per-class", 10), repeats=1, Cs=[0.1])
+    assert found.spread_kind == "half the 95 % Wilson interval over 200 test images"
+
+
+# nearest neighbours
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 8])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_knn_is_that_of_sklearn(k, classes):
+    train, test = blobs(120, classes), blobs(150, classes, seed=1)
+    model = KNeighborsClassifier(k, algorithm="brute").fit(train.X.numpy(), train.y.numpy())
+    votes = model.predict_proba(test.X.numpy())
+    untied = (votes == votes.max(1, keepdims=True)).sum(1) == 1
+    some = Split(test.X[torch.from_numpy(untied)], test.y[torch.from_numpy(untied)])
+    found = knn_probe(train, some, k=k)
+    expected = model.predict(some.X.numpy()) == some.y.numpy()
+    assert found.accuracy == pytest.approx(100 * expected.mean())
+    assert (found.C, found.curve, found.n_train) == (None, (), 120)
+    assert f"{k}-NN on all labels, Euclidean" in found.protocol
+
+
+@pytest.mark.parametrize(
+    ("labels", "winner"),
+    [([1, 0], 1), ([0, 1], 0), ([1, 0, 0, 1], 1), ([2, 1, 1, 2, 0], 2), ([0, 2, 1], 0), ([2, 1, 1], 1),
+     ([1, 0, 0, 0, 1, 1], 1), ([2, 1, 0, 0, 1], 1)],
+)  # fmt: skip
+def test_tied_votes_go_to_the_nearest_of_the_tied(labels, winner):
+    """Training images on a line, the nearest first, and every class once more, far away."""
+    y = torch.tensor([*labels, 0, 1, 2])
+    train = Split(torch.tensor([[float(i)] for i in [*range(1, len(labels) + 1), 900, 900, 900]]), y)
+    test = Split(torch.zeros(1, 1), torch.tensor([winner]))
+    assert knn_probe(train, test, k=len(labels)).accuracy == 100
+
+
+def test_knn_takes_the_same_draws_as_the_svm():
+    protocol = Protocol("per-class", 6)
+    found = knn_probe(TRAIN, TEST, k=1, protocol=protocol, repeats=3, seed=4)
+    values = []
+    for rows in draws(TRAIN.y.numpy(), str(protocol), 3, 4):
+        model = KNeighborsClassifier(1).fit(TRAIN.X[rows].numpy(), TRAIN.y[rows].numpy())
+        values.append(100 * (model.predict(TEST.X.numpy()) == TEST.y.numpy()).mean())
+    assert found.accuracies == pytest.approx(values)
+    assert found.spread == pytest.approx(1.96 * np.std(values))
+    assert found.n_train == 18
+
+
+@pytest.mark.parametrize(("k", "protocol", "most"), [(0, ALL, 150), (151, ALL, 150), (7, Protocol("labels", 6), 6)])
+def test_k_must_fit(k, protocol, most):
+    with pytest.raises(InputError, match=f"wants a k from 1 to {most}"):
+        knn_probe(TRAIN, TEST, k=k, protocol=protocol)
+
+
+# bad input
+
+
+def nan(split, value=float("nan"), row=-1):
+    X = split.X.clone()
+    X[row, 2] = value
+    return Split(X, split.y)
+
+
+EMPTY = Split(torch.zeros(0, 6), torch.zeros(0, dtype=torch.int64))
+ONE_CLASS = Split(TRAIN.X, torch.zeros_like(TRAIN.y))
+BIG = Split(torch.zeros(3000, 6), torch.arange(3000) % 3)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "options", "message"),
+    [
+        (TRAIN, TEST, {"Cs": [0.0]}, r"C must be positive and finite, got 0$"),
+        (TRAIN, TEST, {"Cs": [1.0, -1.0]}, r"C must be positive and finite, got 1, -1$"),
+        (TRAIN, TEST, {"Cs": [float("nan")]}, "C must be positive and finite, got nan"),
+        (TRAIN, TEST, {"Cs": [float("inf")]}, "C must be positive and finite, got inf"),
+        (TRAIN, TEST, {"Cs": []}, "C must be positive and finite, got none"),
+        (ONE_CLASS, TEST, {}, "at least two classes, but the training labels hold 1"),
+        (EMPTY, TEST, {}, "at least two classes, but the training labels hold 0"),
+        (TRAIN, EMPTY, {}, r"test features are \(0, 6\) for 0 labels"),
+        (TRAIN, TEST, {"valid": EMPTY}, r"validation features are \(0, 6\) for 0 labels"),
+        (TRAIN, Split(TEST.X[:, :5], TEST.y), {}, r"test features are \(200, 5\) for 200 labels"),
+        (TRAIN, Split(TEST.X[:9], TEST.y), {}, r"test features are \(9, 6\) for 200 labels"),
+        (Split(TRAIN.X, TRAIN.y[:9]), TEST, {}, r"training features are \(150, 6\) for 9 labels"),
+        (nan(TRAIN), TEST, {}, "training features hold NaN or infinite values"),
+        (nan(BIG, row=1500), TEST, {}, "training features hold NaN or infinite values"),
+        (TRAIN, nan(TEST), {}, "test features hold NaN or infinite values"),
+        (TRAIN, nan(TEST, float("inf")), {}, "test features hold NaN or infinite values"),
+        (TRAIN, TEST, {"valid": nan(TEST)}, "validation features hold NaN or infinite values"),
+        (TRAIN, Split(TEST.X, TEST.y + 1), {}, "test labels run from 1 to 3, but .* from 0 to 2"),
+        (TRAIN, Split(TEST.X, TEST.y - 1), {}, "test labels run from -1 to 1, but .* from 0 to 2"),
+        (TRAIN, TEST, {"valid": Split(TEST.X, TEST.y * 2)}, "validation labels run from 0 to 4"),
+        (Split(TRAIN.X, TRAIN.y - 1), TEST, {}, "training labels run from -1 to 1"),
+        (TRAIN, TEST, {"protocol": Protocol("labels", 100)}, "labels:100: not a multiple of the 3 classes"),
+        (TRAIN, TEST, {"protocol": Protocol("labels", 2)}, "labels:2: not a multiple of the 3 classes"),
+        (TRAIN, TEST, {"protocol": Protocol("per-class", 100)}, "class . has only .. training images, .* takes 100"),
+        (TRAIN, TEST, {"protocol": Protocol("per-class", 1), "repeats": 0}, "repeats must be at least 1, got 0"),
+    ],
+)
+def test_bad_input_is_one_clear_line(train, test, options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        linear_probe(train, test, **options)
+    assert "\n" not in str(caught.value)
+    if options.keys() <= {"protocol", "repeats"}:
+        with pytest.raises(InputError, match=message):
+            knn_probe(train, test, k=1, **options)
