@@ -1,4 +1,4 @@
-"""`python -m dcgan_eval`: the command, for torchrun and for checkouts that are not installed."""
+"""`python -m dcgan_eval`: the command, where it is not installed."""
 
 from dcgan_eval.cli import main
 

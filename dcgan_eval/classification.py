@@ -40,13 +40,16 @@ def classify(
     device: torch.device | str = "cpu",
     cache: Path | None = None,
     progress: bool = False,
+    seconds_fit: float = 0.0,
     command: str = "",
 ) -> Iterator[Row]:
     """Accuracy and error, in %, of the paper's L2-SVM on the features of labelled images, a pair of rows at a time.
 
-    knn: also of k-NN. per_layer: also of every layer's features alone. command: kept in the rows. The rest: see
-    `linear_probe` and `extract`.
-    Raises InputError for images without labels, sets that do not belong together, and what those two raise.
+    valid: chooses C in place of folds; no features of it are needed if Cs is a single one. knn: also of k-NN.
+    per_layer: also of every layer's features alone. seconds_fit: what making the extractor took. command: kept in the
+    rows. The rest: see `linear_probe` and `extract`.
+    Raises InputError for images without labels, sets that do not belong together or are the same, and what those two
+    raise.
     """
     parts = [labelled(part) for part in (train, test, valid) if part is not None]
     for part in parts:
@@ -55,23 +58,59 @@ def classify(
             raise InputError(
                 f"{part.name} has the classes {_short(part.classes)}, but {train.name} {_short(train.classes)}"
             )
+    if len({part.fingerprint for part in parts}) < len(parts):
+        names = ", ".join(part.name for part in parts)
+        raise InputError(f"{names}: two of these are the same images; train, test and validation must differ")
+    if Cs is not None and len(set(Cs)) == 1:
+        parts = parts[:2]
     start = time.perf_counter()
     splits = []
     for part in parts:
         X = extract(extractor, part, batch_size=batch_size, device=device, cache=cache, progress=progress)
         assert part.labels is not None
         splits.append(Split(X, part.labels))
-    seconds = time.perf_counter() - start
+    seconds = seconds_fit + time.perf_counter() - start
+
+    def rows(probe: Probe, layer: str, dimensions: int) -> Iterator[Row]:
+        for metric, value in (("accuracy", probe.accuracy), ("error", 100 - probe.accuracy)):
+            yield Row(
+                task="classify",
+                data=" + ".join(dict.fromkeys(part.name.partition(":")[0] for part in parts)),
+                data_sha256=" ".join(dict.fromkeys(part.sha256 for part in parts)),
+                features=extractor.name,
+                features_sha256=extractor.fingerprint,
+                features_protocol=extractor.protocol,
+                layer=layer,
+                dimensions=dimensions,
+                protocol=str(protocol),
+                probe=probe.protocol,
+                metric=metric,
+                value=value,
+                unit="%",
+                spread=probe.spread,
+                spread_kind=probe.spread_kind,
+                n=len(splits[1]),
+                n_train=probe.n_train,
+                C=probe.C,
+                gap=probe.gap,
+                seed=seed,
+                seconds_features=seconds,
+                seconds=probe.seconds,
+                device=str(device),
+                versions=results.versions(),
+                command=command,
+                time=results.now(),
+            )
+
     layers = {"all": slice(0, extractor.dimensions)}
     if per_layer and len(extractor.slices) > 1:
         layers |= extractor.slices
     for layer, columns in layers.items():
         some = [Split(split.X[:, columns], split.y) for split in splits]
-        held_out = some[2] if len(some) > 2 else None
         probe = linear_probe(
             some[0],
             some[1],
-            valid=held_out,
+            valid=some[2] if len(some) > 2 else None,
             protocol=protocol,
             Cs=Cs,
             folds=folds,
@@ -79,52 +118,10 @@ def classify(
             seed=seed,
             device=device,
         )
-        yield from _rows(probe, extractor, layer, some[1], parts, protocol, seed, seconds, device, command)
+        yield from rows(probe, layer, some[0].X.shape[1])
         if knn is not None:
-            probe = knn_probe(some[0], some[1], k=knn, protocol=protocol, repeats=repeats, seed=seed)
-            yield from _rows(probe, extractor, layer, some[1], parts, protocol, seed, seconds, device, command)
-
-
-def _rows(
-    probe: Probe,
-    extractor: Extractor,
-    layer: str,
-    test: Split,
-    parts: Sequence[Images],
-    protocol: Protocol,
-    seed: int,
-    seconds: float,
-    device: torch.device | str,
-    command: str,
-) -> Iterator[Row]:
-    for metric, value in (("accuracy", probe.accuracy), ("error", 100 - probe.accuracy)):
-        yield Row(
-            task="classify",
-            data=" + ".join(dict.fromkeys(part.name.partition(":")[0] for part in parts)),
-            data_sha256=" ".join(dict.fromkeys(part.sha256 for part in parts)),
-            features=extractor.name,
-            features_sha256=extractor.fingerprint,
-            features_protocol=extractor.protocol,
-            layer=layer,
-            dimensions=test.X.shape[1],
-            protocol=str(protocol),
-            probe=probe.protocol,
-            metric=metric,
-            value=value,
-            unit="%",
-            spread=probe.spread,
-            spread_kind=probe.spread_kind,
-            n=len(test),
-            n_train=probe.n_train,
-            C=probe.C,
-            seed=seed,
-            seconds_features=seconds,
-            seconds=probe.seconds,
-            device=str(device),
-            versions=results.versions(),
-            command=command,
-            time=results.now(),
-        )
+            probe = knn_probe(some[0], some[1], k=knn, protocol=protocol, repeats=repeats, seed=seed, device=device)
+            yield from rows(probe, layer, some[0].X.shape[1])
 
 
 def _short(classes: Sequence[str]) -> str:

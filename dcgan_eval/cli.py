@@ -1,9 +1,12 @@
 """The command `dcgan-eval`: parse, load, call one function, print or write."""
 
+import dataclasses
 import json
 import logging
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -76,7 +79,8 @@ def classify(
     ] = "digits",
     test: Annotated[str | None, typer.Option(help="Test images, where --data has no split of that name.")] = None,
     valid: Annotated[
-        str | None, typer.Option(help="Images that choose C, in place of folds of the training labels.")
+        str | None,
+        typer.Option(help="Images that choose C; default: a valid split of --data, else folds of the training labels."),
     ] = None,
     protocol: Annotated[
         str, typer.Option(help="all labels, or balanced draws: per-class:400 (Table 1), labels:1000 (Table 2).")
@@ -96,7 +100,10 @@ def classify(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides folds, draws, and random weights.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; results do not depend on it.")] = 256,
-    cache: Annotated[Path | None, typer.Option(help="Folder that keeps features for the next run.")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps features for the next run; large ones are then mapped, not loaded."),
+    ] = None,
     data_root: Annotated[Path, typer.Option(help="Where named sets lie.")] = Path("data"),
     download: Annotated[bool, typer.Option("--download", help="Fetch what is missing.")] = False,
     format: Annotated[Format, typer.Option(help="Of what is printed.")] = Format.table,
@@ -119,14 +126,21 @@ def classify(
     specs = features or (["pixels", "random:digits"] if data == "digits" else [])
     if not specs:
         raise InputError(f"--features is needed with --data {data}: one or more of {', '.join(KINDS)}")
-    for spec in specs:
-        _check_spec(spec)
+    kinds = {spec.partition(":")[0] for spec in specs}
+    if batchnorm is not BatchNorm.auto and "disc" not in kinds:
+        raise InputError(
+            f"--batchnorm {batchnorm}: is a choice for disc:CHECKPOINT only, which --features does not name"
+        )
+    if precision is not Precision.float32 and not kinds & {"disc", "random"}:
+        raise InputError(f"--precision {precision}: is a choice for disc: and random: only")
+    plans = {spec: _plan(spec, batchnorm, precision, seed, download) for spec in specs}
     sets = _splits(data, test, valid, data_root, download)
     train = labelled(sets["train"])
     measured: list[Row] = []
-    for spec in specs:
+    for spec, plan in plans.items():
         _note(f"{spec} on {train.name}")
-        extractor = _extractor(spec, train, batchnorm, precision, seed, download)
+        start = time.perf_counter()
+        extractor = plan(train)
         measured += classify(
             train,
             sets["test"],
@@ -143,6 +157,7 @@ def classify(
             device=chosen,
             cache=cache,
             progress=sys.stderr.isatty(),
+            seconds_fit=time.perf_counter() - start,
             command=results.command(context.obj),
         )
     if out is not None:
@@ -203,66 +218,61 @@ def _splits(data: str, test: str | None, valid: str | None, root: Path, download
     from dcgan_eval.images import open_images, open_split
 
     found = open_images(data, root=root, download=download)
-    sets = {name: images for name, images in found.items() if name in ("train", "test", "valid")}
-    if "train" not in sets and len(found) == 1:
-        sets["train"] = next(iter(found.values()))
+    if len(found) == 1:  # the one split there is, or that was asked for, is what is trained on
+        sets = {"train": next(iter(found.values()))}
+    else:
+        sets = {name: images for name, images in found.items() if name in ("train", "test", "valid")}
     for name, spec in (("test", test), ("valid", valid)):
         if spec is not None:
             opened = open_images(spec, root=root, download=download)
             sets[name] = opened[name] if name in opened else open_split(spec, root=root, download=download)
-    if "test" not in sets or sets["test"] is sets.get("train"):
-        raise InputError(f"--data {data}: has no test split, only {', '.join(found)}; name one with --test")
-    if "train" not in sets:
-        raise InputError(f"--data {data}: has no train split, only {', '.join(found)}")
+    for name, remedy in (("train", "give --data a source with one"), ("test", "name one with --test")):
+        if name not in sets:
+            raise InputError(f"--data {data}: has no {name} split besides {', '.join(found)}; {remedy}")
     return sets
 
 
-def _check_spec(spec: str) -> tuple[str, str]:
-    """Kind and argument of a --features; what can be said without data is said before any work."""
+def _plan(
+    spec: str, batchnorm: BatchNorm, precision: Precision, seed: int, download: bool
+) -> "Callable[[Images], Extractor]":
+    """What makes the extractor of a --features from training images; whatever needs no images is checked here."""
+    import torch
+
+    from dcgan_eval import features
+    from dcgan_eval.checkpoint import load
     from dcgan_eval.networks import preset
+
+    def sample(train: "Images") -> "Images":
+        # in random order, because files lie sorted by class and each batch of 128 must look like all
+        return train.subset(torch.randperm(train.n, generator=torch.Generator().manual_seed(seed))[:BATCHNORM_IMAGES])
 
     kind, colon, argument = spec.partition(":")
     kinds = [known.partition(":")[0] for known in KINDS]
     if kind not in kinds or (kind == "pixels") == bool(colon) or (kind != "pixels" and not argument):
         raise InputError(f"--features {spec!r} is not one of {', '.join(KINDS)}{nearest(kind, kinds)}")
+    if kind == "pixels":
+        return lambda train: features.pixel_features(train.shape)
+    if kind == "kmeans":
+        if not (argument.isascii() and argument.isdigit() and 0 < int(argument) < 10**6):
+            raise InputError(
+                f"--features {spec!r}: the number of centroids must be a positive integer, as in kmeans:1600"
+            )
+        return lambda train: features.kmeans_features(train, int(argument), seed=seed, progress=sys.stderr.isatty())
+    if kind == "torchvision":
+        backbone = features.torchvision_features(argument, seed=seed, download=download)
+        return lambda train: backbone
     if kind == "random":
         preset(argument)
-    if kind == "kmeans" and not (argument.isascii() and argument.isdigit() and int(argument) > 0):
-        raise InputError(f"--features {spec!r}: the number of centroids must be a positive integer, as in kmeans:1600")
-    return kind, argument
-
-
-def _extractor(
-    spec: str, train: "Images", batchnorm: BatchNorm, precision: Precision, seed: int, download: bool
-) -> "Extractor":
-    import torch
-
-    from dcgan_eval import features
-    from dcgan_eval.checkpoint import load
-
-    kind, argument = _check_spec(spec)
-    if kind == "pixels":
-        return features.pixel_features(train.shape)
-    if kind == "kmeans":
-        return features.kmeans_features(train, int(argument), seed=seed, progress=sys.stderr.isatty())
-    if kind == "torchvision":
-        return features.torchvision_features(argument, seed=seed, download=download)
-    # in random order, because files lie sorted by class and each batch of 128 must look like all
-    order = torch.randperm(train.n, generator=torch.Generator().manual_seed(seed))[:BATCHNORM_IMAGES]
-    sample = train.subset(order)
-    if kind == "random":
-        return features.random_features(argument, sample, seed=seed, precision=precision.value)
+        return lambda train: features.random_features(argument, sample(train), seed=seed, precision=precision.value)
     checkpoint = load(argument)
-    if checkpoint.discriminator is None:
+    discriminator = checkpoint.discriminator
+    if discriminator is None:
         raise InputError(f"{argument}: holds a generator only; features come from a discriminator")
     auto = batchnorm is BatchNorm.auto
     mode = checkpoint.discriminator_batchnorm if auto else cast("BatchNormMode", batchnorm.value)
-    return features.discriminator_features(
-        checkpoint.discriminator,
-        name=f"disc:{Path(argument).stem if checkpoint.format != 'authors' else 'authors-' + Path(argument).name}",
-        batchnorm=mode,
-        images=sample,
-        precision=precision.value,
+    name = f"authors-{Path(argument).name}" if checkpoint.format == "authors" else Path(argument).stem
+    return lambda train: features.discriminator_features(
+        discriminator, name=f"disc:{name}", batchnorm=mode, images=sample(train), precision=precision.value
     )
 
 
@@ -296,11 +306,11 @@ def _numbers(text: str | None, option: str) -> list[float] | None:
 def _print(rows: "list[Row]", format: Format) -> None:
     from dcgan_eval import results
 
-    frame = results.frame(rows)
     if format is Format.json:
-        typer.echo(frame.to_json(orient="records", indent=2, force_ascii=False))
+        records = [dataclasses.asdict(row) for row in rows]
+        typer.echo(json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False))
     elif format is Format.csv:
-        typer.echo(frame.to_csv(index=False), nl=False)
+        typer.echo(results.frame(rows).to_csv(index=False), nl=False)
     else:
         typer.echo(results.table(rows))
 

@@ -21,15 +21,14 @@ def k_nearest(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor
         raise ValueError(f"k={k}, queries {tuple(queries.shape)} and database {tuple(database.shape)} do not fit")
     candidates = min(n, k + SPARE)
     mean = database[:: max(1, n // 1000)].mean(0)
-    a = queries - mean
-    best = torch.empty(len(a), 0, device=a.device)
-    rows = torch.empty(len(a), 0, dtype=torch.int64, device=a.device)
+    best = torch.empty(len(queries), 0, device=queries.device)
+    rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
     for start in range(0, n, max(candidates, VALUES // d)):
         b = database[start : start + max(candidates, VALUES // d)] - mean
         norms = b.square().sum(1)
         near, here = [], []
-        for q in torch.split(a, QUERIES):
-            square = torch.addmm(norms, q, b.T, alpha=-2)
+        for q in torch.split(queries, QUERIES):
+            square = torch.addmm(norms, q - mean, b.T, alpha=-2)
             values, index = square.topk(min(candidates, len(b)), largest=False)
             near.append(values)
             here.append(index + start)

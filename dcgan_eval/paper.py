@@ -5,11 +5,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Quote:
-    """One number of a table of the paper. features: the kind of ours that it corresponds to, as in `disc:…`."""
+    """One number of a table of the paper.
+
+    features, dimensions: the kind of ours that it corresponds to, as in `disc:…`, and how many there are, 0 for any.
+    """
 
     table: int
     model: str
     features: str
+    dimensions: int
     data: str
     protocol: str
     metric: str
@@ -22,22 +26,22 @@ class Quote:
 
 
 QUOTES = (
-    Quote(1, "1 Layer K-means", "kmeans", "CIFAR-10", "all", "accuracy", 80.6),
-    Quote(1, "1 Layer K-means", "kmeans", "CIFAR-10", "per-class:400", "accuracy", 63.7, 0.7),
-    Quote(1, "3 Layer K-means Learned RF", "", "CIFAR-10", "all", "accuracy", 82.0),
-    Quote(1, "3 Layer K-means Learned RF", "", "CIFAR-10", "per-class:400", "accuracy", 70.7, 0.7),
-    Quote(1, "View Invariant K-means", "", "CIFAR-10", "all", "accuracy", 81.9),
-    Quote(1, "View Invariant K-means", "", "CIFAR-10", "per-class:400", "accuracy", 72.6, 0.7),
-    Quote(1, "Exemplar CNN", "", "CIFAR-10", "all", "accuracy", 84.3),
-    Quote(1, "Exemplar CNN", "", "CIFAR-10", "per-class:400", "accuracy", 77.4, 0.2),
-    Quote(1, "DCGAN + L2-SVM", "disc", "CIFAR-10", "all", "accuracy", 82.8),
-    Quote(1, "DCGAN + L2-SVM", "disc", "CIFAR-10", "per-class:400", "accuracy", 73.8, 0.4),
-    Quote(2, "DCGAN + L2-SVM", "disc", "SVHN", "labels:1000", "error", 22.48),
-    Quote(2, "KNN", "pixels", "SVHN", "labels:1000", "error", 77.93),
+    Quote(1, "1 Layer K-means", "kmeans", 0, "CIFAR-10", "all", "accuracy", 80.6),
+    Quote(1, "1 Layer K-means", "kmeans", 0, "CIFAR-10", "per-class:400", "accuracy", 63.7, 0.7),
+    Quote(1, "3 Layer K-means Learned RF", "", 0, "CIFAR-10", "all", "accuracy", 82.0),
+    Quote(1, "3 Layer K-means Learned RF", "", 0, "CIFAR-10", "per-class:400", "accuracy", 70.7, 0.7),
+    Quote(1, "View Invariant K-means", "", 0, "CIFAR-10", "all", "accuracy", 81.9),
+    Quote(1, "View Invariant K-means", "", 0, "CIFAR-10", "per-class:400", "accuracy", 72.6, 0.7),
+    Quote(1, "Exemplar CNN", "", 0, "CIFAR-10", "all", "accuracy", 84.3),
+    Quote(1, "Exemplar CNN", "", 0, "CIFAR-10", "per-class:400", "accuracy", 77.4, 0.2),
+    Quote(1, "DCGAN + L2-SVM", "disc", 28672, "CIFAR-10", "all", "accuracy", 82.8),
+    Quote(1, "DCGAN + L2-SVM", "disc", 28672, "CIFAR-10", "per-class:400", "accuracy", 73.8, 0.4),
+    Quote(2, "DCGAN + L2-SVM", "disc", 7168, "SVHN", "labels:1000", "error", 22.48),
+    Quote(2, "KNN", "pixels", 3072, "SVHN", "labels:1000", "error", 77.93),
 )
 
 
-def quoted(features: str, data: str, protocol: str, probe: str) -> Quote | None:
+def quoted(features: str, dimensions: int, data: str, protocol: str, probe: str) -> Quote | None:
     """The paper's number for features such as 'disc:svhn32', data such as 'CIFAR-10-JPEG' and a protocol, if any.
 
     A lossy copy of a set is set beside the set itself, which the quote names. probe: 'svm' or 'knn'.
@@ -46,6 +50,7 @@ def quoted(features: str, data: str, protocol: str, probe: str) -> Quote | None:
     for quote in QUOTES:
         same_data = data in (quote.data, f"{quote.data}-JPEG")
         same_probe = (quote.model == "KNN") == (probe == "knn")
-        if same_data and same_probe and (kind, protocol) == (quote.features, quote.protocol):
+        same_size = quote.dimensions in (0, dimensions)
+        if same_data and same_probe and same_size and (kind, protocol) == (quote.features, quote.protocol):
             return quote
     return None

@@ -65,7 +65,8 @@ class Probe:
 
     accuracy: %, the mean over draws. spread: in %, of the kind that spread_kind names. C: the one chosen, None for
     k-NN. curve: (C, accuracy on folds or validation in %) for every C tried. protocol: one line. n_train: training
-    images of one fit. accuracies: one per draw. gap: the largest certified relative distance from the SVM's optimum.
+    images of one fit. accuracies: one per draw. gap: the largest certified relative distance from the SVM's
+    optimum, None for k-NN.
     """
 
     accuracy: float
@@ -76,7 +77,7 @@ class Probe:
     protocol: str
     n_train: int
     accuracies: tuple[float, ...]
-    gap: float
+    gap: float | None
     seconds: float
 
 
@@ -95,8 +96,9 @@ def linear_probe(
 ) -> Probe:
     """Accuracy of the L2-SVM on `test`, its C chosen on `valid` if given, else by stratified folds of the labels used.
 
-    Cs: tried in ascending order; None for the authors' seven, widened (…, 1, 2, 5, …) while the best is at an edge. Of
-    equally good ones the smallest is taken; one C serves all draws. folds: fewer where a class has fewer labels.
+    Cs: tried in ascending order; None for the authors' seven, widened (…, 1, 2, 5, …) while the best of the first draw
+    is at an edge. Of equally good ones the smallest is taken; one C serves all draws.
+    folds: fewer where a class has fewer labels.
     repeats: label draws, each balanced, without replacement; not used by protocol 'all'.
     Raises InputError for C ≤ 0, one class only, or classes too small for a draw.
     """
@@ -114,13 +116,15 @@ def linear_probe(
         fold = _folds(part.y.numpy(), folds, rng) if choosing and valid is None else np.zeros(0, np.int64)
         n_folds = int(fold.max()) + 1 if len(fold) else 0
         todo = list(grid)
-        while todo:
-            for solution, score in _fit(part, valid, fold, n_folds, n_classes, todo, tol, device):
-                scores.setdefault(solution.C, []).append(score)
-                accuracies.setdefault(solution.C, []).append(_accuracy(_outer(solution, n_classes), test))
-                gap = max(gap, float((solution.gap / solution.objective).max()))
-            todo = _beyond(grid, scores, valid or part) if Cs is None and number == 0 else []
-            grid = sorted({*grid, *todo})
+        # each draw by itself: its own small Gram matrix costs less than columns over all training images would
+        for solution, score in _fit(part, valid, fold, n_folds, n_classes, todo, tol, device):
+            scores.setdefault(solution.C, []).append(score)
+            accuracies.setdefault(solution.C, []).append(_accuracy(_outer(solution, n_classes), test))
+            gap = max(gap, float((solution.gap / solution.objective).max()))
+            if Cs is None and number == 0 and len(scores) == len(grid):
+                more = _beyond(grid, scores, valid or part)
+                todo += more  # which the solver takes up where it is
+                grid = sorted([*grid, *more])
     best = _best(scores)
     curve = tuple((C, float(np.mean(scores[C]))) for C in grid) if choosing else ()
     how = f"of {grid[0]:g} to {grid[-1]:g} by {f'{n_folds} stratified folds' if n_folds else 'validation'}"
@@ -148,6 +152,7 @@ def knn_probe(
     protocol: Protocol = ALL,
     repeats: int = 10,
     seed: int = 0,
+    device: torch.device | str | None = None,
 ) -> Probe:
     """Accuracy of a majority vote of the k nearest training images, Euclidean; tied votes go to the nearest of them.
 
@@ -161,7 +166,8 @@ def knn_probe(
     values = []
     for draw in draws:
         part = train if protocol.kind == "all" else Split(train.X[draw], train.y[draw])
-        _, index = k_nearest(test.X, part.X, k)
+        _, index = k_nearest(test.X.to(device), part.X.to(device), k)
+        index = index.cpu()
         labels = part.y[index]
         votes = torch.zeros(len(test), n_classes, dtype=torch.int64).scatter_add_(1, labels, torch.ones_like(labels))
         winning = votes.gather(1, labels) == votes.amax(1, keepdim=True)
@@ -177,7 +183,7 @@ def knn_probe(
         f"{k}-NN on {_describe(protocol, draws)}, Euclidean, features unscaled",
         len(draws[0]),
         tuple(values),
-        0.0,
+        None,
         time.perf_counter() - start,
     )
 
@@ -322,4 +328,4 @@ def _spread(values: Sequence[float], n_test: int) -> tuple[float, str]:
         return 1.96 * float(np.std(values)), f"1.96 standard deviations over {len(values)} draws"
     p, z = values[0] / 100, 1.96
     half = z / (1 + z * z / n_test) * np.sqrt(p * (1 - p) / n_test + z * z / (4 * n_test**2))
-    return 100 * float(half), f"half the 95 % Wilson interval over {n_test} test images"
+    return 100 * float(half), f"half the width of the 95 % Wilson interval over {n_test} test images"

@@ -33,7 +33,8 @@ class Row:
     value, spread: in `unit` ('%' for accuracies and errors). spread_kind: what the spread is, such as '1.96 standard
     deviations over 10 draws'. n: how many test images it is a share of. protocol and features_protocol: everything
     else that decides it. data, features: names with the SHA-256 of the content, never a path. layer: 'all', or the
-    one layer used. seconds_features, seconds: taken by the features of all images, and by what was done with them.
+    one layer used. C, gap: of an SVM, and its certified relative distance from the optimum. seconds_features, seconds:
+    taken by the features of all images, fitting included, and by what was done with them.
     """
 
     task: str
@@ -54,6 +55,7 @@ class Row:
     n: int
     n_train: int
     C: float | None
+    gap: float | None
     seed: int
     seconds_features: float
     seconds: float
@@ -154,7 +156,8 @@ def table(rows: Sequence[Row]) -> str:
     lines, notes = [], []
     for row in accuracies:
         svm = row.C is not None
-        quote = quoted(row.features, row.data, row.protocol, "svm" if svm else "knn") if row.layer == "all" else None
+        where = (row.features, row.dimensions, row.data, row.protocol)
+        quote = quoted(*where, "svm" if svm else "knn") if row.layer == "all" else None
         lines.append(
             {
                 "features": row.features,
@@ -173,7 +176,8 @@ def table(rows: Sequence[Row]) -> str:
         which = row.features if row.layer == "all" else f"{row.features} {row.layer}"
         notes += [
             f"{row.features}: {row.features_protocol}",
-            f"{which}: {row.probe}, seed {row.seed}",
+            f"{which}: {row.probe}, seed {row.seed}"
+            + (f"; within {row.gap:.0e} of the optimum" if row.gap is not None else ""),
             f"± is {row.spread_kind}",
         ]
     shown = pd.DataFrame(lines)

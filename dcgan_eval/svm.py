@@ -16,15 +16,15 @@ is small or conjugate gradients fail.
 Certificate: P is 1-strongly convex, so P(w) − min P ≤ ½‖∇P(w)‖²; equally, that is the duality gap of w and the dual
 point αᵢ = 2 cᵢ max(0, 1 − yᵢ f(xᵢ)). The solver stops when this bound is at most tol·P(w) in every column.
 
-Precision: objective, gradient and certificate are float64 sums over the given X. Only Newton directions are computed in
-float32, with the reduced-precision products (TF32, bfloat16) that the hardware offers: they change how many steps are
-taken, never where they end.
+Precision: what is returned (weights, decision values, objective, gap) are float64 sums over the given X. The Gram
+matrix and Newton's directions may be float32, with the reduced-precision products (TF32, bfloat16) that the hardware
+offers: they change how many steps are taken, not what is certified.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -40,9 +40,9 @@ from torch import Tensor
 BLOCK = 2**21  # values of X converted to float64 at a time: 16 MiB, which stays in cache
 STREAM = 2**24  # values of X multiplied at a time where nothing is converted
 DIRECT = 512  # Newton systems up to this order are solved directly from the start
-DIRECT_LIMIT = 8192  # ... and up to this order where conjugate gradients fail
+DIRECT_LIMIT = 4096  # ... and up to this order where conjugate gradients fail
 PATIENCE = 25  # Newton steps before conjugate gradients are taken to fail
-GRAM_BYTES = 3 * 2**29  # the largest Gram matrix: 1.5 GiB
+GRAM_BYTES = 3 * 2**29  # the largest Gram matrix, in float64: 1.5 GiB
 RANK = 64, 8  # eigenvectors in the preconditioner: at least, and for each of the problems that share them
 CG_STEPS = 100
 LADDER_START, LADDER_STEP, LADDER_TOL = 100.0, 10.0, 1.0  # first 2 C Σ‖x‖², ratio of the next C, relative gap
@@ -55,7 +55,7 @@ class Solution:
 
     coef: (d, m) float64; intercept: (m,) float64, intercept_scaling included; decision: (n, m) float64, f of every row
     of X, rows of weight 0 included; objective: (m,) float64, P(w); gap: (m,) float64, the bound on P(w) − min P;
-    n_iter: Newton steps; converged: gap ≤ tol · objective in every column.
+    n_iter: Newton steps, those of the ladder that led to this C included; converged: gap ≤ tol · objective everywhere.
     """
 
     C: float
@@ -72,7 +72,7 @@ def solve_path(
     X: Tensor,
     Y: Tensor,
     weight: Tensor,
-    Cs: Sequence[float],
+    Cs: Iterable[float],
     *,
     intercept_scaling: float = 1.0,
     tol: float = 1e-6,
@@ -92,8 +92,6 @@ def solve_path(
     n, d = X.shape
     if Y.shape != weight.shape or len(Y) != n:
         raise ValueError(f"Y is {tuple(Y.shape)} and weight {tuple(weight.shape)} for X of {n} rows; want ({n}, m)")
-    if not all(C > 0 and np.isfinite(C) for C in Cs):
-        raise ValueError(f"C must be positive and finite, got {list(Cs)}")
     if not bool((weight >= 0).all()):
         raise ValueError("weight must not be negative")
     device = X.device if device is None else torch.device(device)
@@ -102,79 +100,82 @@ def solve_path(
     Y, weight = Y.to(wide, torch.float64), weight.to(wide, torch.float64)
 
     exact = _Primal(X, intercept_scaling, device, wide)
-    gram = n < d and n * n * X.element_size() <= GRAM_BYTES
+    gram = n < d and n * n * 8 <= GRAM_BYTES
     form: _Primal | _Gram = _Gram(exact, double=n * n * d < 2e9) if gram else exact
-    U = torch.zeros(n if gram else d + 1, Y.shape[1], dtype=torch.float64, device=wide)
-    reached = LADDER_START / (2 * float(exact.square_norms() @ weight.amax(1)))
+    U = torch.zeros(form.order, Y.shape[1], dtype=torch.float64, device=wide)
+    none = torch.zeros_like(Y)
+    trace = float(exact.square_norms() @ weight.amax(1))
+    reached = LADDER_START / (2 * trace) if trace else np.inf
     for C in Cs:
+        if not (C > 0 and np.isfinite(C)):
+            raise ValueError(f"C must be positive and finite, got {C:g}")
         # far from the optimum Newton's active set wanders where the problem is ill-conditioned; a ladder of loosely
         # solved, smaller C leads to it
+        before = 0
         while reached < C / LADDER_STEP:
             reached = min(reached * LADDER_STEP, C / LADDER_STEP)
-            U, _, _ = _newton(form, Y, reached * weight, U, torch.zeros_like(Y), LADDER_TOL, max_iter)
-        c, reached = C * weight, C
+            U, _, steps = _newton(form, Y, reached * weight, U, none, LADDER_TOL, max_iter)
+            before += steps
+        reached = C
         if isinstance(form, _Gram):
-            form, U, optimum = _solve_gram(exact, form, Y, c, U, tol, max_iter)
+            form, U, solution = _solve_gram(exact, form, Y, weight, C, U, tol, max_iter)
         else:
-            U, _, n_iter = _newton(form, Y, c, U, torch.zeros_like(Y), tol, max_iter)
-            optimum = _certify(exact, Y, c, U, n_iter)
-        relative = float((optimum.gap / optimum.objective).max())
-        if not relative <= tol:
+            U, _, steps = _newton(form, Y, C * weight, U, none, tol, max_iter)
+            solution = _certified(exact, Y, weight, C, U, steps, tol)
+        solution = replace(solution, n_iter=solution.n_iter + before)
+        if not solution.converged:
+            relative = float((solution.gap / solution.objective).max())
             warnings.warn(
-                f"L2SVC at C={C:g} stopped after {optimum.n_iter} Newton steps with a relative gap of {relative:.1e}, "
+                f"L2SVC at C={C:g} stopped after {solution.n_iter} Newton steps with a relative gap of {relative:.1e}, "
                 f"more than tol={tol:g}: scale the features, or raise max_iter or tol",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        W = optimum.W
-        yield Solution(
-            float(C),
-            W[:-1],
-            intercept_scaling * W[-1],
-            optimum.F,
-            optimum.objective,
-            optimum.gap,
-            optimum.n_iter,
-            relative <= tol,
-        )
+        yield solution
 
 
-@dataclass(frozen=True)
-class _Certified:
-    W: Tensor
-    F: Tensor
-    objective: Tensor
-    gap: Tensor
-    n_iter: int
-
-
-def _certify(exact: "_Primal", Y: Tensor, c: Tensor, W: Tensor, n_iter: int) -> _Certified:
-    """Objective and gap of the weights W, from X itself."""
+def _certified(exact: "_Primal", Y: Tensor, weight: Tensor, C: float, W: Tensor, n_iter: int, tol: float) -> Solution:
+    """The weights W with their objective and gap, from X itself."""
     F = exact.forward(W)
+    c = C * weight
     slack = (1 - Y * F).clamp_min_(0)
     gradient = W - exact.adjoint(2 * c * Y * slack)
     objective = 0.5 * (W * W).sum(0) + (c * slack**2).sum(0)
-    return _Certified(W, F, objective, 0.5 * (gradient * gradient).sum(0), n_iter)
+    gap = 0.5 * (gradient * gradient).sum(0)
+    converged = bool((gap <= tol * objective).all())
+    return Solution(float(C), W[:-1], exact.bias * W[-1], F, objective, gap, n_iter, converged)
 
 
 def _solve_gram(
-    exact: "_Primal", form: "_Gram", Y: Tensor, c: Tensor, U: Tensor, tol: float, max_iter: int
-) -> tuple["_Gram", Tensor, _Certified]:
-    """Newton on the Gram matrix; its rounding errors are then removed by defect correction against X itself."""
+    exact: "_Primal",
+    form: "_Gram",
+    Y: Tensor,
+    weight: Tensor,
+    C: float,
+    U: Tensor,
+    tol: float,
+    max_iter: int,
+) -> tuple["_Gram", Tensor, Solution]:
+    """Newton on the Gram matrix; its rounding errors are then removed by defect correction against X itself.
+
+    Where that does not contract, or the rounding hides the optimum, the matrix is formed anew in float64.
+    """
     offset = torch.zeros_like(Y)
     steps, last = 0, np.inf
     while True:
-        U, F, n_iter = _newton(form, Y, c, U, offset, tol / 4, max_iter - steps)
-        steps += n_iter
-        optimum = _certify(exact, Y, c, exact.adjoint(U), steps)
-        relative = float((optimum.gap / optimum.objective).max())
-        stalled = not relative < last / 4
-        if relative <= tol or steps >= max_iter or (stalled and form.double):
-            return form, U, optimum
-        if stalled:
-            form, offset, last = _Gram(exact, double=True), torch.zeros_like(Y), np.inf
+        budget = max(1, (max_iter if form.double else min(max_iter, PATIENCE)) - steps)
+        U, F, taken = _newton(form, Y, C * weight, U, offset, tol / 4, budget)
+        steps += taken
+        solution = _certified(exact, Y, weight, C, exact.adjoint(U), steps, tol)
+        relative = float((solution.gap / solution.objective).max())
+        contracts = relative < last / 4 and taken < budget
+        if solution.converged or steps >= max_iter or (form.double and not contracts):
+            return form, U, solution
+        if contracts:
+            offset, last = solution.decision - (F - offset), relative
         else:
-            offset, last = optimum.F - (F - offset), relative
+            del form.K  # before its successor is made: there is room for one
+            form, offset, last = _Gram(exact, double=True), torch.zeros_like(Y), np.inf
 
 
 def _newton(
@@ -199,8 +200,9 @@ def _newton(
         if direct:
             D = form.solve(G, FG, curvature)
         else:
+            # a direction cut short still descends
             D, solved = _conjugate_gradients(form, G, curvature)
-            direct = (not solved or step >= PATIENCE) and form.order <= DIRECT_LIMIT
+            direct = (not solved or step >= PATIENCE // 2) and form.order <= DIRECT_LIMIT
         FD = form.forward(D)
         t = _line_search(form.dot(u, D, FD), form.dot(D, D, FD), y * f, y * FD, k)
         U[:, live] = u + t * D
@@ -223,15 +225,15 @@ def _conjugate_gradients(form: "_Primal | _Gram", G: Tensor, curvature: Tensor) 
                 before, stop = rz, CG_REDUCTION**2 * rz
             active = rz > stop
             if not bool(active.any()):
-                return D.to(G.device, torch.float64), True
+                return D.to(G.device).double(), True
             ratio = torch.where(active, rz / before, 0)
             p, Fp = z + ratio * p, Fz + ratio * Fp
             bent = curvature * Fp
             alpha = torch.where(active, rz / (form.dot(p, p, Fp) + (Fp * bent).sum(0)), 0)
             D += alpha * p
-            r -= alpha * (p + form.direction_adjoint(bent))
+            r -= alpha * (p + form.adjoint(bent))
             before = torch.where(active, rz, before)
-    return D.to(G.device, torch.float64), False
+    return D.to(G.device).double(), False
 
 
 def _line_search(ud: Tensor, dd: Tensor, yf: Tensor, yd: Tensor, c: Tensor) -> Tensor:
@@ -261,7 +263,7 @@ class L2SVC(ClassifierMixin, BaseEstimator):
     Learned: classes_; coef_ float64 (n_classes or 1, d); intercept_ float64 (n_classes or 1,); objective_ and gap_
     float64, P and the certified bound on its distance from the optimum, for each row of coef_; n_iter_ Newton steps.
 
-    X is (n, d) float32 or float64, a NumPy array, memory map or torch tensor; it is not copied. Raises ValueError for
+    X is (n, d), a NumPy array, memory map or torch tensor; float32 and float64 are not copied. Raises ValueError for
     NaN, C ≤ 0, or a single class.
     """
 
@@ -367,7 +369,8 @@ def _check_tensor(X: Tensor) -> int:
 def _tensor(X: NDArray[Any]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # it is never written to
-        return torch.from_numpy(np.ascontiguousarray(X))
+        # torch knows no negative strides
+        return torch.from_numpy(X if min(X.strides) >= 0 else np.ascontiguousarray(X))
 
 
 class _Primal:
@@ -396,24 +399,18 @@ class _Primal:
         norms = [(x * x).sum(1) for _, x in self.blocks(self.wide, torch.float64)]
         return torch.cat(norms) + self.bias**2
 
-    def _forward(self, W: Tensor) -> Tensor:
+    def forward(self, W: Tensor) -> Tensor:
         F = torch.empty(len(self.X), W.shape[1], dtype=W.dtype, device=W.device)
         for rows, x in self.blocks(W.device, W.dtype):
             torch.mm(x, W[:-1], out=F[rows])
         return F.add_(self.bias * W[-1])
 
-    def _adjoint(self, A: Tensor) -> Tensor:
+    def adjoint(self, A: Tensor) -> Tensor:
         W = torch.zeros(A.shape[1], self.order, dtype=A.dtype, device=A.device)
         for rows, x in self.blocks(A.device, A.dtype):
             W[:, :-1].addmm_(A[rows].T, x)  # this way round is twice as fast as its transpose
         W[:, -1] = self.bias * A.sum(0)
         return W.T
-
-    def forward(self, W: Tensor) -> Tensor:
-        return self._forward(W)
-
-    def adjoint(self, A: Tensor) -> Tensor:
-        return self._adjoint(A)
 
     def image(self, G: Tensor) -> Tensor:
         """Decision values of a gradient, which the primal form has no use for."""
@@ -422,15 +419,12 @@ class _Primal:
     def dot(self, u: Tensor, v: Tensor, Fv: Tensor) -> Tensor:
         return (u * v).sum(0)
 
-    def direction_adjoint(self, A: Tensor) -> Tensor:
-        return self._adjoint(A)
-
     def precondition(self, r: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.basis is None:
-            self.basis = _leading_eigenvectors(lambda Q: self._adjoint(self._forward(Q)), self.order, r)
+            self.basis = _leading_eigenvectors(lambda Q: self.adjoint(self.forward(Q)), self.order, r)
         V, values = self.basis
         z = r + V @ (_damping(values, scale) * (V.T @ r))
-        return z, self._forward(z), (r * z).sum(0)
+        return z, self.forward(z), (r * z).sum(0)
 
     def solve(self, G: Tensor, FG: Tensor, curvature: Tensor) -> Tensor:
         D = torch.empty_like(G)
@@ -439,7 +433,7 @@ class _Primal:
             for rows, x in self.blocks(self.wide, torch.float64):
                 xb = torch.cat([x, x.new_full((len(x), 1), self.bias)], 1)
                 H.addmm_(xb.T, curvature[rows, j, None] * xb)
-            D[:, j] = -torch.cholesky_solve(G[:, j, None], torch.linalg.cholesky(H))[:, 0]
+            D[:, j] = -_solve_definite(H, G[:, j])
         return D
 
 
@@ -472,9 +466,6 @@ class _Gram:
     def dot(self, u: Tensor, v: Tensor, Fv: Tensor) -> Tensor:
         return (u * Fv).sum(0)
 
-    def direction_adjoint(self, A: Tensor) -> Tensor:
-        return A
-
     def precondition(self, r: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         K = self.K.to(self.device, self.dtype)
         if self.basis is None:
@@ -495,21 +486,37 @@ class _Gram:
             S = curvature[:, j].sqrt()
             M = S[:, None] * K * S
             M.diagonal().add_(1)
-            D[:, j] = S * torch.cholesky_solve((S * FG[:, j])[:, None], torch.linalg.cholesky(M))[:, 0] - G[:, j]
+            D[:, j] = S * _solve_definite(M, S * FG[:, j]) - G[:, j]
         return D
+
+
+def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
+    """M⁻¹ b for M = I + a positive semidefinite matrix, whose rounding may leave it slightly indefinite."""
+    shift = torch.finfo(M.dtype).eps * M.diagonal().max()
+    while True:
+        factor, info = torch.linalg.cholesky_ex(M)
+        if int(info) == 0:
+            return torch.cholesky_solve(b[:, None], factor)[:, 0]
+        # the direction changes a little; the line search and the certificate do not
+        M.diagonal().add_(shift)
+        shift = 10 * shift
 
 
 def _leading_eigenvectors(apply: Any, order: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """(order, rank) orthonormal Ritz vectors and their values, of a positive semidefinite operator."""
     rank = min(max(RANK[0], RANK[1] * like.shape[1]), order)
     Q = torch.randn(order, rank, generator=torch.Generator().manual_seed(0)).to(like)
+
+    def orthonormal(Q: Tensor) -> Tensor:  # MPS has neither qr nor eigh
+        return torch.linalg.qr(Q.cpu() if Q.device.type == "mps" else Q).Q.to(like)
+
     for _ in range(2):
-        Q = apply(torch.linalg.qr(Q).Q)
-    Q = torch.linalg.qr(Q).Q
+        Q = apply(orthonormal(Q))
+    Q = orthonormal(Q)
     M = Q.T @ apply(Q)
-    values, R = torch.linalg.eigh((M + M.T) / 2)
+    values, R = torch.linalg.eigh((M + M.T).cpu() / 2)
     keep = values > values[-1] * 1e-6
-    return Q @ R[:, keep], values[keep]
+    return Q @ R[:, keep].to(like), values[keep].to(like)
 
 
 def _damping(values: Tensor, scale: Tensor) -> Tensor:

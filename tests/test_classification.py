@@ -30,6 +30,15 @@ TRAIN, TEST = images(120), images(90, 1, name="letters:test")
 PIXELS = pixel_features(SHAPE)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads gain nothing on problems this small, and wait for one another where other work has the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def rows(train=TRAIN, test=TEST, extractor=PIXELS, **options):
     return list(classify(train, test, extractor, **{"Cs": [1e-2], **options}))
 
@@ -52,7 +61,7 @@ def test_a_pair_of_rows_says_what_was_measured_and_how():
             PIXELS.protocol,
         )
         assert (row.dimensions, row.n, row.n_train, row.C) == (64, 90, 120, 1e-2)
-        assert row.spread_kind == "half the 95 % Wilson interval over 90 test images"
+        assert row.spread_kind == "half the width of the 95 % Wilson interval over 90 test images"
         assert row.probe == "L2-SVM on all labels, C 0.01 given, features unscaled"
         assert row.device == "cpu"
         assert row.command == "what was typed"
@@ -67,8 +76,14 @@ def test_a_pair_of_rows_says_what_was_measured_and_how():
 def test_one_archive_is_named_once():
     both = replace(TEST, digest=TRAIN.digest)
     assert rows(test=both)[0].data_sha256 == TRAIN.sha256
-    found = rows(test=replace(TEST, name="digits:test"), valid=replace(TEST, name="letters:valid"), Cs=None)[0]
+    found = rows(test=replace(TEST, name="digits:test"), valid=images(60, 2, name="letters:valid"), Cs=None)[0]
     assert found.data == "letters + digits"
+
+
+@pytest.mark.parametrize("same", [{"test": TRAIN}, {"valid": TRAIN}, {"valid": TEST}])
+def test_the_same_images_twice_are_refused(same):
+    with pytest.raises(InputError, match="two of these are the same images"):
+        rows(**same)
 
 
 def test_draws():

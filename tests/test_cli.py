@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from dcgan_eval import classification, cli
 from dcgan_eval.checkpoint import load, save
@@ -69,6 +70,15 @@ def fails(result, message, notes=()):
     assert lines[-1].startswith("dcgan-eval: ")
     assert re.search(message, lines[-1]), lines[-1]
     assert "Traceback" not in err
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads gain nothing on problems this small, and wait for one another where other work has the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 # the main job
@@ -135,7 +145,10 @@ def test_the_command_is_kept_with_the_data_folder_by_its_variable(tmp_path, monk
     assert str(tmp_path) not in json.dumps(row)
 
 
-def test_options_reach_the_probe():
+def test_options_reach_the_probe(tmp_path):
+    X, y = load_digits(return_X_y=True)
+    images = (X[:300].reshape(-1, 8, 8) * 15).astype(np.uint8)
+    np.savez(tmp_path / "valid.npz", x=images, y=y[:300])
     found = rows("--features", "pixels", "--protocol", "per-class:20", "--repeats", "3", "--folds", "2", "--knn", "3",
                  "--seed", "5")  # fmt: skip
     assert [row["protocol"] for row in found] == ["per-class:20"] * 4
@@ -143,7 +156,7 @@ def test_options_reach_the_probe():
     assert "2 stratified folds" in found[0]["probe"]
     assert found[0]["spread_kind"] == "1.96 standard deviations over 3 draws"
     assert (found[0]["n_train"], found[0]["seed"], found[2]["C"]) == (200, 5, None)
-    assert "by validation" in rows("--features", "pixels", "--valid", "digits:test")[0]["probe"]
+    assert "by validation" in rows("--features", "pixels", "--valid", tmp_path / "valid.npz")[0]["probe"]
 
 
 def test_equal_seeds_give_equal_numbers_and_others_do_not():
@@ -612,7 +625,7 @@ BAD = {
     "a mistyped mode": (typed("--batchnorm", "store"), "'--batchnorm'.*'stored'"),
     # combinations
     "other data without features": (lambda t: ["--data", write_npz(t / "a.npz")], "--features is needed with --data"),
-    "no test split": (typed("--data", "digits:train", *FAST), "has no test split, only train; name one with --test"),
+    "no test split": (typed("--data", "digits:train", *FAST), "has no test split besides train; name one with --test"),
     "a fine one and a bad one": (typed(*FAST, "--features", "disc:TMP/absent"), "no such checkpoint"),
     # where results go
     "--out in a missing folder": (typed(*FAST, "--out", "TMP/absent/r.csv"), "the folder .*absent does not exist"),

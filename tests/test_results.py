@@ -27,17 +27,18 @@ ROW = Row(
     features_sha256="cd" * 32,
     features_protocol='conv1, "as is"; float32',
     layer="all",
-    dimensions=7168,
+    dimensions=28672,
     protocol="all",
     probe="L2-SVM on all labels, C 0.001 given",
     metric="accuracy",
     value=74.28 + 1e-13,
     unit="%",
     spread=1.0 / 3,
-    spread_kind="half the 95 % Wilson interval over 486 test images",
+    spread_kind="half the width of the 95 % Wilson interval over 486 test images",
     n=486,
     n_train=554,
     C=1e-4,
+    gap=3e-7,
     seed=0,
     seconds_features=1.5,
     seconds=0.25,
@@ -263,8 +264,11 @@ def test_the_command_names_the_data_folder_by_its_variable(folder, argv, expecte
     ],
 )
 def test_a_number_is_quoted_only_where_the_protocol_matches(features, data, protocol, probe, value):
-    quote = quoted(features, data, protocol, probe)
+    dimensions = 3072 if features == "pixels" else 28672 if data.startswith("CIFAR") else 7168
+    quote = quoted(features, dimensions, data, protocol, probe)
     assert (quote.value if quote else None) == value
+    if features.startswith("disc:"):
+        assert quoted(features, dimensions + 1, data, protocol, probe) is None
 
 
 def test_the_quotes_are_those_of_the_paper():
@@ -302,8 +306,8 @@ def test_the_table_has_a_line_per_accuracy_and_says_what_it_rests_on():
     knn = replace(KNN, spread=2.0)
     said = lines([ROW, error, knn])
     quote = "82.8 accuracy on CIFAR-10 (paper, Table 1, DCGAN + L2-SVM)"
-    first = f"disc:svhn32 7168 554 486 L2-SVM 0.0001 74.28 ± 0.33 25.72 1.5 + 0.2 {quote}"
-    second = "disc:svhn32 7168 554 486 5-NN 74.28 ± 2.00 25.72 1.5 + 0.2"
+    first = f"disc:svhn32 28672 554 486 L2-SVM 0.0001 74.28 ± 0.33 25.72 1.5 + 0.2 {quote}"
+    second = "disc:svhn32 28672 554 486 5-NN 74.28 ± 2.00 25.72 1.5 + 0.2"
     assert [line.split() for line in said[1:3]] == [first.split(), second.split()]
     assert said[3] == ""
     text = "\n".join(said[4:])
@@ -333,7 +337,7 @@ def test_the_table_quotes_the_paper_where_it_may(changes, shown):
 
 def test_the_quote_says_which_data_it_is_of():
     assert "82.8 accuracy on CIFAR-10 (paper" in table([replace(ROW, data="CIFAR-10-JPEG")])
-    svhn = replace(ROW, data="SVHN", protocol="labels:1000")
+    svhn = replace(ROW, data="SVHN", protocol="labels:1000", dimensions=7168)
     assert "22.48 error on SVHN (paper, Table 2, DCGAN + L2-SVM)" in table([svhn])
 
 

@@ -4,74 +4,18 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits, make_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from benchmarks.svm_parity import PROBLEMS, digits, objective, random
 from dcgan_eval import svm
 from dcgan_eval.svm import L2SVC, one_vs_rest, solve_path
-
-Problem = tuple[np.ndarray, np.ndarray, float]
 
 
 @parametrize_with_checks([L2SVC()])
 def test_scikit_learn_estimator(estimator, check):
     check(estimator)
-
-
-def objective(coef: np.ndarray, intercept: np.ndarray, X: np.ndarray, y: np.ndarray, C: float, scaling: float = 1.0):
-    """P of every one-vs-rest problem, straight from the definition."""
-    classes = np.unique(y)
-    X = X.astype(np.float64)
-    values = []
-    for k, (w, b) in enumerate(zip(coef, intercept, strict=True)):
-        sign = np.where(y == classes[1 if len(classes) == 2 else k], 1, -1)
-        penalty = w @ w + ((b / scaling) ** 2 if scaling else 0)
-        values.append(penalty / 2 + C * (np.maximum(0, 1 - sign * (X @ w + b)) ** 2).sum())
-    return np.array(values)
-
-
-def random(seed: int, n: int, d: int, classes: int, C: float, offset: float = 0.0, dtype: str = "f8") -> Problem:
-    rng = np.random.default_rng(seed)
-    return (rng.normal(size=(n, d)) + offset).astype(dtype), rng.integers(0, classes, n), C
-
-
-def digits(scale: float, C: float) -> Problem:
-    X, y = load_digits(return_X_y=True)
-    return X * scale, y, C
-
-
-def one_sample_classes() -> Problem:
-    X, y, C = random(3, 100, 30, 1, 10.0)
-    y[:2] = [1, 2]
-    return X, y, C
-
-
-def constant_features() -> Problem:
-    X, y, C = random(4, 500, 40, 4, 1.0)
-    X[:, ::4] = 7
-    return X, y, C
-
-
-def unscaled(n: int, d: int) -> Problem:
-    rng = np.random.default_rng(5)
-    return rng.integers(0, 256, size=(n, d)).astype("f4"), rng.integers(0, 3, n), 1.0
-
-
-PROBLEMS: dict[str, Callable[[], Problem]] = {
-    "n > d": lambda: digits(1 / 16, 1.0),
-    "n < d": lambda: random(0, 300, 2000, 5, 0.1),
-    "two classes": lambda: (*make_classification(1000, 50, random_state=0), 1.0),
-    "one-sample classes": one_sample_classes,
-    "constant features": constant_features,
-    "unscaled, n > d": lambda: digits(16, 1.0),
-    "unscaled, conjugate gradients": lambda: unscaled(2000, 768),
-    "unscaled, n < d": lambda: unscaled(300, 1024),
-    "offset, Gram in float32": lambda: random(1, 900, 3000, 3, 1e-2, 3.0, "f4"),
-    "offset, passes over X": lambda: random(2, 3000, 800, 3, 1e-2, 1.0, "f4"),
-    "small C": lambda: digits(1 / 16, 1e-8),
-}
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -105,7 +49,7 @@ def test_gap_bounds_the_distance_from_the_optimum():
 
 @pytest.mark.parametrize("shape", [(120, 900), (900, 120), (700, 600)])
 def test_masked_columns_are_the_problems_on_the_rows_they_keep(shape):
-    X, y, _ = random(6, *shape, 3, 0.0)
+    X, y, _ = random(6, shape[0], shape[1], 3, 0.0)
     keep = np.random.default_rng(0).random((shape[0], 2)) < 0.7
     Y = one_vs_rest(torch.from_numpy(y), 3)
     weight = torch.from_numpy(np.repeat(keep, 3, axis=1)).double()
@@ -186,10 +130,11 @@ def test_inputs_of_every_kind_give_the_same(tmp_path):
 
 
 def test_matrix_precision_settings_are_restored():
-    before = torch.backends.mkldnn.matmul.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+    cpu, cuda = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    before = cpu.fp32_precision, cuda.fp32_precision
     X, y, C = random(12, 600, 700, 2, 1e-2, 0.0, "f4")
     L2SVC(C).fit(X, y)
-    assert (torch.backends.mkldnn.matmul.fp32_precision, torch.backends.cuda.matmul.fp32_precision) == before
+    assert (cpu.fp32_precision, cuda.fp32_precision) == before
 
 
 BAD: dict[str, tuple[dict, Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray], str]] = {
