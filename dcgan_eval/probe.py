@@ -20,7 +20,7 @@ from dcgan_eval.neighbors import k_nearest
 from dcgan_eval.svm import Solution, decision_values, one_vs_rest, solve_path
 
 CS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # of the authors' script
-LOWEST, HIGHEST = 1e-8, 1e4  # how far the grid is widened while its edge is the best
+LOWEST, HIGHEST = 1e-8, 1e4  # how far the search for C goes
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def linear_probe(
 ) -> Probe:
     """Accuracy of the L2-SVM on `test`, its C chosen on `valid` if given, else by stratified folds of the labels used.
 
-    Cs: tried in ascending order; None for the authors' seven, widened (…, 1, 2, 5, …) while the best of the first draw
-    is at an edge. Of equally good ones the smallest is taken; one C serves all draws.
-    folds: fewer where a class has fewer labels.
+    Cs: tried in ascending order, such as the authors' `CS`; None for steps of 1, 2, 5 from where theirs begin, up and
+    down until two larger C and a smaller one are known to be no better on the first draw. Of equally good ones the
+    smallest is taken; one C serves all draws. folds: fewer where a class has fewer labels.
     repeats: label draws, each balanced, without replacement; not used by protocol 'all'.
     Raises InputError for C ≤ 0, one class only, or classes too small for a draw.
     """
@@ -200,20 +200,20 @@ def _best(scores: dict[float, list[float]]) -> float:
 def _grid(Cs: Sequence[float] | None) -> list[float]:
     if Cs is not None and not (len(Cs) and all(np.isfinite(C) and C > 0 for C in Cs)):
         raise InputError(f"C must be positive and finite, got {', '.join(f'{C:g}' for C in Cs) or 'none'}")
-    return sorted(set(CS if Cs is None else Cs))
+    return sorted(set(CS[:3] if Cs is None else Cs))
 
 
 def _beyond(Cs: Sequence[float], scores: dict[float, list[float]], judged: Split) -> list[float]:
-    """The next three C past the edge at which the best one lies, given the scores on `judged` of one draw."""
+    """What to try next, on `judged` of one draw: until two C above the best and one below it are known, or the ends."""
     best = _best(scores)
     share = float(torch.bincount(judged.y).max()) / len(judged)
     chance = 100 * (share + 1.96 * np.sqrt(share * (1 - share) / len(judged)))
     # C too small to learn anything names the largest class, whatever C is: the best is then on the other side
     blind = best == Cs[0] and len({scores[C][0] for C in Cs[:3]}) == 1 and scores[best][0] <= chance
-    if (best == Cs[-1] or blind) and Cs[-1] < HIGHEST:
-        return [_decade(Cs[-1], step) for step in (1, 2, 3)]
+    if (blind or best >= Cs[-2]) and Cs[-1] < HIGHEST:
+        return [_decade(Cs[-1], 1)]
     if best == Cs[0] > LOWEST and not blind:
-        return [_decade(best, step) for step in (-3, -2, -1)]
+        return [_decade(best, -1)]
     return []
 
 

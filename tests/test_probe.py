@@ -297,18 +297,19 @@ def scores(Cs, best):
 
 def test_the_grid_is_the_authors_and_goes_on_as_1_2_5():
     assert CS == (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
-    grid = sorted(CS)
+    grid = sorted(CS[:3])
     while more := probe._beyond(grid, scores(grid, grid[-1]), TRAIN):
         grid += more
     while more := probe._beyond(grid, scores(grid, grid[0]), TRAIN):
         grid = more + grid
     assert grid == [float(f"{digit}e{e}") for e in range(-8, 4) for digit in (1, 2, 5)] + [1e4]
     assert (grid[0], grid[-1]) == (LOWEST, HIGHEST)
-    assert probe._beyond(CS, scores(CS, 1e-3), TRAIN) == []
+    assert probe._beyond(CS, scores(CS, 2e-3), TRAIN) == []
+    assert probe._beyond(CS, scores(CS, 5e-3), TRAIN) == [2e-2]
 
 
 def test_scores_no_better_than_chance_and_all_the_same_point_upwards():
-    down, up = [1e-5, 2e-5, 5e-5], [2e-2, 5e-2, 0.1]
+    down, up = [5e-5], [2e-2]
     even, most = (Split(torch.zeros(100, 1), y) for y in (torch.arange(100) % 2, (torch.arange(100) > 9).long()))
     for score, judged, expected in ((50, even, up), (90, even, down), (90, most, up), (100, even, down)):
         assert probe._beyond(CS, {C: [float(score)] for C in CS}, judged) == expected
@@ -325,7 +326,7 @@ def test_the_grid_is_widened_until_the_best_is_inside(scale):
     train, test = (blobs(100, d=40, seed=s, noise=3, scale=scale) for s in (0, 1))
     found = linear_probe(train, test)
     Cs = [C for C, _ in found.curve]
-    assert set(CS) <= set(Cs)
+    assert set(CS[:3]) <= set(Cs)
     assert all(a < b for a, b in pairwise(Cs))
     assert found.C is not None
     assert Cs[0] < found.C < Cs[-1] or found.C in (LOWEST, HIGHEST)
