@@ -141,27 +141,30 @@ def classify(
         _note(f"{spec} on {train.name}")
         start = time.perf_counter()
         extractor = plan(train)
-        measured += classify(
-            train,
-            sets["test"],
-            extractor,
-            valid=sets.get("valid"),
-            protocol=parsed,
-            Cs=Cs,
-            folds=folds,
-            repeats=repeats,
-            knn=knn,
-            per_layer=per_layer,
-            seed=seed,
-            batch_size=batch_size,
-            device=chosen,
-            cache=cache,
-            progress=sys.stderr.isatty(),
-            seconds_fit=time.perf_counter() - start,
-            command=results.command(context.obj),
+        rows = list(
+            classify(
+                train,
+                sets["test"],
+                extractor,
+                valid=sets.get("valid"),
+                protocol=parsed,
+                Cs=Cs,
+                folds=folds,
+                repeats=repeats,
+                knn=knn,
+                per_layer=per_layer,
+                seed=seed,
+                batch_size=batch_size,
+                device=chosen,
+                cache=cache,
+                progress=sys.stderr.isatty(),
+                seconds_fit=time.perf_counter() - start,
+                command=results.command(context.obj),
+            )
         )
-    if out is not None:
-        results.append(out, measured)
+        if out is not None:  # now: the next features may take an hour, and be interrupted
+            results.append(out, rows)
+        measured += rows
     _print(measured, format)
 
 
