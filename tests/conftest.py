@@ -2,6 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# threads gain nothing on problems this small, and wait for one another where other work has the cores
+torch.set_num_threads(1)
 
 DATA = os.environ.get("DCGAN_EVAL_TEST_DATA", "")
 

@@ -147,7 +147,7 @@ FOLDERS = r"(?<![\w.$}/-])/(?:home|root|Users|work|mnt|scratch|private|var/folde
             "a folder of one machine",
             FOLDERS,
             "open('/ho" + "me/me/data')",
-            "../shared/data, https://a.b/work/c, $HOME/x",
+            "../shared/data, https://a.b/wo" + "rk/c, $HOME/x",
         ),
     ],
 )

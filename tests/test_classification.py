@@ -30,15 +30,6 @@ TRAIN, TEST = images(120), images(90, 1, name="letters:test")
 PIXELS = pixel_features(SHAPE)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads gain nothing on problems this small, and wait for one another where other work has the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def rows(train=TRAIN, test=TEST, extractor=PIXELS, **options):
     return list(classify(train, test, extractor, **{"Cs": [1e-2], **options}))
 

@@ -72,15 +72,6 @@ def fails(result, message, notes=()):
     assert "Traceback" not in err
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads gain nothing on problems this small, and wait for one another where other work has the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # the main job
 
 

@@ -26,15 +26,6 @@ def blobs(n, classes=3, d=6, seed=0, noise=1.0, scale=1.0):
 TRAIN, TEST = blobs(150), blobs(200, seed=1)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads gain nothing on problems this small, and wait for one another where other work has the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # protocols
 
 
