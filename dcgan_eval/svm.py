@@ -87,7 +87,7 @@ def solve_path(
     directions are computed; that of X if not given.
 
     Raises ValueError if shapes disagree, C ≤ 0 or a weight is negative. Warns (ConvergenceWarning) where the
-    certificate was not reached within max_iter Newton steps.
+    certificate was not reached within max_iter Newton steps at that C; each C of the ladder has as many of its own.
     """
     n, d = X.shape
     if Y.shape != weight.shape or len(Y) != n:
