@@ -46,6 +46,7 @@ GRAM_BYTES = 3 * 2**29  # the largest Gram matrix, in float64: 1.5 GiB
 RANK = 64, 8  # eigenvectors in the preconditioner: at least, and for each of the problems that share them
 CG_STEPS = 100
 LADDER_START, LADDER_STEP, LADDER_TOL = 100.0, 10.0, 1.0  # first 2 C Σ‖x‖², ratio of the next C, relative gap
+LARGEST = 1e30  # C times the squared norm of a row; far beyond what can be certified
 CG_REDUCTION = 0.01  # of the Newton residual: below this, Newton's own convergence is the limit
 
 
@@ -86,8 +87,9 @@ def solve_path(
     label draws are written. intercept_scaling: the value of the constant feature, 0 for no intercept. device: where
     directions are computed; that of X if not given.
 
-    Raises ValueError if shapes disagree, C ≤ 0 or a weight is negative. Warns (ConvergenceWarning) where the
-    certificate was not reached within max_iter Newton steps at that C; each C of the ladder has as many of its own.
+    Raises ValueError if shapes disagree, C ≤ 0, a weight is negative, or C ‖x‖² is beyond 1e30 or not a number.
+    Warns (ConvergenceWarning) where the certificate was not reached within max_iter Newton steps at that C; each C of
+    the ladder has as many of its own.
     """
     n, d = X.shape
     if Y.shape != weight.shape or len(Y) != n:
@@ -104,11 +106,15 @@ def solve_path(
     form: _Primal | _Gram = _Gram(exact, double=n * n * d < 2e9) if gram else exact
     U = torch.zeros(form.order, Y.shape[1], dtype=torch.float64, device=wide)
     none = torch.zeros_like(Y)
-    trace = float(exact.square_norms() @ weight.amax(1))
+    norms = exact.square_norms()
+    largest = float(norms.max())
+    trace = float(norms @ weight.amax(1))
     reached = LADDER_START / (2 * trace) if trace else np.inf
     for C in Cs:
         if not (C > 0 and np.isfinite(C)):
             raise ValueError(f"C must be positive and finite, got {C:g}")
+        if not C * largest <= LARGEST:
+            raise ValueError(f"C={C:g} times the squared norm of a row, {largest:.0e}, overflows: scale the features")
         # far from the optimum Newton's active set wanders where the problem is ill-conditioned; a ladder of loosely
         # solved, smaller C leads to it
         before = 0

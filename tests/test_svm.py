@@ -142,6 +142,8 @@ BAD: dict[str, tuple[dict, Callable[[np.ndarray], np.ndarray], Callable[[np.ndar
     "C < 0": ({"C": -1.0}, lambda X: X, lambda y: y, "C must be positive"),
     "C = nan": ({"C": np.nan}, lambda X: X, lambda y: y, "C must be positive"),
     "NaN": ({}, lambda X: np.where(X > 1, np.nan, X), lambda y: y, "NaN"),
+    "overflow": ({}, lambda X: X * 1e200, lambda y: y, "scale the features"),
+    "C too large": ({"C": 1e290}, lambda X: X, lambda y: y, "scale the features"),
     "one class": ({}, lambda X: X, lambda y: y * 0, "1 class"),
     "too few labels": ({}, lambda X: X, lambda y: y[1:], "(?i)inconsistent|labels"),
 }
