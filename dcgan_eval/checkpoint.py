@@ -4,11 +4,9 @@ Nothing is unpickled: the authors' .jl is only scanned for the names of its arra
 allow_pickle=False and .pth with weights_only=True.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from dcgan_eval.errors import InputError
+from dcgan_eval.files import write_whole
 from dcgan_eval.networks import (
     PRESETS,
     Architecture,
@@ -133,18 +132,10 @@ def save(
     }
     # one key only: safetensors keeps its metadata in a hash map, whose order would differ from run to run
     content = safetensors_bytes(arrays, {_HEADER: json.dumps(header, sort_keys=True)})
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
     return sha256
 
 

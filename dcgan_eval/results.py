@@ -7,7 +7,6 @@ import platform
 import re
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from dcgan_eval.errors import InputError
+from dcgan_eval.files import write_whole
 from dcgan_eval.paper import quoted
 
 try:
@@ -98,23 +98,6 @@ def read(path: Path) -> str:
     if before and next(csv.reader(before.splitlines()), None) != COLUMNS:
         raise InputError(f"{path}: not a results file of this version: its columns differ; give another --out")
     return before
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write beside, flush, rename."""
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
 
 
 @contextmanager

@@ -12,17 +12,17 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dcgan_eval"
 
 # everything may import errors; cli may import everything, and only `python -m dcgan_eval` imports it
-LEAVES = {"errors", "paper", "networks", "images", "svm", "neighbors"}
+LEAVES = {"errors", "files", "paper", "networks", "images", "svm", "neighbors"}
 ARROWS = {
     **{name: set[str]() for name in LEAVES},
     "features": {"features", "networks", "images"},
-    "checkpoint": {"networks"},
+    "checkpoint": {"files", "networks"},
     "probe": {"svm", "neighbors"},
-    "results": {"paper"},
+    "results": {"files", "paper"},
     "classification": {"features", "images", "probe", "results"},
 }
 FRONT = {"__init__", "__main__", "cli"}
-STARTS_UP = ("cli", "results", "errors", "paper")  # what --help and a bad command line wait for
+STARTS_UP = ("cli", "results", "errors", "files", "paper")  # what --help and a bad command line wait for
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
