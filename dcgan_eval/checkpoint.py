@@ -107,10 +107,12 @@ def save(
     generator: Generator | None = None,
     discriminator: Discriminator | None = None,
     metadata: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> str:
     """Writes one `.safetensors` whose header holds the JSON that rebuilds the networks; returns the sha256 of content.
 
-    The file appears whole or not at all, and equal content gives equal bytes. metadata: JSON values.
+    The file appears whole or not at all, and equal content gives equal bytes. metadata: JSON values. dtype: of the
+    arrays in the file, float32, bfloat16 or float16; `load` makes them float32 again, and the sha256 is of those.
     Raises InputError for no network, two of different architectures, or a path that cannot be written.
     """
     path = Path(path)
@@ -122,8 +124,8 @@ def save(
         raise InputError(f"{path}: generator and discriminator are of different architectures")
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: a checkpoint's name must end in .safetensors")
-    arrays = _arrays(networks)
-    sha256 = _digest(architecture, arrays)
+    arrays = {k: v.to(dtype) if v.is_floating_point() else v for k, v in _arrays(networks).items()}
+    sha256 = _digest(architecture, {key: _widened(array) for key, array in arrays.items()})
     header = {
         "version": _VERSION,
         "architecture": architecture.to_json_dict(),
@@ -139,14 +141,28 @@ def save(
     return sha256
 
 
-def convert(source: str | Path, destination: str | Path) -> Checkpoint:
-    """Loads any checkpoint and saves it as ours, unchanged: the sha256 stays, and so does the lack of statistics."""
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    only: Literal["generator", "discriminator"] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Checkpoint:
+    """Loads any checkpoint and saves it as ours. As both networks in float32 it is unchanged: the sha256 stays, and so
+    does the lack of statistics. Raises InputError where the one network asked for is absent."""
     checkpoint = load(source)
+    networks = _networks(checkpoint.generator, checkpoint.discriminator)
+    if only is not None and only not in networks:
+        raise InputError(f"{source}: holds no {only}")
+    metadata = {"converted_from": checkpoint.format, **checkpoint.metadata}
+    if dtype != torch.float32:
+        metadata["stored_as"] = str(dtype).removeprefix("torch.")
     save(
         destination,
-        generator=checkpoint.generator,
-        discriminator=checkpoint.discriminator,
-        metadata={"converted_from": checkpoint.format, **checkpoint.metadata},
+        generator=None if only == "discriminator" else checkpoint.generator,
+        discriminator=None if only == "generator" else checkpoint.discriminator,
+        metadata=metadata,
+        dtype=dtype,
     )
     return load(destination)
 
@@ -225,6 +241,10 @@ def _arrays(networks: dict[str, Generator | Discriminator]) -> dict[str, Tensor]
     }
 
 
+def _widened(array: Tensor) -> Tensor:
+    return array.float() if array.dtype in (torch.bfloat16, torch.float16) else array
+
+
 def _digest(architecture: Architecture, arrays: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(architecture.to_json_dict(), sort_keys=True).encode())
     for name in sorted(arrays):
@@ -269,7 +289,8 @@ def _load_ours(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_HEADER)
             # copies: the file's own memory map must not outlive a file that is replaced
-            arrays = {key: file.get_tensor(key).clone() for key in file.keys()} if header is not None else {}  # noqa: SIM118
+            keys = file.keys() if header is not None else []
+            arrays = {key: _widened(file.get_tensor(key).clone()) for key in keys}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: truncated, or not a safetensors file ({_one_line(error)})") from error
     if header is None:

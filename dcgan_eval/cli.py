@@ -58,6 +58,21 @@ class Precision(StrEnum):
     bfloat16 = "bfloat16"
 
 
+class StoredPrecision(StrEnum):
+    """Of arrays in a file."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Network(StrEnum):
+    """One of the two in a checkpoint."""
+
+    generator = "generator"
+    discriminator = "discriminator"
+
+
 @app.callback()
 def options(debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False) -> None:
     """Measure what a DCGAN has learnt. Every number comes with its protocol."""
@@ -113,12 +128,12 @@ def classify(
 
     Without options: scikit-learn's digits, pixels beside a discriminator with random weights, in seconds, offline.
     """
-    from dcgan_eval import results
+    from dcgan_eval import devices, results
     from dcgan_eval.classification import classify, labelled
     from dcgan_eval.probe import Protocol
 
     parsed, Cs = Protocol.parse(protocol), _numbers(C, "--C")
-    chosen = _device(device)
+    chosen = devices.choose(device)
     if out is not None and not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.absolute().parent} does not exist")
     if out is not None:
@@ -209,11 +224,20 @@ def info(
 def convert(
     checkpoint: Annotated[str, typer.Argument(help="Any checkpoint that `info` understands.")],
     out: Annotated[Path, typer.Argument(help="Where to write it, as .safetensors.")],
+    only: Annotated[Network | None, typer.Option(help="Keep one of the two networks.")] = None,
+    precision: Annotated[
+        StoredPrecision, typer.Option(help="Of the arrays in the file; 16 bits round them.")
+    ] = StoredPrecision.float32,
 ) -> None:
     """Rewrite a checkpoint into this project's format; weights and BatchNorm statistics stay as they are."""
+    import torch
+
     from dcgan_eval.checkpoint import convert
 
-    typer.echo(f"{out}: sha256 {convert(checkpoint, out).sha256}")
+    converted = convert(
+        checkpoint, out, only=None if only is None else only.value, dtype=getattr(torch, precision.value)
+    )
+    typer.echo(f"{out}: sha256 {converted.sha256}")
 
 
 def _splits(data: str, test: str | None, valid: str | None, root: Path, download: bool) -> "dict[str, Images]":
@@ -277,21 +301,6 @@ def _plan(
     return lambda train: features.discriminator_features(
         discriminator, name=f"disc:{name}", batchnorm=mode, images=sample(train), precision=precision.value
     )
-
-
-def _device(name: str) -> str:
-    import torch
-
-    known = ("auto", "cpu", "cuda", "mps")
-    kind, colon, index = name.partition(":")
-    if kind not in known or (colon and not (kind == "cuda" and index.isascii() and index.isdigit())):
-        raise InputError(f"unknown device {name!r}{nearest(name, known)}")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if there[device])
-    if not there[kind] or (index and int(index) >= torch.cuda.device_count()):
-        raise InputError(f"device {name} is not available on this machine; use --device auto")
-    return name
 
 
 def _numbers(text: str | None, option: str) -> list[float] | None:

@@ -472,15 +472,18 @@ def set_batchnorm_mode(module: Generator | Discriminator, mode: Literal["stored"
     module.eval()
 
 
-def reestimate_batchnorm(discriminator: Discriminator, batches: Iterable[Tensor]) -> None:
-    """Sets the BatchNorm statistics from images, as the authors' svhn/svhn_semisup_analysis.py, and uses them after.
+def reestimate_batchnorm(
+    network: Generator | Discriminator, batches: Iterable[Tensor | tuple[Tensor, Tensor | None]]
+) -> None:
+    """Sets the BatchNorm statistics from data, as the authors' svhn/svhn_semisup_analysis.py, and uses them after.
 
-    batches: float (n, channels, side, side) in the network's range; the authors take 128 unlabelled training images
-    at a time. Each batch runs with its own statistics; at every BatchNorm layer the mean and the biased variance of
-    its input are averaged over batches in float64. As theirs, the last batch counts as much as any other even if it
-    holds fewer images. Raises InputError without any batch, or for a conditional network.
+    batches: what the network takes, its labels beside it if it is conditional: images float (n, channels, side, side)
+    in its range for a discriminator, of which the authors take 128 unlabelled training images at a time; z (n, z_dim)
+    for a generator. Each batch runs with its own statistics; at every BatchNorm layer the mean and the biased variance
+    of its input are averaged over batches in float64. As theirs, the last batch counts as much as any other even if
+    it holds fewer. Raises InputError without any batch.
     """
-    norms = _batchnorms(discriminator)
+    norms = _batchnorms(network)
     means = [torch.zeros(norm.num_features, dtype=torch.float64) for norm in norms]
     variances = [torch.zeros_like(mean) for mean in means]
 
@@ -494,20 +497,20 @@ def reestimate_batchnorm(discriminator: Discriminator, batches: Iterable[Tensor]
 
         return hook
 
-    previous = discriminator.batchnorm_mode
-    set_batchnorm_mode(discriminator, "batch")
+    previous = network.batchnorm_mode
+    set_batchnorm_mode(network, "batch")
     handles = [norm.register_forward_pre_hook(record(i)) for i, norm in enumerate(norms)]
     count = 0
     try:
         with torch.no_grad():
             for batch in batches:
-                discriminator(batch)
+                network(*batch) if isinstance(batch, tuple) else network(batch)
                 count += 1
         if count == 0:
-            raise InputError("no images to re-estimate BatchNorm statistics from: give at least one batch")
+            raise InputError("no data to re-estimate BatchNorm statistics from: give at least one batch")
     except BaseException:
-        discriminator.batchnorm_mode = previous
-        discriminator.eval()
+        network.batchnorm_mode = previous
+        network.eval()
         raise
     finally:
         for handle in handles:
@@ -519,7 +522,7 @@ def reestimate_batchnorm(discriminator: Discriminator, batches: Iterable[Tensor]
         norm.running_mean.copy_(mean / count)
         norm.running_var.copy_(variance / count)
         norm.num_batches_tracked.fill_(count)
-    set_batchnorm_mode(discriminator, "stored")
+    set_batchnorm_mode(network, "stored")
 
 
 def scale_images(images: Tensor, architecture: Architecture) -> Tensor:

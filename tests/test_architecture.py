@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dcgan_eval"
 
 # everything may import errors; cli may import everything, and only `python -m dcgan_eval` imports it
-LEAVES = {"errors", "files", "paper", "networks", "images", "svm", "neighbors"}
+LEAVES = {"errors", "devices", "figures", "files", "paper", "networks", "images", "svm", "neighbors"}
 ARROWS = {
     **{name: set[str]() for name in LEAVES},
     "features": {"features", "networks", "images"},

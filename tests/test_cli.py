@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dcgan_eval import classification, cli
+from dcgan_eval import classification, cli, devices
 from dcgan_eval.checkpoint import load, save
 from dcgan_eval.errors import InputError
 from dcgan_eval.networks import PRESETS
@@ -234,14 +234,14 @@ def test_our_own_faults_are_not_blamed_on_the_input(monkeypatch):
     def fail(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(cli, "_device", fail)
+    monkeypatch.setattr(devices, "choose", fail)
     with pytest.raises(RuntimeError, match="a bug"), contextlib.redirect_stderr(io.StringIO()):
         cli.main(["classify"])  # which Python turns into a traceback and exit 1
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_device", interrupt)
+    monkeypatch.setattr(devices, "choose", interrupt)
     assert run("classify") == (130, "", "dcgan-eval: interrupted\n")  # as shells have it: 128 + SIGINT
 
 

@@ -1,0 +1,128 @@
+"""`python -m training PRESET --data DATA --out FOLDER`, alone or under torchrun."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+from dcgan_eval.errors import InputError
+from training.config import PRESETS, options, override, preset
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line, like the others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (python -m training --help lists the flags)")
+
+
+def parser() -> Parser:
+    parser = Parser(
+        prog="python -m training",
+        description="Fit a DCGAN. Any field of a recipe can be overridden by its flag.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("preset", metavar="PRESET", help=", ".join(PRESETS))
+    run = parser.add_argument_group("the run")
+    run.add_argument("--data", default="digits", help="images, written as for dcgan-eval; its train split, if any")
+    run.add_argument("--data-root", type=Path, default=Path("data"), help="where named sets lie")
+    run.add_argument("--download", action="store_true", help="fetch what is missing")
+    run.add_argument("--out", type=Path, help="folder of the run [runs/PRESET]")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    run.add_argument("--save-minutes", type=float, default=5.0, help="between two states [%(default)g]")
+    run.add_argument("--keep", type=int, default=2, help="states that are kept [%(default)d]")
+    run.add_argument("--sample-epochs", type=float, default=1.0, help="between two grids of samples [%(default)g]")
+    run.add_argument("--evaluate-epochs", type=float, default=0.0, help="between two evaluations; 0 for none")
+    run.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
+    run.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    recipe = parser.add_argument_group("the recipe", "defaults are the preset's")
+    for option in options():
+        flag = f"--{option.name.replace('_', '-')}"
+        common: dict[str, Any] = {"dest": f"recipe.{option.name}", "default": None, "help": option.help}
+        if option.kind is bool:
+            recipe.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+        elif get_origin(option.kind) is Literal:
+            recipe.add_argument(flag, choices=get_args(option.kind), **common)
+        else:
+            recipe.add_argument(flag, type=_reader(option.kind), **common)
+    return parser
+
+
+def _reader(kind: Any) -> Callable[[str], Any]:
+    """int, float, or a tuple of one type, written with commas."""
+    if get_origin(kind) is not tuple:
+        return kind
+    each = get_args(kind)[0]
+
+    def values(text: str) -> tuple[Any, ...]:
+        return tuple(each(part) for part in text.split(",")) if text else ()
+
+    return values
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from dcgan_eval import devices
+    from dcgan_eval.images import open_images
+    from training.distributed import ranks
+    from training.loop import train
+    from training.plan import plan
+
+    config = override(
+        preset(arguments.preset),
+        {k.removeprefix("recipe."): v for k, v in vars(arguments).items() if k.startswith("recipe.") and v is not None},
+    )
+    device = torch.device(devices.choose(arguments.device))
+    found = open_images(arguments.data, root=arguments.data_root, download=arguments.download)
+    images = found.get("train") or next(iter(found.values()))
+    held_out = next((found[split] for split in ("valid", "test") if split in found and len(found) > 1), None)
+    if arguments.dry_run:
+        print(plan(config, images, device))
+        return 0
+    out = arguments.out or Path("runs") / arguments.preset
+    with ranks(device) as here:
+        if device.type == "cuda" and here.world > 1:
+            device = torch.device("cuda", here.local)
+        finished = train(
+            config,
+            images,
+            out,
+            device=device,
+            ranks=here,
+            resume=arguments.resume,
+            save_minutes=arguments.save_minutes,
+            keep=arguments.keep,
+            sample_epochs=arguments.sample_epochs,
+            evaluate_epochs=arguments.evaluate_epochs,
+            held_out=held_out,
+            progress=here.first and sys.stderr.isatty(),
+            tensorboard=arguments.tensorboard,
+        )
+        if here.first:
+            how = f"wrote {out / 'last.safetensors'}" if finished else "stopped and saved; go on with --resume"
+            print(f"{out}: {how}", file=sys.stderr)
+    return 0 if finished else 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit 0: done; 2: the input is at fault, said in one line; 1: our fault; 130: stopped early and saved."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return run(parser().parse_args(argv))
+    except InputError as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        print(f"training: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("training: interrupted; what was saved stays", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Minibatches of real images, in an order that the seed decides."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from dcgan_eval.errors import InputError
+from dcgan_eval.images import Images
+from training.config import TrainConfig
+from training.distributed import Ranks
+from training.streams import stream
+
+RESIDENT_SHARE = 0.25  # of free memory that a set may take to be held on the device whole
+AHEAD = 4  # minibatches read before they are asked for, of a set that is streamed
+
+Batch = tuple[Tensor, Tensor | None]  # uint8 (b, C, H, W) and int64 (b,) labels, on the device
+
+
+def prepared(images: Images, config: TrainConfig) -> Images:
+    """The images as the network takes them. Raises InputError where they do not fit, or lack labels that it needs."""
+    a = config.architecture
+    wanted = (a.image_channels, a.image_size, a.image_size)
+    if config.fit and images.shape[1:] != wanted[1:]:
+        images = _fitted(images, a.image_size)
+    if images.shape != wanted:
+        c, h, w = images.shape
+        advice = (
+            f"add --image-channels {c}"
+            if c != a.image_channels
+            else "add --fit to resize and crop"
+            if min(h, w) > a.image_size
+            else f"choose a preset for {h}x{w}, or override --image-size"
+        )
+        raise InputError(f"{images.name} is {c}x{h}x{w}, the network wants {'x'.join(map(str, wanted))}; {advice}")
+    if images.n < config.batch_size:
+        raise InputError(f"{images.name} has {images.n} images, fewer than a minibatch; lower --batch-size")
+    if a.n_classes:
+        labels = images.labels
+        if labels is None or int(labels.min()) < 0 or int(labels.max()) >= a.n_classes:
+            raise InputError(
+                f"{images.name}: a conditional network wants labels from 0 to {a.n_classes - 1} on all images"
+            )
+    return images
+
+
+def _fitted(images: Images, side: int) -> Images:
+    """Short side to `side` pixels, antialiased bilinear, then the centre: the paper's "min-resized center crops"."""
+    if min(images.shape[1:]) < side:
+        raise InputError(f"{images.name} has images of {images.shape[1]}x{images.shape[2]}, smaller than {side}x{side}")
+
+    def read(rows: range | Tensor) -> Tensor:
+        resized = transforms.resize(images.read(rows), [side], antialias=True)
+        return transforms.center_crop(resized, [side, side])
+
+    return replace(
+        images, shape=(images.shape[0], side, side), read=read, selection=f"{images.selection}, fitted to {side}"
+    )
+
+
+def steps_per_epoch(images: Images, config: TrainConfig) -> int:
+    """Whole minibatches only."""
+    return images.n // config.batch_size
+
+
+def minibatches(
+    images: Images, config: TrainConfig, steps: range, device: torch.device, ranks: Ranks
+) -> Iterator[Batch]:
+    """This rank's share of the minibatch of each step. The order depends on the seed and the epoch alone.
+
+    What fits is held on the device as uint8; a larger set is read ahead by a thread, which decodes on several.
+    """
+    share = config.batch_size // ranks.world
+    per_epoch = steps_per_epoch(images, config)
+    conditional = bool(config.architecture.n_classes)
+    labels = images.labels if conditional else None
+
+    def orders() -> Iterator[Tensor]:
+        epoch, order = -1, torch.empty(0)
+        for step in steps:
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                order = torch.randperm(images.n, generator=stream(config.seed, "order", epoch))
+            start = step % per_epoch * config.batch_size + ranks.rank * share
+            yield order[start : start + share]
+
+    if images.n * images.shape[0] * images.shape[1] * images.shape[2] <= RESIDENT_SHARE * free_memory(device):
+        pixels = images.tensor().to(device)
+        labels = None if labels is None else labels.to(device)
+        for rows in orders():
+            here = rows.to(device, non_blocking=True)
+            yield pixels[here], None if labels is None else labels[here]
+        return
+
+    def load(rows: Tensor) -> Batch:
+        x = images.read(rows)
+        y = None if labels is None else labels[rows]
+        if device.type == "cuda":
+            x, y = x.pin_memory(), None if y is None else y.pin_memory()
+        return x.to(device, non_blocking=True), None if y is None else y.to(device, non_blocking=True)
+
+    with ThreadPoolExecutor(1) as pool:
+        pending: deque[Future[Batch]] = deque()
+        try:
+            for rows in orders():
+                pending.append(pool.submit(load, rows))
+                if len(pending) > AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for job in pending:
+                job.cancel()
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return int(psutil.virtual_memory().available)

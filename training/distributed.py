@@ -1,0 +1,96 @@
+"""Ranks of `torchrun`, and what keeps a run the same whatever their number."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce as _all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dcgan_eval.errors import InputError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run; alone, rank 0 of 1."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes the files."""
+        return self.rank == 0
+
+
+@contextmanager
+def ranks(device: torch.device) -> Iterator[Ranks]:
+    """Those that torchrun started, joined over NCCL on GPUs and Gloo elsewhere; without it, this process alone."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield Ranks()
+        return
+    found = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    if device.type == "cuda":
+        torch.cuda.set_device(found.local)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield found
+    finally:
+        dist.destroy_process_group()
+
+
+def any_rank(flag: bool, ranks: Ranks, device: torch.device) -> bool:
+    """Whether the flag is set on any rank: all must call it together."""
+    if ranks.world == 1:
+        return flag
+    votes = torch.tensor([int(flag)], device=device)
+    dist.all_reduce(votes)
+    return bool(votes.item())
+
+
+def mean_over(values: Tensor, ranks: Ranks) -> Tensor:
+    """The mean of each value over ranks: all must call it together."""
+    if ranks.world > 1:
+        dist.all_reduce(values)
+    return values / ranks.world
+
+
+def check_share(batch_size: int, ranks: Ranks) -> None:
+    """Raises InputError unless ranks get equal shares, which averages of averages need."""
+    if batch_size % ranks.world or batch_size < 2 * ranks.world:
+        raise InputError(f"batch_size {batch_size} does not divide into {ranks.world} ranks with 2 images or more each")
+
+
+def share_statistics(network: nn.Module) -> None:
+    """Make every BatchNorm layer of the network use the statistics of the whole minibatch, over all ranks.
+
+    torch's SyncBatchNorm does so on GPUs only; this runs on any device, so that 1 and N ranks agree on each.
+    """
+    for part in network.modules():
+        if isinstance(part, _BatchNorm):
+            part.forward = _shared_forward(part)  # type: ignore[method-assign]
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Over ranks, of equal shares; gradients flow through it."""
+    total: Tensor = _all_reduce(values)  # type: ignore[no-untyped-call]
+    return total / dist.get_world_size()
+
+
+def _shared_forward(norm: _BatchNorm) -> Any:
+    def forward(h: Tensor) -> Tensor:
+        x = h.float()
+        dims = [d for d in range(x.ndim) if d != 1]
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        x = x - _mean(x.mean(dims)).view(shape)
+        variance = _mean(x.square().mean(dims))
+        x = x * (variance + norm.eps).rsqrt().view(shape)
+        return (x * norm.weight.view(shape) + norm.bias.view(shape) if norm.affine else x).to(h.dtype)
+
+    return forward

@@ -1,0 +1,177 @@
+"""The run, from top to bottom."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcgan_eval.errors import InputError
+from dcgan_eval.images import Images
+from training import distributed, states
+from training.config import TrainConfig
+from training.data import minibatches, prepared, steps_per_epoch
+from training.distributed import Ranks
+from training.evaluate import Evaluation
+from training.export import export
+from training.monitor import Monitor, samples
+from training.states import State
+from training.step import Trainer
+
+CHECK = 20  # steps between two looks at the losses, which make the device wait
+ALONE = Ranks()
+
+
+def train(
+    config: TrainConfig,
+    images: Images,
+    out: Path,
+    *,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+    resume: bool = False,
+    save_minutes: float = 5.0,
+    keep: int = 2,
+    sample_epochs: float = 1.0,
+    evaluate_epochs: float = 0.0,
+    held_out: Images | None = None,
+    progress: bool = False,
+    tensorboard: bool = False,
+) -> bool:
+    """Fit G and D to the images; `out` then holds states, metrics.csv, samples/ and, at the end, last.safetensors.
+
+    resume: go on from the newest state in `out`. save_minutes: between two states, of which the last `keep` are kept.
+    sample_epochs: between two grids of samples. evaluate_epochs: between two evaluations (0: none), written to
+    evaluation.csv, the best also to best.safetensors; held_out: images that were not trained on, for `Evaluation`.
+    Returns False where SIGINT or SIGTERM stopped the run early; it is saved, and resumes to the same weights (on CPU,
+    to the bit). Raises InputError for images that do not fit, a folder that holds another run, an image that cannot
+    be read, or a loss that is not finite; what was saved before stays.
+    """
+    images = prepared(images, config)
+    distributed.check_share(config.batch_size, ranks)
+    per_epoch = steps_per_epoch(images, config)
+    steps = states.total_steps(config, per_epoch)
+    state = _begin(config, images, out, device, resume)
+    trainer = Trainer(state, device, ranks)
+    evaluation = Evaluation(config, images, held_out) if evaluate_epochs else None
+    monitor = Monitor(out, state, steps, progress=progress, board=tensorboard) if ranks.first else None
+    sums: dict[str, list[Tensor]] = {}
+    saved_at = time.monotonic()
+
+    def due(epochs: float) -> bool:
+        return state.step == steps or state.step % max(1, round(epochs * per_epoch)) == 0
+
+    with _signals() as stop:
+        try:
+            for x, y in minibatches(images, config, range(state.step, steps), device, ranks):
+                for name, lr in states.learning_rates(config, state.step, steps, per_epoch).items():
+                    state.optimizers[name].param_groups[0]["lr"] = lr
+                for name, value in trainer.step(x, y).items():
+                    sums.setdefault(name, []).append(value)
+
+                # ranks must agree to stop, so several ask only now and then
+                looking = state.step % CHECK == 0 or state.step == steps or (ranks.world == 1 and stop.is_set())
+                stopping = looking and distributed.any_rank(stop.is_set(), ranks, device)
+                if looking:
+                    means = {k: float(distributed.mean_over(torch.stack(v).mean(), ranks)) for k, v in sums.items()}
+                    sums.clear()
+                    _check_finite(means, state, out)
+                if monitor is None:
+                    if stopping:
+                        break
+                    continue
+
+                if looking:
+                    monitor.record(state, state.step / per_epoch, means)
+                if due(sample_epochs):
+                    monitor.picture(state, samples(states.plain(state.drawn_from), config))
+                if evaluation is not None and due(evaluate_epochs):
+                    best = monitor.evaluated(state, evaluation.measure(state))
+                    if best:
+                        export(state, images, out / "best.safetensors")
+                if stopping or state.step == steps or (looking and time.monotonic() - saved_at > 60 * save_minutes):
+                    _save(state, out, images, keep, monitor)
+                    saved_at = time.monotonic()
+                if stopping:
+                    break
+        except InputError:
+            if monitor is not None and states.is_finite(state):
+                _save(state, out, images, keep, monitor)
+            raise
+        finally:
+            if monitor is not None:
+                monitor.close()
+    if state.step < steps:
+        return False
+    if ranks.first:
+        export(state, images, out / "last.safetensors")
+    return True
+
+
+def _begin(config: TrainConfig, images: Images, out: Path, device: torch.device, resume: bool) -> State:
+    saved = states.saved(out)
+    if not resume:
+        if saved:
+            raise InputError(f"{out}: holds a run already; go on with it by --resume, or choose another --out")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{out}: cannot be made: {error.strerror}; choose another --out") from error
+        return states.create(config, device)
+    if not saved:
+        if (out / "metrics.csv").exists():  # stopped before its first state was saved
+            return states.create(config, device)
+        raise InputError(f"{out}: holds no run to go on with; start one without --resume")
+    header = states.read_header(saved[-1])
+    differ = [k for k, v in config.to_json_dict().items() if header["config"].get(k) != v]
+    if differ:
+        raise InputError(f"{saved[-1]}: was made with another {', '.join(differ)}; resume with the flags it began with")
+    if header["data"]["fingerprint"] != images.fingerprint:
+        raise InputError(f"{saved[-1]}: was trained on other images, {header['data']['name']}; give the same --data")
+    return states.restore(saved[-1], device)
+
+
+def _save(state: State, out: Path, images: Images, keep: int, monitor: Monitor) -> None:
+    try:
+        states.save(state, out, images, keep)
+    except OSError as error:
+        # the states before are whole: go on, and try again at the next turn
+        monitor.say(f"{out}: cannot save the run at {state.images:,} images: {error.strerror}; make room")
+
+
+def _check_finite(means: dict[str, float], state: State, out: Path) -> None:
+    wrong = [name for name in ("loss_d", "loss_g") if not math.isfinite(means.get(name, 0.0))]
+    if wrong:
+        saved = states.saved(out)
+        where = f"the last state before is {saved[-1].name}" if saved else "no state was saved before"
+        raise InputError(
+            f"{out}: {' and '.join(wrong)} not finite within the last {CHECK} of {state.step} steps; {where}; "
+            "start anew with lower learning rates, or --precision float32"
+        )
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Set once SIGINT or SIGTERM has come; a second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

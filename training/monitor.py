@@ -1,0 +1,154 @@
+"""What is seen of a run while it goes on: metrics.csv, TensorBoard, a progress bar, grids of samples."""
+
+import csv
+import dataclasses
+import io
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dcgan_eval import figures
+from dcgan_eval.errors import InputError
+from dcgan_eval.files import write_whole
+from dcgan_eval.networks import Generator, sample_z, to_uint8
+from training.config import TrainConfig
+from training.evaluate import PROBE, Measurement
+from training.states import State
+from training.streams import stream
+
+METRICS = ("images", "epoch", "loss_d", "loss_g", "d_real", "d_fake", "diversity", "images_per_second", "seconds")
+EVALUATION = ("images", *(field.name for field in dataclasses.fields(Measurement)))
+COLLAPSED = 0.1  # share of the real images' diversity below which a generator draws one picture over and over
+SAMPLES = 64
+
+
+class Table:
+    """A CSV that grows by a line at a time, each flushed; lines beyond where the run resumes are dropped."""
+
+    def __init__(self, path: Path, columns: Sequence[str], images: int) -> None:
+        rows: list[dict[str, str]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                # a line that was cut short by a kill lacks its last fields
+                rows = [row for row in csv.DictReader(file) if None not in row.values() and row["images"]]
+        rows = [row for row in rows if int(row["images"]) <= images]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, text.getvalue())
+        self.rows = rows
+        self._file = path.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, columns)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self._writer.writerow(row)
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Monitor:
+    """The first rank's window on a run in `out`, from where the state is."""
+
+    def __init__(self, out: Path, state: State, steps: int, *, progress: bool, board: bool) -> None:
+        self.out, start, total = out, state.images, steps * state.config.batch_size
+        self.metrics = Table(out / "metrics.csv", METRICS, start)
+        self.evaluations = Table(out / "evaluation.csv", EVALUATION, start)
+        scores = [row["value"] for row in self.evaluations.rows if row["metric"] == PROBE]
+        self.best = max(map(float, scores), default=float("-inf"))
+        self.board: Any = None
+        if board:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise InputError("--tensorboard needs the package tensorboard; run pip install tensorboard") from error
+            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=start)
+        self.bar = tqdm(total=total, initial=start, unit=" images", unit_scale=True, disable=not progress)
+        spent = float(self.metrics.rows[-1]["seconds"]) if self.metrics.rows else 0.0
+        self._began = time.perf_counter() - spent
+        self._last = time.perf_counter(), start
+        self._warned = False
+
+    def record(self, state: State, epoch: float, means: Mapping[str, float]) -> None:
+        """One line of metrics."""
+        images = state.images
+        now = time.perf_counter()
+        before, seen = self._last
+        self._last = now, images
+        values = {**means, "images_per_second": (images - seen) / (now - before), "seconds": now - self._began}
+        self.metrics.add({"images": images, "epoch": f"{epoch:.4f}"} | {k: f"{v:.6g}" for k, v in values.items()})
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, images)
+        losses = [f"{name} {value:.3f}" for name, value in means.items() if name.startswith("loss")]
+        self.bar.set_postfix_str(" ".join(losses), refresh=False)
+        self.bar.update(images - self.bar.n)
+        if means["diversity"] < COLLAPSED and not self._warned:
+            self._warned = True
+            self.say(
+                f"at {images:,} images the generator draws nearly one picture: its samples vary "
+                f"{means['diversity']:.1%} as much as real images do; a lower --learning-rate-d or --r1 10 may help"
+            )
+
+    def evaluated(self, state: State, measurements: Sequence[Measurement]) -> bool:
+        """Write down an evaluation; whether the probe has never been better."""
+        for m in measurements:
+            self.evaluations.add({"images": state.images, **dataclasses.asdict(m)})
+            if self.board is not None:
+                self.board.add_scalar(m.metric, m.value, state.images)
+        score = next(m.value for m in measurements if m.metric == PROBE)
+        better = score > self.best
+        self.best = max(score, self.best)
+        return better
+
+    def picture(self, state: State, sheet: bytes) -> None:
+        """Keep a grid of samples."""
+        images = state.images
+        (self.out / "samples").mkdir(exist_ok=True)
+        write_whole(self.out / "samples" / f"{images:09d}.png", sheet)
+        if self.board is not None:
+            self.board.add_image("samples", png_to_tensor(sheet), images)
+
+    def say(self, text: str) -> None:
+        self.bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        self.bar.close()
+        self.metrics.close()
+        self.evaluations.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def png_to_tensor(sheet: bytes) -> Tensor:
+    import numpy as np
+    from PIL import Image
+
+    pixels = torch.from_numpy(np.array(Image.open(io.BytesIO(sheet))))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+@torch.no_grad()
+def samples(generator: Generator, config: TrainConfig) -> bytes:
+    """A PNG of images from the same z at every call: 8 × 8, or a column for every class.
+
+    generator: from `plain`. A minibatch is drawn, and BatchNorm uses its statistics as in training.
+    """
+    a = config.architecture
+    device = next(generator.parameters()).device
+    n = max(config.batch_size, SAMPLES)
+    n -= n % (a.n_classes or 1)
+    z = sample_z(a, n, stream(config.seed, "samples"), device)
+    y = torch.arange(n, device=device) % a.n_classes if a.n_classes else None
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        images = to_uint8(generator(z, y), a).cpu()
+    columns = a.n_classes or 8
+    return figures.grid(images[: columns * min(8, n // columns)], columns)

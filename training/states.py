@@ -1,0 +1,181 @@
+"""All that a run is made of at one step, and its files."""
+
+import copy
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from dcgan_eval.errors import InputError
+from dcgan_eval.files import write_whole
+from dcgan_eval.images import Images
+from dcgan_eval.networks import Discriminator, Generator, initialise, set_batchnorm_mode
+from training.config import TrainConfig
+from training.streams import stream
+
+HEADER = "dcgan_eval_training"
+VERSION = 1
+Network = TypeVar("Network", Generator, Discriminator)
+NAME = re.compile(r"state-\d{9}\.safetensors")
+
+
+@dataclass
+class State:
+    """Networks, average and optimisers after `step` minibatches. Random numbers are functions of seed and step."""
+
+    config: TrainConfig
+    generator: Generator
+    discriminator: Discriminator
+    average: Generator | None
+    optimizers: dict[str, torch.optim.Adam]
+    step: int = 0
+
+    @property
+    def drawn_from(self) -> Generator:
+        """The generator that is shown and exported: the average where there is one."""
+        return self.average or self.generator
+
+    @property
+    def images(self) -> int:
+        """Real images taken so far: the clock of a run."""
+        return self.step * self.config.batch_size
+
+    def modules(self) -> dict[str, nn.Module]:
+        parts = {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
+        return {name: module for name, module in parts.items() if module is not None}
+
+
+def create(config: TrainConfig, device: torch.device) -> State:
+    """The state before the first step; equal configurations give equal weights on every device."""
+    generator, discriminator = Generator(config.architecture), Discriminator(config.architecture)
+    initialise(generator, stream(config.seed, "generator"))
+    initialise(discriminator, stream(config.seed, "discriminator"))
+    if config.spectral_norm:
+        with torch.random.fork_rng(devices=[]):  # torch draws its first vectors from the global generator
+            torch.manual_seed(stream(config.seed, "spectral norm").initial_seed())
+            for part in list(discriminator.modules()):
+                if isinstance(part, nn.Linear | nn.Conv2d):
+                    spectral_norm(part)
+    for network in (generator, discriminator):
+        network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.train()
+    average = copy.deepcopy(generator) if config.ema else None
+    betas = (config.beta1, config.beta2)
+    optimizers = {
+        name: torch.optim.Adam(network.parameters(), lr, betas, weight_decay=config.weight_decay, fused=_fused(device))
+        for name, network, lr in (
+            ("generator", generator, config.learning_rate_g),
+            ("discriminator", discriminator, config.learning_rate_d),
+        )
+    }
+    return State(config, generator, discriminator, average, optimizers)
+
+
+def _fused(device: torch.device) -> bool:
+    return device.type in ("cpu", "cuda", "mps")
+
+
+@torch.no_grad()
+def plain(network: Network) -> Network:
+    """A copy for evaluation on the same device: spectral normalisation divided into the weights, statistics not shared
+    between ranks, BatchNorm in mode "batch"."""
+    device = next(network.parameters()).device
+    copied = type(network)(network.architecture, device)
+    copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.eval()  # in training, reading a spectrally normalised weight moves its singular vectors on
+    for key, value in copied.state_dict().items():
+        path, _, name = key.rpartition(".")
+        value.copy_(getattr(network.get_submodule(path), name))
+    network.train()
+    set_batchnorm_mode(copied, "batch")
+    return copied
+
+
+def is_finite(state: State) -> bool:
+    return all(bool(torch.isfinite(p).all()) for module in state.modules().values() for p in module.parameters())
+
+
+def save(state: State, folder: Path, images: Images, keep: int) -> Path:
+    """Write `state-STEP.safetensors` whole or not at all, then remove all but the last `keep`; OSError if it cannot."""
+    arrays: dict[str, Tensor] = {}
+    for name, part in state.modules().items():
+        arrays |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
+    for name, optimizer in state.optimizers.items():
+        for index, moments in optimizer.state_dict()["state"].items():
+            arrays |= {f"adam {name}.{index}.{key}": value for key, value in moments.items()}
+    data = {"name": images.name, "fingerprint": images.fingerprint}
+    header = {"version": VERSION, "step": state.step, "config": state.config.to_json_dict(), "data": data}
+    # safetensors stores plain row-major arrays
+    content = safetensors_bytes(
+        {key: value.detach().cpu().contiguous() for key, value in arrays.items()},
+        {HEADER: json.dumps(header, sort_keys=True)},
+    )
+    path = folder / f"state-{state.step:09d}.safetensors"
+    write_whole(path, content)
+    for old in saved(folder)[:-keep]:
+        old.unlink()
+    return path
+
+
+def saved(folder: Path) -> list[Path]:
+    """The states in a folder, oldest first."""
+    return sorted(path for path in folder.glob("state-*.safetensors") if NAME.fullmatch(path.name))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """step, config and data of a saved state. Raises InputError if it is damaged or of another version."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[HEADER])
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged, or no state of a run; remove it to go on from the one before") from error
+    if header["version"] != VERSION:
+        raise InputError(f"{path}: written in version {header['version']} of the format; this program reads {VERSION}")
+    return dict(header)
+
+
+def restore(path: Path, device: torch.device) -> State:
+    """The state that `save` wrote, on the device. Raises InputError if it is damaged."""
+    header = read_header(path)
+    state = create(TrainConfig.from_json_dict(header["config"]), device)
+    try:
+        with safe_open(path, framework="pt") as file:
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        for name, part in state.modules().items():
+            part.load_state_dict(_under(arrays, f"{name}."))
+        for name, optimizer in state.optimizers.items():
+            parameters = optimizer.param_groups[0]["params"]
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, value in _under(arrays, f"adam {name}.").items():
+                index, _, field = key.partition(".")
+                # laid out in memory as the parameter, which the fused kernel takes for granted
+                laid_out = torch.empty_like(parameters[int(index)]).copy_(value) if value.ndim else value
+                moments.setdefault(int(index), {})[field] = laid_out
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: damaged; remove it to go on from the one before ({error})") from error
+    state.step = int(header["step"])
+    return state
+
+
+def _under(arrays: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+
+
+def learning_rates(config: TrainConfig, step: int, steps: int, per_epoch: int) -> dict[str, float]:
+    """Of the two optimisers at a step: constant, then linearly to 0 over the last `decay_epochs`."""
+    decay = config.decay_epochs * per_epoch
+    factor = min(1.0, (steps - step) / decay) if decay else 1.0
+    return {"generator": config.learning_rate_g * factor, "discriminator": config.learning_rate_d * factor}
+
+
+def total_steps(config: TrainConfig, per_epoch: int) -> int:
+    return math.ceil(config.epochs * per_epoch)
