@@ -79,21 +79,20 @@ def minibatches(
     conditional = bool(config.architecture.n_classes)
     labels = images.labels if conditional else None
 
-    def orders() -> Iterator[Tensor]:
+    def orders(device: torch.device) -> Iterator[Tensor]:
         epoch, order = -1, torch.empty(0)
         for step in steps:
             if step // per_epoch != epoch:
                 epoch = step // per_epoch
-                order = torch.randperm(images.n, generator=stream(config.seed, "order", epoch))
+                order = torch.randperm(images.n, generator=stream(config.seed, "order", epoch)).to(device)
             start = step % per_epoch * config.batch_size + ranks.rank * share
             yield order[start : start + share]
 
     if images.n * images.shape[0] * images.shape[1] * images.shape[2] <= RESIDENT_SHARE * free_memory(device):
         pixels = images.tensor().to(device)
         labels = None if labels is None else labels.to(device)
-        for rows in orders():
-            here = rows.to(device, non_blocking=True)
-            yield pixels[here], None if labels is None else labels[here]
+        for rows in orders(device):
+            yield pixels[rows], None if labels is None else labels[rows]
         return
 
     def load(rows: Tensor) -> Batch:
@@ -106,7 +105,7 @@ def minibatches(
     with ThreadPoolExecutor(1) as pool:
         pending: deque[Future[Batch]] = deque()
         try:
-            for rows in orders():
+            for rows in orders(torch.device("cpu")):
                 pending.append(pool.submit(load, rows))
                 if len(pending) > AHEAD:
                     yield pending.popleft().result()

@@ -59,8 +59,11 @@ def train(
     steps = states.total_steps(config, per_epoch)
     state = _begin(config, images, out, device, resume)
     trainer = Trainer(state, device, ranks)
-    evaluation = Evaluation(config, images, held_out) if evaluate_epochs else None
-    monitor = Monitor(out, state, steps, progress=progress, board=tensorboard) if ranks.first else None
+    evaluation = Evaluation(config, images, held_out) if evaluate_epochs and ranks.first else None
+    monitor = None
+    if ranks.first:
+        evaluates = evaluation is not None
+        monitor = Monitor(out, state, steps, evaluates=evaluates, progress=progress, board=tensorboard)
     sums: dict[str, list[Tensor]] = {}
     saved_at = time.monotonic()
 

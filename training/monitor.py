@@ -48,6 +48,7 @@ class Table:
         self._writer = csv.DictWriter(self._file, columns)
 
     def add(self, row: Mapping[str, Any]) -> None:
+        self.rows.append({name: str(value) for name, value in row.items()})
         self._writer.writerow(row)
         self._file.flush()
 
@@ -58,12 +59,11 @@ class Table:
 class Monitor:
     """The first rank's window on a run in `out`, from where the state is."""
 
-    def __init__(self, out: Path, state: State, steps: int, *, progress: bool, board: bool) -> None:
+    def __init__(self, out: Path, state: State, steps: int, *, evaluates: bool, progress: bool, board: bool) -> None:
         self.out, start, total = out, state.images, steps * state.config.batch_size
-        self.metrics = Table(out / "metrics.csv", METRICS, start)
-        self.evaluations = Table(out / "evaluation.csv", EVALUATION, start)
-        scores = [row["value"] for row in self.evaluations.rows if row["metric"] == PROBE]
-        self.best = max(map(float, scores), default=float("-inf"))
+        self.tables = {"metrics": Table(out / "metrics.csv", METRICS, start)}
+        if evaluates:
+            self.tables["evaluation"] = Table(out / "evaluation.csv", EVALUATION, start)
         self.board: Any = None
         if board:
             try:
@@ -72,7 +72,8 @@ class Monitor:
                 raise InputError("--tensorboard needs the package tensorboard; run pip install tensorboard") from error
             self.board = SummaryWriter(str(out / "tensorboard"), purge_step=start)
         self.bar = tqdm(total=total, initial=start, unit=" images", unit_scale=True, disable=not progress)
-        spent = float(self.metrics.rows[-1]["seconds"]) if self.metrics.rows else 0.0
+        before = self.tables["metrics"].rows
+        spent = float(before[-1]["seconds"]) if before else 0.0
         self._began = time.perf_counter() - spent
         self._last = time.perf_counter(), start
         self._warned = False
@@ -84,7 +85,9 @@ class Monitor:
         before, seen = self._last
         self._last = now, images
         values = {**means, "images_per_second": (images - seen) / (now - before), "seconds": now - self._began}
-        self.metrics.add({"images": images, "epoch": f"{epoch:.4f}"} | {k: f"{v:.6g}" for k, v in values.items()})
+        self.tables["metrics"].add(
+            {"images": images, "epoch": f"{epoch:.4f}"} | {k: f"{v:.6g}" for k, v in values.items()}
+        )
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(name, value, images)
@@ -100,14 +103,14 @@ class Monitor:
 
     def evaluated(self, state: State, measurements: Sequence[Measurement]) -> bool:
         """Write down an evaluation; whether the probe has never been better."""
+        table = self.tables["evaluation"]
+        best = max((float(row["value"]) for row in table.rows if row["metric"] == PROBE), default=float("-inf"))
         for m in measurements:
-            self.evaluations.add({"images": state.images, **dataclasses.asdict(m)})
+            table.add({"images": state.images, **dataclasses.asdict(m)})
             if self.board is not None:
                 self.board.add_scalar(m.metric, m.value, state.images)
         score = next(m.value for m in measurements if m.metric == PROBE)
-        better = score > self.best
-        self.best = max(score, self.best)
-        return better
+        return score > best
 
     def picture(self, state: State, sheet: bytes) -> None:
         """Keep a grid of samples."""
@@ -122,8 +125,8 @@ class Monitor:
 
     def close(self) -> None:
         self.bar.close()
-        self.metrics.close()
-        self.evaluations.close()
+        for table in self.tables.values():
+            table.close()
         if self.board is not None:
             self.board.close()
 

@@ -59,7 +59,10 @@ class Trainer:
         real = scale_images(images, a).contiguous(memory_format=torch.channels_last)
         # z of the whole minibatch, of which each rank takes its share: the same images on any number of ranks
         share = slice(self.ranks.rank * len(images), (self.ranks.rank + 1) * len(images))
-        z = sample_z(a, config.batch_size, stream(config.seed, "z", state.step))[share].to(self.device)
+        z = sample_z(a, config.batch_size, stream(config.seed, "z", state.step))[share]
+        if self.device.type == "cuda":
+            z = z.pin_memory()  # a copy from pageable memory would make the loop wait
+        z = z.to(self.device, non_blocking=True)
         augmentation = stream(config.seed, "augment", state.step, self.ranks.rank)
 
         with torch.set_grad_enabled(for_g), self._autocast():
