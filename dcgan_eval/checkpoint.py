@@ -33,6 +33,8 @@ from dcgan_eval.networks import (
 
 Format = Literal["dcgan-eval", "authors", "pytorch-examples"]
 
+EMBEDDED = {"digits": Path(__file__).with_name("digits.safetensors")}  # by `python -m training digits`
+
 _HEADER = "dcgan_eval"
 _VERSION = 1
 _AUTHORS_SUFFIX = {"generator": "_gen_params.jl", "discriminator": "_discrim_params.jl"}
@@ -73,11 +75,12 @@ def load(path: str | Path) -> Checkpoint:
     """Reads a checkpoint, whichever of the formats it is in.
 
     path: our `.safetensors`; the prefix of the authors' files (`authors-svhn/200` for `200_gen_params.jl_01.npy` and
-    so on, both networks if both are there) or one of their `.jl`; a netG or netD `.pth` or `.pt` of pytorch/examples.
+    so on, both networks if both are there) or one of their `.jl`; a netG or netD `.pth` or `.pt` of pytorch/examples;
+        or the name of one in `EMBEDDED`, which a file of that name goes before.
     A network with BatchNorm statistics comes in mode "stored", one without in mode "batch".
     Raises InputError, naming the file, for whatever is absent, damaged, not finite, or fits no known network.
     """
-    path = Path(path)
+    path = EMBEDDED.get(str(path), Path(path)) if not Path(path).exists() else Path(path)
     if path.name.endswith(".npy"):
         raise InputError(f"{path}: one array of a checkpoint; name the .jl or the prefix before _gen_params.jl")
     if path.suffix == ".jl":

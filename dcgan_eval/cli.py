@@ -86,7 +86,7 @@ def classify(
         list[str] | None,
         typer.Option(
             help=f"What to classify with: {', '.join(KINDS)}. Repeat to compare. "
-            "[default, with digits only: pixels and random:digits]"
+            "[default, with digits only: pixels, random:digits and disc:digits]"
         ),
     ] = None,
     data: Annotated[
@@ -126,7 +126,8 @@ def classify(
 ) -> None:
     """Classify with fixed features and the paper's L2-SVM (Tables 1 and 2).
 
-    Without options: scikit-learn's digits, pixels beside a discriminator with random weights, in seconds, offline.
+    Without options: scikit-learn's digits, by pixels, a discriminator with random weights, and one that was trained on
+    them; in seconds, offline.
     """
     from dcgan_eval import devices, results
     from dcgan_eval.classification import classify, labelled
@@ -138,7 +139,7 @@ def classify(
         raise InputError(f"--out {out}: the folder {out.absolute().parent} does not exist")
     if out is not None:
         results.read(out)  # a file that is not ours is refused before anything is measured
-    specs = features or (["pixels", "random:digits"] if data == "digits" else [])
+    specs = features or (["pixels", "random:digits", "disc:digits"] if data == "digits" else [])
     if not specs:
         raise InputError(f"--features is needed with --data {data}: one or more of {', '.join(KINDS)}")
     kinds = {spec.partition(":")[0] for spec in specs}
@@ -186,7 +187,7 @@ def classify(
 @app.command()
 def info(
     checkpoint: Annotated[
-        str, typer.Argument(help="Ours (.safetensors), the authors' (prefix or .jl), or netG/netD (.pth).")
+        str, typer.Argument(help="Ours (.safetensors), the authors' (prefix or .jl), netG/netD (.pth), or digits.")
     ],
     format: Annotated[Format, typer.Option(help="table or json.")] = Format.table,
 ) -> None:

@@ -87,7 +87,9 @@ def test_the_default_compares_pixels_and_random_weights_on_digits(default):
     assert code == 0
     found = json.loads(out)
     assert [(row["features"], row["metric"]) for row in found] == [
-        (features, metric) for features in ("pixels", "random:digits") for metric in ("accuracy", "error")
+        (features, metric)
+        for features in ("pixels", "random:digits", "disc:digits")
+        for metric in ("accuracy", "error")
     ]
     for row in found:
         assert row.keys() == set(COLUMNS)
@@ -97,7 +99,7 @@ def test_the_default_compares_pixels_and_random_weights_on_digits(default):
     assert 91 < found[0]["value"] < 94
     assert 93 < found[2]["value"] < 97
     assert "5 stratified folds" in found[0]["probe"]
-    assert err == "pixels on digits:train\nrandom:digits on digits:train\n"
+    assert err == "pixels on digits:train\nrandom:digits on digits:train\ndisc:digits on digits:train\n"
 
 
 def test_out_appends_and_a_second_run_appends_more(default):

@@ -16,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dcgan_eval import images as module
 from dcgan_eval.errors import InputError
+from dcgan_eval.images import encoded as module
 from dcgan_eval.images import from_tensor, generated, open_images, open_split
 
 RNG = np.random.default_rng(0)

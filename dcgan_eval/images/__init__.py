@@ -1,0 +1,10 @@
+"""Sources of images: named data sets, folders, .zip and .npz files, samples of a generator.
+
+Whatever the source, images are uint8 (n, C, H, W) tensors on the CPU with C = 1 (grey) or 3 (RGB) and one size,
+in a fixed order. Nothing is resized or unpickled, and no archive that is given is extracted to disk.
+"""
+
+from dcgan_eval.images.opening import open_images, open_split
+from dcgan_eval.images.source import BLOCK, Images, Rows, from_tensor, generated
+
+__all__ = ["BLOCK", "Images", "Rows", "from_tensor", "generated", "open_images", "open_split"]
