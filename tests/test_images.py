@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from dcgan_eval.errors import InputError
+from dcgan_eval.images import Images, from_tensor, generated, open_images, open_split
 from dcgan_eval.images import encoded as module
-from dcgan_eval.images import from_tensor, generated, open_images, open_split
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)  # NHWC, h != w so that a transposition shows
@@ -245,7 +245,7 @@ def test_order_is_sorted_and_other_files_are_passed_over(tmp_path: Path):
 def test_labels_csv(tmp_path: Path):
     files = {f"{n}.png": png(GREY[i]) for i, n in enumerate("abcd")}
 
-    def labelled(rows: list[str]) -> module.Images:
+    def labelled(rows: list[str]) -> Images:
         table = "\ufefffile,label\r\n" + "".join(f"{n}.png,{r}\r\n" for n, r in zip("dcba", rows, strict=True))
         return open_split(str(fill_zip(tmp_path / "z.zip", files | {"labels.csv": table.encode()})))
 
@@ -333,7 +333,7 @@ def draw(start: int, count: int) -> torch.Tensor:
 
 
 def test_generated_images_depend_on_nothing_but_their_index():
-    def make(n: int) -> module.Images:
+    def make(n: int) -> Images:
         return generated(draw, n, name="gen:x", sha256="abc", shape=(1, 2, 2))
 
     few, many = make(130), make(1000)
@@ -600,7 +600,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"torchvision.datasets.{name}.check_integrity", exists)
 
 
-def check(images: module.Images, name: str, pixels: np.ndarray, labels: list[int] | None) -> None:
+def check(images: Images, name: str, pixels: np.ndarray, labels: list[int] | None) -> None:
     assert images.name == name
     assert torch.equal(images.tensor(), torch.from_numpy(np.ascontiguousarray(pixels)))
     assert images.shape == pixels.shape[1:]

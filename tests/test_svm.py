@@ -9,8 +9,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from benchmarks.svm_parity import PROBLEMS, digits, objective, random
-from dcgan_eval import svm
-from dcgan_eval.svm import L2SVC, one_vs_rest, solve_path
+from dcgan_eval.svm import L2SVC, forms, newton, one_vs_rest, solve_path
 
 
 @parametrize_with_checks([L2SVC()])
@@ -65,9 +64,9 @@ def test_masked_columns_are_the_problems_on_the_rows_they_keep(shape):
 def test_gram_and_primal_forms_agree_whatever_the_block(monkeypatch, dtype):
     X, y, C = random(7, 700, 2000, 4, 1e-2, 1.0, dtype)
     gram = L2SVC(C, tol=1e-10).fit(X, y)
-    monkeypatch.setattr(svm, "GRAM_BYTES", 0)
+    monkeypatch.setattr(newton, "GRAM_BYTES", 0)
     primal = L2SVC(C, tol=1e-10).fit(X, y)
-    monkeypatch.setattr(svm, "BLOCK", 7777)
+    monkeypatch.setattr(forms, "BLOCK", 7777)
     blocks = L2SVC(C, tol=1e-10).fit(X, y)
     for other in (primal, blocks):
         np.testing.assert_allclose(other.coef_, gram.coef_, atol=2e-5 * np.abs(gram.coef_).max())
@@ -78,13 +77,13 @@ def test_rounding_of_the_gram_matrix_does_not_show(monkeypatch):
     """A Gram matrix wrong in the third digit, as bfloat16 units would make it, costs steps but moves no optimum."""
     X, y, C = random(8, 900, 3000, 3, 1e-3, 1.0, "f4")
     truth = L2SVC(C, tol=1e-8).fit(X, y)
-    exact = svm._gram_matrix
+    exact = forms._gram_matrix
 
     def rough(*arguments):
         K = exact(*arguments)
         return K.bfloat16().to(K.dtype) if K.dtype == torch.float32 else K
 
-    monkeypatch.setattr(svm, "_gram_matrix", rough)
+    monkeypatch.setattr(forms, "_gram_matrix", rough)
     model = L2SVC(C, tol=1e-8).fit(X, y)
     np.testing.assert_allclose(model.objective_, truth.objective_, rtol=1e-8)
     np.testing.assert_allclose(model.coef_, truth.coef_, atol=1e-4 * np.abs(truth.coef_).max())

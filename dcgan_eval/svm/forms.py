@@ -1,0 +1,200 @@
+"""The SVM's problem on the weights themselves, and on the Gram matrix of the rows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK = 2**21  # values of X converted to float64 at a time: 16 MiB, which stays in cache
+STREAM = 2**24  # values of X multiplied at a time where nothing is converted
+GRAM_BYTES = 3 * 2**29  # the largest Gram matrix, in float64: 1.5 GiB
+RANK = 64, 8  # eigenvectors in the preconditioner: at least, and for each of the problems that share them
+
+
+class Primal:
+    """Iterates are the weights themselves, (d + 1, m), the last row that of the constant feature."""
+
+    def __init__(self, X: Tensor, bias: float, device: torch.device, wide: torch.device) -> None:
+        self.X, self.bias, self.device, self.wide = X, bias, device, wide
+        self.order = X.shape[1] + 1
+        self.dtype = torch.float64 if X.dtype == torch.float64 and device == wide else torch.float32
+        if X.numel() < BLOCK and device == wide:
+            self.dtype = torch.float64
+        self.basis: tuple[Tensor, Tensor] | None = None
+
+    def blocks(self, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+        """X by blocks of rows, converted in one reused buffer where the dtype differs."""
+        as_is = self.X.dtype == dtype and self.X.device == device
+        n = max(1, (STREAM if as_is else BLOCK) // self.X.shape[1])
+        buffer = torch.empty(0 if as_is else n * self.X.shape[1], dtype=dtype, device=device)
+        for start in range(0, len(self.X), n):
+            rows = slice(start, start + n)
+            x = self.X[rows]
+            yield rows, x if as_is else buffer[: x.numel()].view(x.shape).copy_(x)
+
+    def square_norms(self) -> Tensor:
+        """Of every row, the constant feature included; float64 (n,)."""
+        norms = [(x * x).sum(1) for _, x in self.blocks(self.wide, torch.float64)]
+        return torch.cat(norms) + self.bias**2
+
+    def forward(self, W: Tensor) -> Tensor:
+        F = torch.empty(len(self.X), W.shape[1], dtype=W.dtype, device=W.device)
+        for rows, x in self.blocks(W.device, W.dtype):
+            torch.mm(x, W[:-1], out=F[rows])
+        return F.add_(self.bias * W[-1])
+
+    def adjoint(self, A: Tensor) -> Tensor:
+        W = torch.zeros(A.shape[1], self.order, dtype=A.dtype, device=A.device)
+        for rows, x in self.blocks(A.device, A.dtype):
+            W[:, :-1].addmm_(A[rows].T, x)  # this way round is twice as fast as its transpose
+        W[:, -1] = self.bias * A.sum(0)
+        return W.T
+
+    def image(self, G: Tensor) -> Tensor:
+        """Decision values of a gradient, which the primal form has no use for."""
+        return G[:1]
+
+    def dot(self, u: Tensor, v: Tensor, Fv: Tensor) -> Tensor:
+        return (u * v).sum(0)
+
+    def precondition(self, r: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.basis is None:
+            self.basis = _leading_eigenvectors(lambda Q: self.adjoint(self.forward(Q)), self.order, r)
+        V, values = self.basis
+        z = r + V @ (_damping(values, scale) * (V.T @ r))
+        return z, self.forward(z), (r * z).sum(0)
+
+    def solve(self, G: Tensor, FG: Tensor, curvature: Tensor) -> Tensor:
+        D = torch.empty_like(G)
+        for j in range(G.shape[1]):
+            H = torch.eye(self.order, dtype=torch.float64, device=self.wide)
+            for rows, x in self.blocks(self.wide, torch.float64):
+                xb = torch.cat([x, x.new_full((len(x), 1), self.bias)], 1)
+                H.addmm_(xb.T, curvature[rows, j, None] * xb)
+            D[:, j] = -_solve_definite(H, G[:, j])
+        return D
+
+
+class Gram:
+    """Iterates are coefficients β of w = Xᵀβ, (n, m); inner products are those of w."""
+
+    def __init__(self, exact: Primal, *, double: bool) -> None:
+        self.device, self.wide = exact.device, exact.wide
+        self.double = double or exact.X.dtype == torch.float64
+        self.dtype = torch.float64 if self.double and exact.device == exact.wide else torch.float32
+        self.K = _gram_matrix(exact.X, exact.bias, self.wide if self.double else self.device, self.double)
+        self.order = len(self.K)
+        self.basis: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def forward(self, U: Tensor) -> Tensor:
+        F = torch.empty_like(U)
+        rows = max(1, BLOCK // self.order)
+        buffer = torch.empty(rows * self.order, dtype=torch.float64, device=self.wide)
+        for start in range(0, self.order, rows):
+            k = self.K[start : start + rows]
+            torch.mm(buffer[: k.numel()].view(k.shape).copy_(k), U, out=F[start : start + rows])
+        return F
+
+    def adjoint(self, A: Tensor) -> Tensor:
+        return A
+
+    def image(self, G: Tensor) -> Tensor:
+        return self.forward(G)
+
+    def dot(self, u: Tensor, v: Tensor, Fv: Tensor) -> Tensor:
+        return (u * Fv).sum(0)
+
+    def precondition(self, r: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        K = self.K.to(self.device, self.dtype)
+        if self.basis is None:
+            Q, values = _leading_eigenvectors(lambda Q: K @ Q, self.order, r)
+            V = Q / values.sqrt()
+            self.basis = V, K @ V, values
+        V, KV, values = self.basis
+        Fr = K @ r
+        low = _damping(values, scale) * (V.T @ Fr)
+        z, Fz = r + V @ low, Fr + KV @ low
+        return z, Fz, (r * Fz).sum(0)
+
+    def solve(self, G: Tensor, FG: Tensor, curvature: Tensor) -> Tensor:
+        """(I + S K S) v = S K G with S² the curvature; the direction is then S v − G."""
+        D = torch.empty_like(G)
+        K = self.K.to(self.wide, torch.float64)
+        for j in range(G.shape[1]):
+            S = curvature[:, j].sqrt()
+            M = S[:, None] * K * S
+            M.diagonal().add_(1)
+            D[:, j] = S * _solve_definite(M, S * FG[:, j]) - G[:, j]
+        return D
+
+
+def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
+    """M⁻¹ b for M = I + a positive semidefinite matrix, whose rounding may leave it slightly indefinite."""
+    shift = torch.finfo(M.dtype).eps * M.diagonal().max()
+    while True:
+        factor, info = torch.linalg.cholesky_ex(M)
+        if int(info) == 0:
+            return torch.cholesky_solve(b[:, None], factor)[:, 0]
+        # the direction changes a little; the line search and the certificate do not
+        M.diagonal().add_(shift)
+        shift = 10 * shift
+
+
+def _leading_eigenvectors(apply: Any, order: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """(order, rank) orthonormal Ritz vectors and their values, of a positive semidefinite operator."""
+    rank = min(max(RANK[0], RANK[1] * like.shape[1]), order)
+    Q = torch.randn(order, rank, generator=torch.Generator().manual_seed(0)).to(like)
+
+    def orthonormal(Q: Tensor) -> Tensor:  # MPS has neither qr nor eigh
+        return torch.linalg.qr(Q.cpu() if Q.device.type == "mps" else Q).Q.to(like)
+
+    for _ in range(2):
+        Q = apply(orthonormal(Q))
+    Q = orthonormal(Q)
+    M = Q.T @ apply(Q)
+    values, R = torch.linalg.eigh((M + M.T).cpu() / 2)
+    keep = values > values[-1] * 1e-6
+    return Q @ R[:, keep].to(like), values[keep].to(like)
+
+
+def _damping(values: Tensor, scale: Tensor) -> Tensor:
+    """(rank, m): what the preconditioner adds to the identity along each eigenvector, for curvature `scale` per row."""
+    return (1 + values[0] * scale) / (1 + values[:, None] * scale) - 1
+
+
+def _gram_matrix(X: Tensor, bias: float, device: torch.device, double: bool) -> Tensor:
+    n = len(X)
+    dtype = torch.float64 if double else torch.float32
+    K = torch.empty(n, n, dtype=dtype, device=device)
+    tile = 512
+    with reduced_precision():
+        for i in range(0, n, tile):
+            a = X[i : i + tile].to(device, dtype)
+            for j in range(0, i + 1, tile):
+                b = X[j : j + tile].to(device, dtype)
+                K[i : i + tile, j : j + tile] = a @ b.T
+                if j < i:
+                    K[j : j + tile, i : i + tile] = K[i : i + tile, j : j + tile].T
+    return K.add_(bias * bias)
+
+
+@contextmanager
+def reduced_precision() -> Iterator[None]:
+    """Let float32 products run on the hardware's faster, less precise units; restores what was set."""
+    cpu, cuda = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    before = cpu.fp32_precision, cuda.fp32_precision
+    cpu.fp32_precision, cuda.fp32_precision = "bf16", "tf32"
+    try:
+        yield
+    finally:
+        cpu.fp32_precision, cuda.fp32_precision = before
+
+
+def place(X: Tensor, device: torch.device) -> Tensor:
+    """X on the device if it fits there beside the solver's own memory, else as it is, to be streamed by blocks."""
+    if X.device == device or device.type != "cuda":
+        return X
+    free, _ = torch.cuda.mem_get_info(device)
+    return X.to(device) if X.numel() * X.element_size() + GRAM_BYTES < free else X
