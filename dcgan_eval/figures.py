@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-SHORTEST = 32  # pixels: smaller images are enlarged, each pixel to a square, until a person can see them
+SHORTEST = 64  # pixels: smaller images are enlarged, each pixel to a square, until a person can see them
 
 
 def grid(images: Tensor, columns: int, margin: int = 2) -> bytes:

@@ -133,7 +133,7 @@ def _recipe(name: str, **fields: Any) -> TrainConfig:
 
 
 PRESETS: dict[str, TrainConfig] = {
-    "digits": _recipe("digits", epochs=400.0, updates="both", ema=0.999),
+    "digits": _recipe("digits", epochs=800.0, updates="both", ema=0.999, diffaugment=("translation",)),
     "mnist28": _recipe("mnist28", epochs=200.0, decay_epochs=100.0, weight_decay=2.5e-5),
     "cifar32": _recipe("cifar32", epochs=100.0),
     "svhn32": _recipe("svhn32", epochs=200.0),

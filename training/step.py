@@ -105,4 +105,5 @@ class Trainer:
 
 def _diversity(real: Tensor, fake: Tensor) -> Tensor:
     """The spread of generated images over that of real ones: mean over pixels of the deviation over the minibatch."""
-    return fake.detach().float().std(0).mean() / real.detach().float().std(0).mean()
+    of_fake, of_real = (x.detach()[:, :, ::4, ::4].float().std(0).mean() for x in (fake, real))  # a 16th is enough
+    return of_fake / of_real
