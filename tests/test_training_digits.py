@@ -1,0 +1,27 @@
+"""The checkpoint inside the package."""
+
+from dcgan_eval.checkpoint import EMBEDDED, load
+from training.config import PRESETS
+
+
+def test_it_was_made_by_the_recipe():
+    found = load("digits")
+    assert found.metadata["config"] == PRESETS["digits"].to_json_dict()
+    assert found.metadata["data"] == "digits:train"
+    assert found.metadata["images"] == 800 * 7 * 128
+    assert found.has_statistics
+
+
+def test_it_is_small():
+    assert EMBEDDED["digits"].stat().st_size < 2 << 20
+
+
+def test_a_file_of_that_name_goes_before_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    try:
+        load("digits")
+    except ValueError as error:
+        assert "digits: a folder" in str(error)
+    else:
+        raise AssertionError("the folder was passed over")
