@@ -1,6 +1,9 @@
 """The checkpoint inside the package."""
 
+import pytest
+
 from dcgan_eval.checkpoint import EMBEDDED, load
+from dcgan_eval.errors import InputError
 from training.config import PRESETS
 
 
@@ -19,9 +22,5 @@ def test_it_is_small():
 def test_a_file_of_that_name_goes_before_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()
-    try:
+    with pytest.raises(InputError, match="digits: a folder"):
         load("digits")
-    except ValueError as error:
-        assert "digits: a folder" in str(error)
-    else:
-        raise AssertionError("the folder was passed over")
