@@ -1,11 +1,23 @@
 """Pictures."""
 
 import io
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+Line = tuple[Sequence[float], Sequence[float]]  # x and y
+STYLE: dict[Any, Any] = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 9,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+}
 SHORTEST = 64  # pixels: smaller images are enlarged, each pixel to a square, until a person can see them
 
 
@@ -22,4 +34,24 @@ def grid(images: Tensor, columns: int, margin: int = 2) -> bytes:
     picture = Image.fromarray(sheet.permute(1, 2, 0).numpy() if c == 3 else sheet[0].numpy())
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def curves(panels: Mapping[str, Mapping[str, Line]], xlabel: str) -> bytes:
+    """A PNG of panels above one another, each titled, over one x; their lines are labelled."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6, 2.2 * len(panels)), dpi=150, layout="constrained")
+        axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+        for ax, (title, lines) in zip(axes, panels.items(), strict=True):
+            for label, (x, y) in lines.items():
+                ax.plot(x, y, label=label, marker="." if len(x) < 30 else "")
+            ax.set_title(title, loc="left")
+            if len(lines) > 1:
+                ax.legend()
+        axes[-1].set_xlabel(xlabel)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

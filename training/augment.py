@@ -2,45 +2,53 @@
 Training", section 3.2), with the ranges of the authors' mit-han-lab/data-efficient-gans."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 
-def augment(images: Tensor, names: Sequence[str], generator: torch.Generator) -> Tensor:
-    """Float (n, c, side, side) → the same shape, each image changed in its own way, gradients kept.
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for a minibatch of n images, of which `share` are at hand: each rank draws those of all."""
+
+    generator: torch.Generator
+    n: int
+    share: slice
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """(share, 1, 1, 1) in [0, 1)."""
+        return torch.rand(self.n, 1, 1, 1, generator=self.generator)[self.share].to(like)
+
+    def offsets(self, low: int, high: int, device: torch.device) -> Tensor:
+        """(share, 2) integers in [low, high], for rows and columns."""
+        return torch.randint(low, high + 1, (self.n, 2), generator=self.generator)[self.share].to(device)
+
+
+def augment(images: Tensor, names: Sequence[str], draws: Draws) -> Tensor:
+    """Float (share, c, side, side) → the same shape, each image changed in its own way, gradients kept.
 
     color: brightness ± ½, saturation × 0 to 2, contrast × ½ to 3/2. translation: by up to an eighth of the side, zeros
-    behind. cutout: a square of half the side is set to zero. The draws come from `generator`, on the CPU.
+    behind. cutout: a square of half the side is set to zero.
     """
     for name in names:
-        images = {"color": _color, "translation": _translation, "cutout": _cutout}[name](images, generator)
+        images = {"color": _color, "translation": _translation, "cutout": _cutout}[name](images, draws)
     return images
 
 
-def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
-    """(n, 1, 1, 1) in [0, 1)."""
-    return torch.rand(len(like), 1, 1, 1, generator=generator).to(like)
-
-
-def _color(x: Tensor, generator: torch.Generator) -> Tensor:
-    x = x + (_uniform(x, generator) - 0.5)
+def _color(x: Tensor, draws: Draws) -> Tensor:
+    x = x + (draws.uniform(x) - 0.5)
     grey = x.mean(1, keepdim=True)
-    x = (x - grey) * (_uniform(x, generator) * 2) + grey
+    x = (x - grey) * (draws.uniform(x) * 2) + grey
     mean = x.mean((1, 2, 3), keepdim=True)
-    return (x - mean) * (_uniform(x, generator) + 0.5) + mean
+    return (x - mean) * (draws.uniform(x) + 0.5) + mean
 
 
-def _offsets(x: Tensor, low: int, high: int, generator: torch.Generator) -> Tensor:
-    """(n, 2) integers in [low, high], for rows and columns."""
-    return torch.randint(low, high + 1, (len(x), 2), generator=generator).to(x.device)
-
-
-def _translation(x: Tensor, generator: torch.Generator) -> Tensor:
+def _translation(x: Tensor, draws: Draws) -> Tensor:
     side = x.shape[-1]
     reach = round(side / 8)
-    shift = _offsets(x, -reach, reach, generator) + reach
+    shift = draws.offsets(-reach, reach, x.device) + reach
     steps = torch.arange(side, device=x.device)
     padded = functional.pad(x, (reach,) * 4)
     rows = (shift[:, :1] + steps)[:, None, :, None]
@@ -50,11 +58,11 @@ def _translation(x: Tensor, generator: torch.Generator) -> Tensor:
     return padded[here, channels, rows, columns]
 
 
-def _cutout(x: Tensor, generator: torch.Generator) -> Tensor:
+def _cutout(x: Tensor, draws: Draws) -> Tensor:
     side = x.shape[-1]
     hole = round(side / 2)
     # the centre may lie anywhere, so a hole at the border is smaller
-    start = _offsets(x, 0, side - hole % 2, generator) - hole // 2
+    start = draws.offsets(0, side - hole % 2, x.device) - hole // 2
     steps = torch.arange(side, device=x.device)
     inside = [(steps >= start[:, i : i + 1]) & (steps < start[:, i : i + 1] + hole) for i in (0, 1)]
     return x * ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])

@@ -103,6 +103,8 @@ def train(
                     saved_at = time.monotonic()
                 if stopping:
                     break
+            if monitor is not None:
+                monitor.curves()
         except InputError:
             if monitor is not None and states.is_finite(state):
                 _save(state, out, images, keep, monitor)

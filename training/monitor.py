@@ -120,6 +120,25 @@ class Monitor:
         if self.board is not None:
             self.board.add_image("samples", png_to_tensor(sheet), images)
 
+    def curves(self) -> None:
+        """Losses, diversity and evaluations of the run so far, as curves.png."""
+
+        def line(rows: Sequence[Mapping[str, str]], column: str) -> figures.Line:
+            known = [row for row in rows if row.get(column)]
+            return [float(row["images"]) for row in known], [float(row[column]) for row in known]
+
+        metrics = self.tables["metrics"].rows
+        panels = {
+            "loss": {"D": line(metrics, "loss_d"), "G": line(metrics, "loss_g")},
+            "mean output of D": {"real": line(metrics, "d_real"), "generated": line(metrics, "d_fake")},
+            "diversity of samples, of that of real images": {"": line(metrics, "diversity")},
+        }
+        if "evaluation" in self.tables:
+            rows = self.tables["evaluation"].rows
+            for name in dict.fromkeys(row["metric"] for row in rows):
+                panels[name] = {"": line([row for row in rows if row["metric"] == name], "value")}
+        write_whole(self.out / "curves.png", figures.curves(panels, "real images"))
+
     def say(self, text: str) -> None:
         self.bar.write(text, file=sys.stderr)
 

@@ -6,7 +6,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dcgan_eval.networks import Discriminator, sample_z, scale_images
 from training import distributed
-from training.augment import augment
+from training.augment import Draws, augment
 from training.config import TrainConfig
 from training.distributed import Ranks
 from training.losses import discriminator_loss, generator_loss, gradient_penalty
@@ -63,7 +63,7 @@ class Trainer:
         if self.device.type == "cuda":
             z = z.pin_memory()  # a copy from pageable memory would make the loop wait
         z = z.to(self.device, non_blocking=True)
-        augmentation = stream(config.seed, "augment", state.step, self.ranks.rank)
+        draws = Draws(stream(config.seed, "augment", state.step), config.batch_size, share)
 
         with torch.set_grad_enabled(for_g), self._autocast():
             fake = self.draw(z, y).contiguous(memory_format=torch.channels_last)
@@ -71,7 +71,7 @@ class Trainer:
 
         if for_d:
             with self._autocast():
-                shown = (augment(x, config.diffaugment, augmentation) for x in (real, fake.detach()))
+                shown = (augment(x, config.diffaugment, draws) for x in (real, fake.detach()))
                 loss, on_real, on_fake = self.judge(*shown, y)
             torch.autograd.backward(loss)
             self._update("discriminator")
@@ -80,7 +80,7 @@ class Trainer:
         if for_g:
             state.discriminator.requires_grad_(False)  # its gradients are not wanted here, and cost a third of a pass
             with self._autocast():
-                loss = generator_loss(config, state.discriminator(augment(fake, config.diffaugment, augmentation), y))
+                loss = generator_loss(config, state.discriminator(augment(fake, config.diffaugment, draws), y))
             torch.autograd.backward(loss)
             state.discriminator.requires_grad_(True)
             self._update("generator")
