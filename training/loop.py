@@ -72,6 +72,8 @@ def train(
 
     with _signals() as stop:
         try:
+            if evaluation is not None and monitor is not None and not monitor.tables["evaluation"].rows:
+                monitor.evaluated(state, evaluation.measure(state))  # what random weights are worth
             for x, y in minibatches(images, config, range(state.step, steps), device, ranks):
                 for name, lr in states.learning_rates(config, state.step, steps, per_epoch).items():
                     state.optimizers[name].param_groups[0]["lr"] = lr
