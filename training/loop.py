@@ -99,9 +99,9 @@ def train(
                 if evaluation is not None and due(evaluate_epochs):
                     best = monitor.evaluated(state, evaluation.measure(state))
                     if best:
-                        export(state, images, out / "best.safetensors")
+                        monitor.attempt("best.safetensors", lambda: export(state, images, out / "best.safetensors"))
                 if stopping or state.step == steps or (looking and time.monotonic() - saved_at > 60 * save_minutes):
-                    _save(state, out, images, keep, monitor)
+                    monitor.attempt("the state", lambda: states.save(state, out, images, keep))
                     saved_at = time.monotonic()
                 if stopping:
                     break
@@ -109,7 +109,7 @@ def train(
                 monitor.curves()
         except InputError:
             if monitor is not None and states.is_finite(state):
-                _save(state, out, images, keep, monitor)
+                monitor.attempt("the state", lambda: states.save(state, out, images, keep))
             raise
         finally:
             if monitor is not None:
@@ -142,14 +142,6 @@ def _begin(config: TrainConfig, images: Images, out: Path, device: torch.device,
     if header["data"]["fingerprint"] != images.fingerprint:
         raise InputError(f"{saved[-1]}: was trained on other images, {header['data']['name']}; give the same --data")
     return states.restore(saved[-1], device)
-
-
-def _save(state: State, out: Path, images: Images, keep: int, monitor: Monitor) -> None:
-    try:
-        states.save(state, out, images, keep)
-    except OSError as error:
-        # the states before are whole: go on, and try again at the next turn
-        monitor.say(f"{out}: cannot save the run at {state.images:,} images: {error.strerror}; make room")
 
 
 def _check_finite(means: dict[str, float], state: State, out: Path) -> None:

@@ -2,10 +2,11 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ class Monitor:
         self.tables = {"metrics": Table(out / "metrics.csv", METRICS, start)}
         if evaluates:
             self.tables["evaluation"] = Table(out / "evaluation.csv", EVALUATION, start)
+        (out / "samples").mkdir(exist_ok=True)
         self.board: Any = None
         if board:
             try:
@@ -85,9 +87,8 @@ class Monitor:
         before, seen = self._last
         self._last = now, images
         values = {**means, "images_per_second": (images - seen) / (now - before), "seconds": now - self._began}
-        self.tables["metrics"].add(
-            {"images": images, "epoch": f"{epoch:.4f}"} | {k: f"{v:.6g}" for k, v in values.items()}
-        )
+        row = {"images": images, "epoch": f"{epoch:.4f}"} | {k: f"{v:.6g}" for k, v in values.items()}
+        self.attempt("metrics.csv", lambda: self.tables["metrics"].add(row))
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(name, value, images)
@@ -106,7 +107,8 @@ class Monitor:
         table = self.tables["evaluation"]
         best = max((float(row["value"]) for row in table.rows if row["metric"] == PROBE), default=float("-inf"))
         for m in measurements:
-            table.add({"images": state.images, **dataclasses.asdict(m)})
+            row = {"images": state.images, **dataclasses.asdict(m)}
+            self.attempt("evaluation.csv", functools.partial(table.add, row))
             if self.board is not None:
                 self.board.add_scalar(m.metric, m.value, state.images)
         score = next(m.value for m in measurements if m.metric == PROBE)
@@ -115,8 +117,8 @@ class Monitor:
     def picture(self, state: State, sheet: bytes) -> None:
         """Keep a grid of samples."""
         images = state.images
-        (self.out / "samples").mkdir(exist_ok=True)
-        write_whole(self.out / "samples" / f"{images:09d}.png", sheet)
+        path = self.out / "samples" / f"{images:09d}.png"
+        self.attempt("samples", lambda: write_whole(path, sheet))
         if self.board is not None:
             self.board.add_image("samples", png_to_tensor(sheet), images)
 
@@ -137,15 +139,24 @@ class Monitor:
             rows = self.tables["evaluation"].rows
             for name in dict.fromkeys(row["metric"] for row in rows):
                 panels[name] = {"": line([row for row in rows if row["metric"] == name], "value")}
-        write_whole(self.out / "curves.png", figures.curves(panels, "real images"))
+        sheet = figures.curves(panels, "real images")
+        self.attempt("curves.png", lambda: write_whole(self.out / "curves.png", sheet))
+
+    def attempt(self, what: str, write: Callable[[], object]) -> None:
+        """Write a file; where that fails, as on a full disk, say so and go on: the next turn tries again."""
+        try:
+            write()
+        except (OSError, InputError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            self.say(f"{self.out}: cannot write {what} at {self.bar.n:,} images: {why}; make room")
 
     def say(self, text: str) -> None:
         self.bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
         self.bar.close()
-        for table in self.tables.values():
-            table.close()
+        for name, table in self.tables.items():
+            self.attempt(f"{name}.csv", table.close)
         if self.board is not None:
             self.board.close()
 
