@@ -118,9 +118,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     parser.add_argument("--large", action="store_true")
-    parser.add_argument(
-        "--primal", action="store_true", help="also LinearSVC's slower primal solver; no sweep"
-    )
+    parser.add_argument("--primal", action="store_true", help="also LinearSVC's slower primal solver; no sweep")
     arguments = parser.parse_args()
     print(header())
     if arguments.large:

@@ -100,9 +100,10 @@ def our_step(precision: str, peers: tuple[nn.Module, nn.Module], images: Tensor,
     state = create(config, device)
     for ours, theirs in zip((state.generator, state.discriminator), peers, strict=True):
         for mine, given in zip(ours.parameters(), theirs.parameters(), strict=True):
-            if mine.shape != given.shape:  # their 4×4 convolution from 1×1 and to 1×1 is a dense layer
-                given = given.flatten(1).T if ours is state.generator else given.flatten(1)
-            mine.data.copy_(given.detach())
+            weight = given.detach()
+            if mine.shape != weight.shape:  # their 4×4 convolution from 1×1 and to 1×1 is a dense layer
+                weight = weight.flatten(1).T if ours is state.generator else weight.flatten(1)
+            mine.data.copy_(weight)
     trainer = Trainer(state, device, Ranks())
 
     def step(rows: Tensor) -> tuple[float, float]:
@@ -125,10 +126,11 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
     x, w = (torch.randn(*shape, device=device, dtype=dtype) for shape in ((n // 48, 256, 32, 32), (256, 256, 3, 3)))
     x, w = (tensor.to(memory_format=torch.channels_last) for tensor in (x, w))
     best = 0.0
-    for work, flops in (
+    works: list[tuple[Callable[[], Tensor], int]] = [
         (lambda: a @ b, 2 * n**3),
         (lambda: nn.functional.conv2d(x, w, padding=1), 18 * 256 * x.numel()),
-    ):
+    ]
+    for work, flops in works:
         for _ in range(5):
             start = time.perf_counter()
             work()

@@ -47,7 +47,7 @@ def _color(x: Tensor, draws: Draws) -> Tensor:
 
 def _translation(x: Tensor, draws: Draws) -> Tensor:
     side = x.shape[-1]
-    reach = round(side / 8)
+    reach = int(side / 8 + 0.5)
     shift = draws.offsets(-reach, reach, x.device) + reach
     steps = torch.arange(side, device=x.device)
     padded = functional.pad(x, (reach,) * 4)
@@ -60,7 +60,7 @@ def _translation(x: Tensor, draws: Draws) -> Tensor:
 
 def _cutout(x: Tensor, draws: Draws) -> Tensor:
     side = x.shape[-1]
-    hole = round(side / 2)
+    hole = int(side / 2 + 0.5)
     # the centre may lie anywhere, so a hole at the border is smaller
     start = draws.offsets(0, side - hole % 2, x.device) - hole // 2
     steps = torch.arange(side, device=x.device)

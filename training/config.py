@@ -50,6 +50,10 @@ class TrainConfig:
     seed: Annotated[int, "decides weights, order, z and augmentation"] = 0
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if not _is(value, kind):
+                raise InputError(f"{name} must be {getattr(kind, '__name__', kind)}, not {value!r}")
         for name, low, high in (
             ("epochs", 0.0, 1e6),
             ("learning_rate_g", 0.0, 1.0),
@@ -71,10 +75,11 @@ class TrainConfig:
             raise InputError(f"batch_size must be from 2 to {1 << 20}, not {self.batch_size}: BatchNorm needs a batch")
         if not 0 <= self.seed < 1 << 63:
             raise InputError(f"seed must be a non-negative integer below 2^63, not {self.seed}")
-        for name, kind in (("updates", Updates), ("loss", Loss), ("precision", Precision)):
-            if getattr(self, name) not in get_args(kind):
-                known = get_args(kind)
-                raise InputError(f"unknown {name} {getattr(self, name)!r}{nearest(getattr(self, name), known)}")
+        for name, known in (("updates", Updates), ("loss", Loss), ("precision", Precision)):
+            if getattr(self, name) not in get_args(known):
+                raise InputError(
+                    f"unknown {name} {getattr(self, name)!r}{nearest(getattr(self, name), get_args(known))}"
+                )
         for name in self.diffaugment:
             if name not in AUGMENTATIONS:
                 raise InputError(f"unknown diffaugment {name!r}{nearest(name, AUGMENTATIONS)}")
@@ -95,6 +100,17 @@ class TrainConfig:
             raise InputError(f"a run of another version: its configuration differs in the fields {differ}")
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**{**fields, "architecture": Architecture.from_json_dict(values["architecture"])})
+
+
+def _is(value: object, kind: Any) -> bool:
+    """Whether the value is of the kind, as JSON tells kinds apart."""
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(isinstance(each, get_args(kind)[0]) for each in value)
+    if get_origin(kind) is Literal:
+        return isinstance(value, str)
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 @dataclass(frozen=True)

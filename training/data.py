@@ -33,12 +33,10 @@ def prepared(images: Images, config: TrainConfig) -> Images:
             f"add --image-channels {c}"
             if c != a.image_channels
             else "add --fit to resize and crop"
-            if min(h, w) > a.image_size
+            if min(h, w) >= a.image_size
             else f"choose a preset for {h}x{w}, or override --image-size"
         )
         raise InputError(f"{images.name} is {c}x{h}x{w}, the network wants {'x'.join(map(str, wanted))}; {advice}")
-    if images.n < config.batch_size:
-        raise InputError(f"{images.name} has {images.n} images, fewer than a minibatch; lower --batch-size")
     if a.n_classes:
         labels = images.labels
         if labels is None or int(labels.min()) < 0 or int(labels.max()) >= a.n_classes:
@@ -63,7 +61,9 @@ def _fitted(images: Images, side: int) -> Images:
 
 
 def steps_per_epoch(images: Images, config: TrainConfig) -> int:
-    """Whole minibatches only."""
+    """Whole minibatches only; InputError where there is none."""
+    if images.n < config.batch_size:
+        raise InputError(f"{images.name} has {images.n} images, fewer than a minibatch; lower --batch-size")
     return images.n // config.batch_size
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images
@@ -53,18 +52,28 @@ def train(
     to the bit). Raises InputError for images that do not fit, a folder that holds another run, an image that cannot
     be read, or a loss that is not finite; what was saved before stays.
     """
+    for name, number, low in (
+        ("keep", keep, 1),
+        ("save_minutes", save_minutes, 0),
+        ("sample_epochs", sample_epochs, 1e-6),
+        ("evaluate_epochs", evaluate_epochs, 0),
+    ):
+        if not low <= number < math.inf:
+            raise InputError(f"{name} must be a number from {low:g} up, not {number:g}")
     images = prepared(images, config)
     distributed.check_share(config.batch_size, ranks)
     per_epoch = steps_per_epoch(images, config)
     steps = states.total_steps(config, per_epoch)
+    evaluation = Evaluation(config, images, held_out) if evaluate_epochs else None
     state = _begin(config, images, out, device, resume)
     trainer = Trainer(state, device, ranks)
-    evaluation = Evaluation(config, images, held_out) if evaluate_epochs and ranks.first else None
     monitor = None
     if ranks.first:
         evaluates = evaluation is not None
-        monitor = Monitor(out, state, steps, evaluates=evaluates, progress=progress, board=tensorboard)
-    sums: dict[str, list[Tensor]] = {}
+        try:
+            monitor = Monitor(out, state, steps, evaluates=evaluates, progress=progress, board=tensorboard)
+        except OSError as error:
+            raise InputError(f"{out}: cannot be written: {error.strerror}; choose another --out") from error
     saved_at = time.monotonic()
 
     def due(epochs: float) -> bool:
@@ -78,22 +87,25 @@ def train(
                 for name, lr in states.learning_rates(config, state.step, steps, per_epoch).items():
                     state.optimizers[name].param_groups[0]["lr"] = lr
                 for name, value in trainer.step(x, y).items():
-                    sums.setdefault(name, []).append(value)
+                    state.told.setdefault(name, []).append(value)
 
+                looking = state.step % CHECK == 0 or state.step == steps
                 # ranks must agree to stop, so several ask only now and then
-                looking = state.step % CHECK == 0 or state.step == steps or (ranks.world == 1 and stop.is_set())
-                stopping = looking and distributed.any_rank(stop.is_set(), ranks, device)
+                stopping = (looking or ranks.world == 1) and distributed.any_rank(stop.is_set(), ranks, device)
                 if looking:
-                    means = {k: float(distributed.mean_over(torch.stack(v).mean(), ranks)) for k, v in sums.items()}
-                    sums.clear()
-                    _check_finite(means, state, out)
+                    means = {k: distributed.mean_over(torch.stack(v).mean(), ranks) for k, v in state.told.items()}
+                    state.told.clear()
+                    told = {name: float(value) for name, value in means.items()}
+                    wrong = [name for name in ("loss_d", "loss_g") if not math.isfinite(told.get(name, 0.0))]
+                    if wrong:
+                        raise _diverged(" and ".join(wrong), state, out)
                 if monitor is None:
                     if stopping:
                         break
                     continue
 
                 if looking:
-                    monitor.record(state, state.step / per_epoch, means)
+                    monitor.record(state, state.step / per_epoch, told)
                 if due(sample_epochs):
                     monitor.picture(state, samples(states.plain(state.drawn_from), config))
                 if evaluation is not None and due(evaluate_epochs):
@@ -101,8 +113,12 @@ def train(
                     if best:
                         monitor.attempt("best.safetensors", lambda: export(state, images, out / "best.safetensors"))
                 if stopping or state.step == steps or (looking and time.monotonic() - saved_at > 60 * save_minutes):
-                    monitor.attempt("the state", lambda: states.save(state, out, images, keep))
+                    if not states.is_finite(state):
+                        raise _diverged("weights", state, out)
+                    kept = monitor.attempt("the state", lambda: states.save(state, out, images, keep))
                     saved_at = time.monotonic()
+                    if stopping and not kept:
+                        raise InputError(f"{out}: stopped at {state.images:,} images, which could not be saved")
                 if stopping:
                     break
             if monitor is not None:
@@ -144,15 +160,13 @@ def _begin(config: TrainConfig, images: Images, out: Path, device: torch.device,
     return states.restore(saved[-1], device)
 
 
-def _check_finite(means: dict[str, float], state: State, out: Path) -> None:
-    wrong = [name for name in ("loss_d", "loss_g") if not math.isfinite(means.get(name, 0.0))]
-    if wrong:
-        saved = states.saved(out)
-        where = f"the last state before is {saved[-1].name}" if saved else "no state was saved before"
-        raise InputError(
-            f"{out}: {' and '.join(wrong)} not finite within the last {CHECK} of {state.step} steps; {where}; "
-            "start anew with lower learning rates, or --precision float32"
-        )
+def _diverged(what: str, state: State, out: Path) -> InputError:
+    saved = states.saved(out)
+    where = f"the last state before is {saved[-1].name}" if saved else "no state was saved before"
+    return InputError(
+        f"{out}: {what} not finite within the last {CHECK} of {state.step} steps; {where}; "
+        "start anew with lower learning rates, or --precision float32"
+    )
 
 
 @contextmanager

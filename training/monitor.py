@@ -61,7 +61,8 @@ class Monitor:
     """The first rank's window on a run in `out`, from where the state is."""
 
     def __init__(self, out: Path, state: State, steps: int, *, evaluates: bool, progress: bool, board: bool) -> None:
-        self.out, start, total = out, state.images, steps * state.config.batch_size
+        self.out, self.state = out, state
+        start, total = state.images, steps * state.config.batch_size
         self.tables = {"metrics": Table(out / "metrics.csv", METRICS, start)}
         if evaluates:
             self.tables["evaluation"] = Table(out / "evaluation.csv", EVALUATION, start)
@@ -142,13 +143,15 @@ class Monitor:
         sheet = figures.curves(panels, "real images")
         self.attempt("curves.png", lambda: write_whole(self.out / "curves.png", sheet))
 
-    def attempt(self, what: str, write: Callable[[], object]) -> None:
-        """Write a file; where that fails, as on a full disk, say so and go on: the next turn tries again."""
+    def attempt(self, what: str, write: Callable[[], object]) -> bool:
+        """Write a file, and whether that went well; on a full disk say so and go on: the next turn tries again."""
         try:
             write()
         except (OSError, InputError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            self.say(f"{self.out}: cannot write {what} at {self.bar.n:,} images: {why}; make room")
+            why = f"{error.strerror}; make room" if isinstance(error, OSError) else error
+            self.say(f"{self.out}: cannot write {what} at {self.state.images:,} images: {why}")
+            return False
+        return True
 
     def say(self, text: str) -> None:
         self.bar.write(text, file=sys.stderr)
@@ -177,7 +180,7 @@ def samples(generator: Generator, config: TrainConfig) -> bytes:
     """
     a = config.architecture
     device = next(generator.parameters()).device
-    n = max(config.batch_size, SAMPLES)
+    n = max(config.batch_size, SAMPLES, a.n_classes)
     n -= n % (a.n_classes or 1)
     z = sample_z(a, n, stream(config.seed, "samples"), device)
     y = torch.arange(n, device=device) % a.n_classes if a.n_classes else None

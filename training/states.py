@@ -4,12 +4,14 @@ import copy
 import json
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -23,6 +25,7 @@ from training.streams import stream
 
 HEADER = "dcgan_eval_training"
 VERSION = 1
+MOMENTS = ("exp_avg", "exp_avg_sq")
 Network = TypeVar("Network", Generator, Discriminator)
 NAME = re.compile(r"state-\d{9}\.safetensors")
 
@@ -37,6 +40,7 @@ class State:
     average: Generator | None
     optimizers: dict[str, torch.optim.Adam]
     step: int = 0
+    told: dict[str, list[Tensor]] = field(default_factory=dict)  # by steps since the last line of metrics
 
     @property
     def drawn_from(self) -> Generator:
@@ -60,7 +64,7 @@ def create(config: TrainConfig, device: torch.device) -> State:
     initialise(discriminator, stream(config.seed, "discriminator"))
     if config.spectral_norm:
         with torch.random.fork_rng(devices=[]):  # torch draws its first vectors from the global generator
-            torch.manual_seed(stream(config.seed, "spectral norm").initial_seed())
+            torch.default_generator.manual_seed(stream(config.seed, "spectral norm").initial_seed())
             for part in list(discriminator.modules()):
                 if isinstance(part, nn.Linear | nn.Conv2d):
                     spectral_norm(part)
@@ -112,7 +116,13 @@ def save(state: State, folder: Path, images: Images, keep: int) -> Path:
         for index, moments in optimizer.state_dict()["state"].items():
             arrays |= {f"adam {name}.{index}.{key}": value for key, value in moments.items()}
     data = {"name": images.name, "fingerprint": images.fingerprint}
-    header = {"version": VERSION, "step": state.step, "config": state.config.to_json_dict(), "data": data}
+    header: dict[str, Any] = {
+        "version": VERSION,
+        "step": state.step,
+        "config": state.config.to_json_dict(),
+        "data": data,
+    }
+    header["told"] = {name: torch.stack(values).tolist() for name, values in state.told.items()}
     # safetensors stores plain row-major arrays
     content = safetensors_bytes(
         {key: value.detach().cpu().contiguous() for key, value in arrays.items()},
@@ -131,39 +141,54 @@ def saved(folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """step, config and data of a saved state. Raises InputError if it is damaged or of another version."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[HEADER])
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: damaged, or no state of a run; remove it to go on from the one before") from error
-    if header["version"] != VERSION:
-        raise InputError(f"{path}: written in version {header['version']} of the format; this program reads {VERSION}")
-    return dict(header)
+    """step, config, data and told of a saved state. InputError if it is damaged or of another version."""
+    with _reading(path), safe_open(path, framework="pt") as file:
+        header = json.loads((file.metadata() or {})[HEADER])
+        if header["version"] != VERSION:
+            raise InputError(f"{path}: of version {header['version']} of the format; this program reads {VERSION}")
+        return {name: header[name] for name in ("step", "config", "data", "told")}
 
 
 def restore(path: Path, device: torch.device) -> State:
     """The state that `save` wrote, on the device. Raises InputError if it is damaged."""
     header = read_header(path)
-    state = create(TrainConfig.from_json_dict(header["config"]), device)
-    try:
-        with safe_open(path, framework="pt") as file:
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    with _reading(path), safe_open(path, framework="pt") as file:
+        state = create(TrainConfig.from_json_dict(header["config"]), device)
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for name, part in state.modules().items():
             part.load_state_dict(_under(arrays, f"{name}."))
         for name, optimizer in state.optimizers.items():
-            parameters = optimizer.param_groups[0]["params"]
-            moments: dict[int, dict[str, Tensor]] = {}
-            for key, value in _under(arrays, f"adam {name}.").items():
-                index, _, field = key.partition(".")
-                # laid out in memory as the parameter, which the fused kernel takes for granted
-                laid_out = torch.empty_like(parameters[int(index)]).copy_(value) if value.ndim else value
-                moments.setdefault(int(index), {})[field] = laid_out
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path}: damaged; remove it to go on from the one before ({error})") from error
-    state.step = int(header["step"])
-    return state
+            moments = _under(arrays, f"adam {name}.")
+            if moments:  # there are none before the first update
+                _restore_moments(optimizer, moments)
+        state.step = int(header["step"])
+        state.told = {k: list(torch.tensor(values, device=device).float()) for k, values in header["told"].items()}
+        return state
+
+
+def _restore_moments(optimizer: torch.optim.Adam, moments: dict[str, Tensor]) -> None:
+    found: dict[int, dict[str, Tensor]] = {}
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        # laid out in memory as the parameter, which the fused kernel takes for granted
+        found[index] = {k: torch.empty_like(parameter).copy_(moments.pop(f"{index}.{k}")) for k in MOMENTS}
+        found[index]["step"] = moments.pop(f"{index}.step")
+    if moments:
+        raise ValueError(f"unknown arrays {sorted(moments)[:3]}")
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": found})
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever a damaged file makes of its reader becomes an InputError of one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(
+            f"{path}: damaged, or no state of a run ({why}); remove it to go on from the one before"
+        ) from error
 
 
 def _under(arrays: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -178,4 +203,5 @@ def learning_rates(config: TrainConfig, step: int, steps: int, per_epoch: int) -
 
 
 def total_steps(config: TrainConfig, per_epoch: int) -> int:
-    return math.ceil(config.epochs * per_epoch)
+    """Minibatches of the whole run: the last epoch may be a part of one."""
+    return math.ceil(config.epochs * per_epoch - 1e-6)  # 0.07 * 100 is a little more than 7
