@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from tests.test_training_config import recipe
-from training.augment import Draws, augment
+from training.augment import COLUMNS, augment
 from training.config import AUGMENTATIONS
 from training.losses import discriminator_loss, generator_loss, gradient_penalty
 
@@ -16,8 +16,13 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def draws(names, n, seed=0, share=slice(None)):
+    columns = sum(COLUMNS[name] for name in names)
+    return iter(torch.rand(n, columns, generator=seeded(seed))[share].unbind(1))
+
+
 def augmented(x, names, seed=0):
-    return augment(x, names, Draws(seeded(seed), len(x), slice(None)))
+    return augment(x, names, draws(names, len(x), seed))
 
 
 def logits(seed=0, n=9):
@@ -98,9 +103,15 @@ def test_augmentation_keeps_the_shape_and_is_a_function_of_the_seed(names, chann
 
 
 def test_without_names_nothing_changes_and_nothing_is_drawn():
-    x, generator = torch.randn(2, 1, 8, 8, generator=seeded()), seeded(3)
-    assert torch.equal(augment(x, (), Draws(generator, 2, slice(None))), x)
-    assert torch.equal(generator.get_state(), seeded(3).get_state())
+    x = torch.randn(2, 1, 8, 8, generator=seeded())
+    assert torch.equal(augment(x, (), iter(())), x)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_an_augmentation_takes_the_numbers_it_says(name):
+    taken = draws([name], 3)
+    augment(torch.randn(3, 3, 8, 8, generator=seeded()), [name], taken)
+    assert next(taken, None) is None
 
 
 @pytest.mark.parametrize("names", SETS, ids="+".join)
@@ -119,7 +130,7 @@ def test_augmentation_lets_gradients_through(names):
 @pytest.mark.parametrize("names", SETS, ids="+".join)
 def test_the_shares_of_ranks_make_the_minibatch(names):
     x = torch.randn(6, 3, 8, 8, generator=seeded())
-    parts = [augment(x[share], names, Draws(seeded(1), 6, share)) for share in (slice(0, 2), slice(2, 6))]
+    parts = [augment(x[share], names, draws(names, 6, 1, share)) for share in (slice(0, 2), slice(2, 6))]
     assert torch.equal(torch.cat(parts), augmented(x, names, 1))
 
 

@@ -1,54 +1,45 @@
 """Differentiable augmentation of what D sees (Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN
 Training", section 3.2), with the ranges of the authors' mit-han-lab/data-efficient-gans."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-
-@dataclass(frozen=True)
-class Draws:
-    """Random numbers for a minibatch of n images, of which `share` are at hand: each rank draws those of all."""
-
-    generator: torch.Generator
-    n: int
-    share: slice
-
-    def uniform(self, like: Tensor) -> Tensor:
-        """(share, 1, 1, 1) in [0, 1)."""
-        return torch.rand(self.n, 1, 1, 1, generator=self.generator)[self.share].to(like)
-
-    def offsets(self, low: int, high: int, device: torch.device) -> Tensor:
-        """(share, 2) integers in [low, high], for rows and columns."""
-        return torch.randint(low, high + 1, (self.n, 2), generator=self.generator)[self.share].to(device)
+COLUMNS = {"color": 3, "translation": 2, "cutout": 2}  # random numbers that an image takes
 
 
-def augment(images: Tensor, names: Sequence[str], draws: Draws) -> Tensor:
-    """Float (share, c, side, side) → the same shape, each image changed in its own way, gradients kept.
+def augment(images: Tensor, names: Sequence[str], draws: Iterator[Tensor]) -> Tensor:
+    """Float (n, c, side, side) → the same shape, each image changed in its own way, gradients kept.
 
     color: brightness ± ½, saturation × 0 to 2, contrast × ½ to 3/2. translation: by up to an eighth of the side, zeros
-    behind. cutout: a square of half the side is set to zero.
+    behind. cutout: a square of half the side is set to zero. draws: `COLUMNS` times (n,) numbers in [0, 1), on the
+    images' device.
     """
     for name in names:
         images = {"color": _color, "translation": _translation, "cutout": _cutout}[name](images, draws)
     return images
 
 
-def _color(x: Tensor, draws: Draws) -> Tensor:
-    x = x + (draws.uniform(x) - 0.5)
+def _color(x: Tensor, draws: Iterator[Tensor]) -> Tensor:
+    brightness, saturation, contrast = (next(draws)[:, None, None, None].to(x.dtype) for _ in range(3))
+    x = x + (brightness - 0.5)
     grey = x.mean(1, keepdim=True)
-    x = (x - grey) * (draws.uniform(x) * 2) + grey
+    x = (x - grey) * (saturation * 2) + grey
     mean = x.mean((1, 2, 3), keepdim=True)
-    return (x - mean) * (draws.uniform(x) + 0.5) + mean
+    return (x - mean) * (contrast + 0.5) + mean
 
 
-def _translation(x: Tensor, draws: Draws) -> Tensor:
+def _integers(draws: Iterator[Tensor], below: int) -> Tensor:
+    """(n, 2) in [0, below), for rows and columns."""
+    return (torch.stack([next(draws), next(draws)], 1) * below).long().clamp_(max=below - 1)
+
+
+def _translation(x: Tensor, draws: Iterator[Tensor]) -> Tensor:
     side = x.shape[-1]
     reach = int(side / 8 + 0.5)
-    shift = draws.offsets(-reach, reach, x.device) + reach
+    shift = _integers(draws, 2 * reach + 1)
     steps = torch.arange(side, device=x.device)
     padded = functional.pad(x, (reach,) * 4)
     rows = (shift[:, :1] + steps)[:, None, :, None]
@@ -58,11 +49,11 @@ def _translation(x: Tensor, draws: Draws) -> Tensor:
     return padded[here, channels, rows, columns]
 
 
-def _cutout(x: Tensor, draws: Draws) -> Tensor:
+def _cutout(x: Tensor, draws: Iterator[Tensor]) -> Tensor:
     side = x.shape[-1]
     hole = int(side / 2 + 0.5)
     # the centre may lie anywhere, so a hole at the border is smaller
-    start = draws.offsets(0, side - hole % 2, x.device) - hole // 2
+    start = _integers(draws, side - hole % 2 + 1) - hole // 2
     steps = torch.arange(side, device=x.device)
     inside = [(steps >= start[:, i : i + 1]) & (steps < start[:, i : i + 1] + hole) for i in (0, 1)]
     return x * ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])

@@ -6,7 +6,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dcgan_eval.networks import Discriminator, sample_z, scale_images
 from training import distributed
-from training.augment import Draws, augment
+from training.augment import COLUMNS, augment
 from training.config import TrainConfig
 from training.distributed import Ranks
 from training.losses import discriminator_loss, generator_loss, gradient_penalty
@@ -51,49 +51,55 @@ class Trainer:
     def step(self, images: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         """Update D, G or both on this rank's share of a minibatch, uint8 NCHW; what there is to tell, on the device."""
         state, config = self.state, self.state.config
-        a = config.architecture
         for_g = config.updates == "both" or state.step % 2 == 0
         for_d = config.updates == "both" or not for_g
-        seen: dict[str, Tensor] = {}
-
-        real = scale_images(images, a).contiguous(memory_format=torch.channels_last)
-        # z of the whole minibatch, of which each rank takes its share: the same images on any number of ranks
+        # numbers for the whole minibatch, of which each rank takes its share: the same on any number of ranks
         share = slice(self.ranks.rank * len(images), (self.ranks.rank + 1) * len(images))
-        z = sample_z(a, config.batch_size, stream(config.seed, "z", state.step))[share]
+        z = sample_z(config.architecture, config.batch_size, stream(config.seed, "z", state.step))[share]
+        columns = sum(COLUMNS[name] for name in config.diffaugment) * (2 * for_d + for_g)
+        draws = torch.rand(config.batch_size, columns, generator=stream(config.seed, "augment", state.step))[share]
         if self.device.type == "cuda":
-            z = z.pin_memory()  # a copy from pageable memory would make the loop wait
-        z = z.to(self.device, non_blocking=True)
-        draws = Draws(stream(config.seed, "augment", state.step), config.batch_size, share)
+            z, draws = z.pin_memory(), draws.pin_memory()  # copies from pageable memory would make the loop wait
+        z, draws = (numbers.to(self.device, non_blocking=True) for numbers in (z, draws))
+        seen = self._update(images, y, z, draws, for_d, for_g)
+        state.step += 1
+        return {name: value.detach().float() for name, value in seen.items()}
 
+    def _update(
+        self, images: Tensor, y: Tensor | None, z: Tensor, draws: Tensor, for_d: bool, for_g: bool
+    ) -> dict[str, Tensor]:
+        """The arithmetic of a step, all of it on the device."""
+        state, config = self.state, self.state.config
+        columns = iter(draws.unbind(1))
+        seen: dict[str, Tensor] = {}
+        real = scale_images(images, config.architecture).contiguous(memory_format=torch.channels_last)
         with torch.set_grad_enabled(for_g), self._autocast():
             fake = self.draw(z, y).contiguous(memory_format=torch.channels_last)
         seen["diversity"] = _diversity(real, fake)
 
         if for_d:
             with self._autocast():
-                shown = (augment(x, config.diffaugment, draws) for x in (real, fake.detach()))
+                shown = [augment(x, config.diffaugment, columns) for x in (real, fake.detach())]
                 loss, on_real, on_fake = self.judge(*shown, y)
             torch.autograd.backward(loss)
-            self._update("discriminator")
+            self._descend("discriminator")
             seen |= {"loss_d": loss, "d_real": torch.sigmoid(on_real).mean(), "d_fake": torch.sigmoid(on_fake).mean()}
 
         if for_g:
             state.discriminator.requires_grad_(False)  # its gradients are not wanted here, and cost a third of a pass
             with self._autocast():
-                loss = generator_loss(config, state.discriminator(augment(fake, config.diffaugment, draws), y))
+                loss = generator_loss(config, state.discriminator(augment(fake, config.diffaugment, columns), y))
             torch.autograd.backward(loss)
             state.discriminator.requires_grad_(True)
-            self._update("generator")
+            self._descend("generator")
             seen["loss_g"] = loss
             if state.average is not None:
                 pairs = zip(state.average.parameters(), state.generator.parameters(), strict=True)
                 averages, weights = zip(*pairs, strict=True)
                 torch._foreach_lerp_([p.data for p in averages], [p.data for p in weights], 1 - config.ema)
+        return seen
 
-        state.step += 1
-        return {name: value.detach().float() for name, value in seen.items()}
-
-    def _update(self, name: str) -> None:
+    def _descend(self, name: str) -> None:
         optimizer = self.state.optimizers[name]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
