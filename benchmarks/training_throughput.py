@@ -13,6 +13,7 @@ import argparse
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -31,7 +32,7 @@ from training.streams import stream
 
 BATCH, BLOCK, BLOCKS, WARM = 64, 5, 6, 3
 Z, WIDTH = 100, 64
-Step = Callable[[Tensor], tuple[float, float]]
+Step = Callable[[Tensor], tuple[Tensor | float, Tensor | float]]
 
 
 def peer_networks() -> tuple[nn.Sequential, nn.Sequential]:
@@ -96,6 +97,7 @@ def noise(step: int, device: torch.device) -> Tensor:
 
 
 def our_step(precision: str, peers: tuple[nn.Module, nn.Module], images: Tensor, device: torch.device) -> Step:
+    """Ours from the peer's weights."""
     config = override(preset("torch64"), {"precision": precision, "batch_size": BATCH})
     state = create(config, device)
     for ours, theirs in zip((state.generator, state.discriminator), peers, strict=True):
@@ -106,10 +108,9 @@ def our_step(precision: str, peers: tuple[nn.Module, nn.Module], images: Tensor,
             mine.data.copy_(weight)
     trainer = Trainer(state, device, Ranks())
 
-    def step(rows: Tensor) -> tuple[float, float]:
+    def step(rows: Tensor) -> tuple[Tensor, Tensor]:
         seen = trainer.step(images[rows], None)
-        # the loop fetches these every 20 steps
-        return (float(seen["loss_d"]), float(seen["loss_g"])) if state.step % 20 == 0 or state.step == 1 else (0.0, 0.0)
+        return seen["loss_d"], seen["loss_g"]  # fetched later, as the loop does
 
     return step
 
@@ -169,7 +170,7 @@ def main() -> None:
     steps: dict[str, Step] = {"pytorch/examples": peer_step(*networks, floats), **ours}
     order = torch.arange(100 * BATCH) % len(pixels)
 
-    losses: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    losses: dict[str, list[tuple[Tensor | float, Tensor | float]]] = {name: [] for name in steps}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     done = 0
 
@@ -197,20 +198,25 @@ def main() -> None:
     print(f"\na step: {flops / 1e9:,.1f} GFLOP here; peak of this machine: ", end="")
     print(", ".join(f"{value / 1e9:,.0f} GFLOP/s in {name}" for name, value in peaks.items()))
     base = statistics.median(seconds["pytorch/examples"])
-    print(f"\n{'':18}{'images/s':>10}{'ratio':>8}{'of peak':>9}   losses of D and G at step 1 and at each 20th")
+    print(f"\n{'':18}{'images/s':>10}{'ratio':>8}{'of peak':>9}    losses of D and G: first, mean ± deviation")
     for name, times in seconds.items():
         middle = statistics.median(times)
         share = flops / middle / peaks["bfloat16" if name == "bfloat16" else "float32"]
-        shown = "  ".join(f"{d:.4f} {g:.4f}" for i, (d, g) in enumerate(losses[name]) if i == 0 or (i + 1) % 20 == 0)
-        print(f"{name:18}{BATCH / middle:10.1f}{base / middle:8.2f}{share:9.0%}   {shown}")
+        d, g = ([float(value) for value in values] for values in zip(*losses[name], strict=True))
+        shown = "   ".join(f"{v[0]:.4f}, {statistics.mean(v):.2f} ± {statistics.stdev(v):.2f}" for v in (d, g))
+        print(f"{name:18}{BATCH / middle:10.1f}{base / middle:8.2f}{share:9.0%}    {shown}")
 
     activities = [ProfilerActivity.CUDA if device.type == "cuda" else ProfilerActivity.CPU]
-    with profile(activities=activities) as profiler:
+    with warnings.catch_warnings(), profile(activities=activities) as profiler:
+        warnings.simplefilter("ignore")
         for _ in range(3):
             ours["bfloat16"](order[:BATCH].to(device))
-    key = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     print("\nwhere a bfloat16 step goes")
-    print(profiler.key_averages().table(sort_by=key, row_limit=12, max_name_column_width=40))
+    spent = sorted(profiler.key_averages(), key=lambda event: -getattr(event, key))
+    total = sum(getattr(event, key) for event in spent)
+    for event in spent[:10]:
+        print(f"{getattr(event, key) / total:6.1%}  {event.key}")
 
 
 if __name__ == "__main__":
