@@ -15,24 +15,25 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 export PYTHONPATH=$here
 mkdir -p "$out"
 
-if [ ! -e "$out/run/last.safetensors" ]; then
-  resume=$([ -e "$out/run/metrics.csv" ] && echo --resume || true)
-  # shellcheck disable=SC2086
-  "$python" -m training imagenet32 --data "$train" --out "$out/run" $resume "$@"
-fi
+resume=$([ -e "$out/run/metrics.csv" ] && echo --resume || true) # a finished run resumes to itself
+# shellcheck disable=SC2086
+"$python" -m training imagenet32 --data "$train" --out "$out/run" $resume "$@"
 for precision in float32 bfloat16; do
   "$python" -m dcgan_eval convert "$out/run/last.safetensors" "$out/imagenet32-$precision.safetensors" \
     --only discriminator --precision "$precision"
 done
 
-classify() { # NAME FLAGS: a table, and its rows
+classify() { # NAME FEATURES FLAGS: a table, and its rows
   if [ ! -e "$out/$1.txt" ]; then
-    "$python" -m dcgan_eval classify --data "$labelled" --out "$out/results.csv" "${@:2}" >"$out/$1.partial"
+    "$python" -m dcgan_eval classify --data "$labelled" --out "$out/results.csv" --cache "$out/cache" \
+      --features "$2" "${@:3}" >"$out/$1.partial"
     mv "$out/$1.partial" "$out/$1.txt"
   fi
   cat "$out/$1.txt"
 }
-classify all --features "disc:$out/imagenet32-float32.safetensors" \
-  --features "disc:$out/imagenet32-bfloat16.safetensors" --features random:imagenet32
-classify few --features "disc:$out/imagenet32-float32.safetensors" --features random:imagenet32 \
-  --protocol "per-class:${PER_CLASS:-400}" --repeats "${REPEATS:-10}"
+few=(--protocol "per-class:${PER_CLASS:-400}" --repeats "${REPEATS:-10}")
+classify all-float32 "disc:$out/imagenet32-float32.safetensors"
+classify few-float32 "disc:$out/imagenet32-float32.safetensors" "${few[@]}"
+classify all-bfloat16 "disc:$out/imagenet32-bfloat16.safetensors"
+classify all-random random:imagenet32
+classify few-random random:imagenet32 "${few[@]}"

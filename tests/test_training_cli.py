@@ -103,7 +103,7 @@ def test_without_flags_the_recipe_is_the_presets(name, monkeypatch):
     config, images, out, rest = listened(monkeypatch, name)
     assert config == PRESETS[name]
     assert (images.name, rest["held_out"].name, out) == ("digits:train", "digits:test", Path("runs") / name)
-    assert (rest["resume"], rest["save_minutes"], rest["keep"], rest["sample_epochs"]) == (False, 5.0, 2, 1.0)
+    assert (rest["resume"], rest["save_minutes"], rest["keep"], rest["sample_epochs"]) == (False, 5.0, 2, None)
     assert (rest["evaluate_epochs"], rest["tensorboard"], rest["progress"]) == (0.0, False, False)
 
 

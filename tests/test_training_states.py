@@ -34,6 +34,11 @@ KINDS: dict[str, dict[str, Any]] = {
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
+def reloaded(path, device):
+    """What the loop makes of a state whose recipe has not changed."""
+    return restore(path, TrainConfig.from_json_dict(read_header(path)["config"]), device)
+
+
 def advance(state, steps=3):
     """Steps on the digits, as the loop makes them."""
     trainer = Trainer(state, CPU, Ranks())
@@ -70,7 +75,7 @@ def equal(first, second):
 @kinds
 def test_what_is_saved_is_restored_exactly(kind, tmp_path):
     state = trained(**KINDS[kind])
-    found = restore(save(state, tmp_path, pictures(), keep=2), CPU)
+    found = reloaded(save(state, tmp_path, pictures(), keep=2), CPU)
     assert (found.config, found.step, found.images) == (state.config, 3, 48)
     assert equal(weights(found), weights(state))
     assert found.modules().keys() == state.modules().keys()
@@ -93,7 +98,7 @@ def test_what_is_restored_goes_on_to_the_bit(kind, tmp_path):
     state = trained(**KINDS[kind])
     path = save(state, tmp_path, pictures(), keep=2)
     advance(state, 4)
-    found = advance(restore(path, CPU), 4)
+    found = advance(reloaded(path, CPU), 4)
     assert equal(weights(found), weights(state))
     for (_, here), (_, there) in zip(moments(found), moments(state), strict=True):
         assert equal(here, there)
@@ -101,7 +106,7 @@ def test_what_is_restored_goes_on_to_the_bit(kind, tmp_path):
 
 def test_a_state_before_the_first_step_is_restored(tmp_path):
     state = create(recipe(ema=0.9), CPU)
-    found = restore(save(state, tmp_path, pictures(), keep=2), CPU)
+    found = reloaded(save(state, tmp_path, pictures(), keep=2), CPU)
     assert found.step == 0
     assert equal(weights(found), weights(state))
     assert [m for _, m in moments(found) if m] == []
@@ -118,7 +123,10 @@ def test_a_state_tells_what_it_is_of(tmp_path):
     header = read_header(save(trained(seed=7), tmp_path, pictures(), keep=2))
     assert header["step"] == 3
     assert TrainConfig.from_json_dict(header["config"]) == recipe(seed=7)
-    assert header["data"] == {"name": "digits:train", "fingerprint": pictures().fingerprint}
+    images = pictures()
+    assert header["data"] == {
+        "name": "digits:train", "n": 64, "selection": images.selection, "sha256": images.sha256,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
@@ -170,7 +178,7 @@ def test_truncated_states_are_named(cut, tmp_path):
     path = tmp_path / NAME
     path.write_bytes(content[: int(len(content) * cut) if isinstance(cut, float) else cut])
     with pytest.raises(InputError, match=f"{NAME}: damaged") as caught:
-        restore(path, CPU)
+        reloaded(path, CPU)
     assert "\n" not in str(caught.value)
 
 
@@ -201,14 +209,14 @@ def test_states_of_other_arrays_are_refused(change, tmp_path):
     CHANGES[change](arrays)
     save_file(arrays, tmp_path / NAME, {states.HEADER: header})
     with pytest.raises(InputError, match=NAME) as caught:
-        restore(tmp_path / NAME, CPU)
+        reloaded(tmp_path / NAME, CPU)
     assert "\n" not in str(caught.value)
 
 
 def test_the_state_that_is_damaged_below_was_whole(tmp_path):
     arrays, header, _ = written()
     save_file(arrays, tmp_path / NAME, {states.HEADER: header})
-    assert restore(tmp_path / NAME, CPU).step == 3
+    assert reloaded(tmp_path / NAME, CPU).step == 3
 
 
 HEADERS: dict[str, tuple[dict[str, Any], str]] = {
@@ -230,7 +238,7 @@ def test_states_of_other_headers_are_refused(change, tmp_path):
     fields = {k: v for k, v in {**json.loads(header), **values}.items() if v is not None}
     save_file(arrays, tmp_path / NAME, {states.HEADER: json.dumps(fields)})
     with pytest.raises(InputError, match=message) as caught:
-        restore(tmp_path / NAME, CPU)
+        reloaded(tmp_path / NAME, CPU)
     assert NAME in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -248,7 +256,7 @@ def test_foreign_files_are_named(tmp_path):
     ):
         write()
         with pytest.raises(InputError, match=f"{NAME}: damaged, or no state of a run"):
-            restore(path, CPU)
+            reloaded(path, CPU)
 
 
 # the first state
@@ -290,7 +298,7 @@ def test_the_average_begins_at_the_generator():
 def test_nothing_draws_from_the_global_generator(tmp_path):
     before = torch.get_rng_state()
     state = trained(**KINDS["all"], diffaugment=("color", "translation", "cutout"))
-    restore(save(state, tmp_path, pictures(), keep=1), CPU)
+    reloaded(save(state, tmp_path, pictures(), keep=1), CPU)
     export(state, pictures(), tmp_path / "a.safetensors")
     assert torch.equal(before, torch.get_rng_state())
 

@@ -1,6 +1,7 @@
 """`python -m training PRESET --data DATA --out FOLDER`, alone or under torchrun."""
 
 import argparse
+import logging
 import sys
 import traceback
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def parser() -> Parser:
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     run.add_argument("--save-minutes", type=float, default=5.0, help="between two states [%(default)g]")
     run.add_argument("--keep", type=int, default=2, help="states that are kept [%(default)d]")
-    run.add_argument("--sample-epochs", type=float, default=1.0, help="between two grids of samples [%(default)g]")
+    run.add_argument("--sample-epochs", type=float, help="between two grids of samples [1, or what makes 50 grids]")
     run.add_argument("--evaluate-epochs", type=float, default=0.0, help="between two evaluations; 0 for none")
     run.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
     run.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -80,11 +81,13 @@ def run(arguments: argparse.Namespace) -> int:
     device = torch.device(devices.choose(arguments.device))
     found = open_images(arguments.data, root=arguments.data_root, download=arguments.download)
     images = found.get("train") or next(iter(found.values()))
-    held_out = next((found[split] for split in ("valid", "test") if split in found and len(found) > 1), None)
+    held_out = next((found[s] for s in ("valid", "test") if s in found and found[s] is not images), None)
     if arguments.dry_run:
         print(plan(config, images, device))
         return 0
     out = arguments.out or Path("runs") / arguments.preset
+    torch.backends.cudnn.benchmark = True  # all minibatches are of one size
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
     with ranks(device) as here:
         if device.type == "cuda" and here.world > 1:
             device = torch.device("cuda", here.local)
@@ -122,6 +125,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("training: interrupted; what was saved stays", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        print("training: out of GPU memory; lower --batch-size, or the channels of the networks", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

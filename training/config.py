@@ -45,7 +45,10 @@ class TrainConfig:
         tuple[str, ...], f"of {', '.join(AUGMENTATIONS)}: seen by D on all images (Zhao et al. 2020)"
     ] = ()
     ema: Annotated[float, "decay per update of an average of G's weights, drawn from in place of G; 0 for none"] = 0.0
-    precision: Annotated[Precision, "of convolutions and matrix products; weights and sums are float32"] = "float32"
+    precision: Annotated[
+        Precision,
+        "of convolutions and matrix products; weights and sums are float32, whose convolutions a GPU rounds to TF32",
+    ] = "float32"
     fit: Annotated[bool, "resize images by their short side and take the centre, where they are larger"] = False
     seed: Annotated[int, "decides weights, order, z and augmentation"] = 0
 

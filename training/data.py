@@ -1,5 +1,6 @@
 """Minibatches of real images, in an order that the seed decides."""
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,8 @@ from training.config import TrainConfig
 from training.distributed import Ranks
 from training.streams import stream
 
-RESIDENT_SHARE = 0.25  # of free memory that a set may take to be held on the device whole
+RESIDENT_SHARE = 0.25  # of memory that a set may take to be held on the device whole
+FITTED = 1024  # images resized at a time
 AHEAD = 4  # minibatches read before they are asked for, of a set that is streamed
 
 Batch = tuple[Tensor, Tensor | None]  # uint8 (b, C, H, W) and int64 (b,) labels, on the device
@@ -52,8 +54,12 @@ def _fitted(images: Images, side: int) -> Images:
         raise InputError(f"{images.name} has images of {images.shape[1]}x{images.shape[2]}, smaller than {side}x{side}")
 
     def read(rows: range | Tensor) -> Tensor:
-        resized = transforms.resize(images.read(rows), [side], antialias=True)
-        return transforms.center_crop(resized, [side, side])
+        wanted = torch.arange(rows.start, rows.stop) if isinstance(rows, range) else rows
+        out = torch.empty(len(wanted), images.shape[0], side, side, dtype=torch.uint8)
+        for to, some in zip(torch.split(out, FITTED), torch.split(wanted, FITTED), strict=True):
+            resized = transforms.resize(images.read(some), [side], antialias=True)
+            to.copy_(transforms.center_crop(resized, [side, side]))
+        return out
 
     return replace(
         images, shape=(images.shape[0], side, side), read=read, selection=f"{images.selection}, fitted to {side}"
@@ -88,7 +94,7 @@ def minibatches(
             start = step % per_epoch * config.batch_size + ranks.rank * share
             yield order[start : start + share]
 
-    if images.n * images.shape[0] * images.shape[1] * images.shape[2] <= RESIDENT_SHARE * free_memory(device):
+    if images.n * images.shape[0] * images.shape[1] * images.shape[2] <= RESIDENT_SHARE * memory(device):
         pixels = images.tensor().to(device)
         labels = None if labels is None else labels.to(device)
         for rows in orders(device):
@@ -100,7 +106,8 @@ def minibatches(
         y = None if labels is None else labels[rows]
         if device.type == "cuda":
             x, y = x.pin_memory(), None if y is None else y.pin_memory()
-        return x.to(device, non_blocking=True), None if y is None else y.to(device, non_blocking=True)
+        pinned = device.type == "cuda"
+        return x.to(device, non_blocking=pinned), None if y is None else y.to(device, non_blocking=pinned)
 
     with ThreadPoolExecutor(1) as pool:
         pending: deque[Future[Batch]] = deque()
@@ -116,10 +123,7 @@ def minibatches(
                 job.cancel()
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on the device."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+def memory(device: torch.device) -> int:
+    """Bytes that a set may count on: free ones on a GPU, and this rank's part of the machine's."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(machine, torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else machine

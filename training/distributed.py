@@ -36,7 +36,11 @@ def ranks(device: torch.device) -> Iterator[Ranks]:
         yield Ranks()
         return
     found = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    if device.type == "mps":
+        raise InputError("torchrun needs CUDA devices, or --device cpu")
     if device.type == "cuda":
+        if found.local >= torch.cuda.device_count():
+            raise InputError(f"{found.local + 1} or more ranks on a machine with {torch.cuda.device_count()} GPUs")
         torch.cuda.set_device(found.local)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
@@ -59,6 +63,15 @@ def mean_over(values: Tensor, ranks: Ranks) -> Tensor:
     if ranks.world > 1:
         dist.all_reduce(values)
     return values / ranks.world
+
+
+def check_same(step: int, ranks: Ranks, device: torch.device) -> None:
+    """Raises InputError unless all ranks are at the same step, as they are if they share the folder of the run."""
+    if ranks.world > 1:
+        ends = torch.tensor([step, -step], device=device)
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+        if int(ends.sum()):
+            raise InputError(f"ranks would go on from different steps, {-int(ends[1])} to {int(ends[0])}: share --out")
 
 
 def check_share(batch_size: int, ranks: Ranks) -> None:

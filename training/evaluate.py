@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.features import discriminator_features, extract
@@ -17,6 +18,7 @@ from training.streams import stream
 
 PROBE = "probe accuracy"
 LABELLED = 2000  # images to fit the probe, and as many others to judge it
+FEWEST = 5  # of a class, in each of the two: one for every fold
 HELD_OUT = 1000  # images whose nearest samples are looked for
 SAMPLES = 5000
 STATISTICS = 12800  # images that D's BatchNorm statistics are taken from
@@ -35,23 +37,22 @@ class Measurement:
 class Evaluation:
     """Draws its images once, so that the numbers of a run can be compared.
 
-    Probe: the L2-SVM on D's features, fitted to `LABELLED` training images and judged on as many others of the
-    training split, so that choosing the best checkpoint by it does not touch the test images. D has seen both, without
-    labels, as in the paper's Table 2. Nearest sample: the mean Euclidean distance, pixels in [0, 255], of held-out
-    images to the nearest of `SAMPLES` samples, as the authors' faces/train_uncond_dcgan.py logs it.
-    Raises InputError for images without labels or a conditional network.
+    Probe, of an unconditional network: the L2-SVM on D's features, fitted to about `LABELLED` training images and
+    judged on as many others of the training split, each with equally many of every class, so that choosing the best
+    checkpoint by it does not touch the test images. D has seen both, without labels, as in the paper's Table 2.
+    Nearest sample: the mean Euclidean distance, pixels in [0, 255], of held-out images to the nearest of `SAMPLES`
+    samples; the authors' faces/train_uncond_dcgan.py logs such a distance, of training images in [-1, 1].
+    Raises InputError where nothing can be measured: no labels for the probe, or too few of a class.
     """
 
     def __init__(self, config: TrainConfig, images: Images, held_out: Images | None) -> None:
-        if images.labels is None or int(images.labels.min()) < 0:
-            raise InputError(f"{images.name}: --evaluate-epochs needs a label on every image, for the linear probe")
-        if config.architecture.n_classes:
-            raise InputError("--evaluate-epochs: a conditional discriminator has no features without labels")
-        self.images = images
         order = torch.randperm(images.n, generator=stream(config.seed, "evaluation"))
-        each = min(LABELLED, images.n // 2)
-        self.fit, self.judge = (images.subset(order[start : start + each]) for start in (0, each))
         self.statistics = images.subset(order[:STATISTICS])
+        self.probe = None if config.architecture.n_classes else _halves(images, order)
+        if self.probe is None and held_out is None:
+            raise InputError(
+                "--evaluate-epochs: a conditional network is judged by held-out images, and --data has none"
+            )
         self.held_out = None
         if held_out is not None:
             held_out = prepared(held_out, config)
@@ -61,22 +62,18 @@ class Evaluation:
 
     def measure(self, state: State) -> list[Measurement]:
         device = next(state.discriminator.parameters()).device
-        extractor = discriminator_features(
-            plain(state.discriminator).cpu(), name="disc", batchnorm="reestimated", images=self.statistics
-        )
-        parts = []
-        for images in (self.fit, self.judge):
-            assert images.labels is not None
-            parts.append(Split(extract(extractor, images, device=device), images.labels))
-        probe = linear_probe(*parts, seed=state.config.seed, device=device)
-        found = [
-            Measurement(
-                PROBE,
-                probe.accuracy,
-                probe.spread,
-                f"{probe.protocol}; {self.fit.n} training images, judged on {self.judge.n} others; {probe.spread_kind}",
+        found = []
+        if self.probe is not None:
+            extractor = discriminator_features(
+                plain(state.discriminator).cpu(), name="disc", batchnorm="reestimated", images=self.statistics
             )
-        ]
+            parts = []
+            for images in self.probe:
+                assert images.labels is not None
+                parts.append(Split(extract(extractor, images, device=device), images.labels))
+            probe = linear_probe(*parts, seed=state.config.seed, device=device)
+            how = f"{len(parts[0])} training images, judged on {len(parts[1])} others; {probe.spread_kind}"
+            found.append(Measurement(PROBE, probe.accuracy, probe.spread, f"{probe.protocol}; {how}"))
         if self.held_out is not None:
             found.append(self._nearest_sample(state))
         return found
@@ -89,15 +86,34 @@ class Evaluation:
         noise = stream(config.seed, "evaluation z")
         drawn = []
         with torch.no_grad():
-            for _ in range(-(-SAMPLES // config.batch_size)):
-                images = generator(sample_z(config.architecture, config.batch_size, noise, device))
+            n, a = config.batch_size, config.architecture
+            y = torch.arange(n, device=device) % a.n_classes if a.n_classes else None
+            for _ in range(-(-SAMPLES // n)):
+                images = generator(sample_z(a, n, noise, device), y)
                 drawn.append(to_uint8(images, config.architecture).flatten(1).float())
         database = torch.cat(drawn)[:SAMPLES]
         distances, _ = k_nearest(self.held_out.tensor().flatten(1).float().to(device), database, 1)
         return Measurement(
             "nearest sample",
-            float(distances.double().mean()),
+            float(distances.cpu().double().mean()),
             None,
             f"mean Euclidean distance in pixels of {self.held_out.n} images of {self.held_out.name} to the nearest of "
             f"{len(database)} samples",
         )
+
+
+def _halves(images: Images, order: Tensor) -> tuple[Images, Images]:
+    """Two sets of training images without one in common, both with equally many of every class."""
+    if images.labels is None or int(images.labels.min()) < 0:
+        raise InputError(f"{images.name}: --evaluate-epochs needs a label on every image, for the linear probe")
+    counts = torch.bincount(images.labels)
+    counts = counts[counts > 0]
+    each = min(max(FEWEST, LABELLED // len(counts)), int(counts.min()) // 2)
+    if each < FEWEST or len(counts) < 2:
+        raise InputError(
+            f"{images.name}: --evaluate-epochs needs two classes or more, of at least {2 * FEWEST} images each, "
+            f"but has {len(counts)} of {int(counts.min())} or more"
+        )
+    by_class = [order[images.labels[order] == label] for label in torch.unique(images.labels)]
+    first, second = (torch.cat([rows[part] for rows in by_class]) for part in (slice(each), slice(each, 2 * each)))
+    return images.subset(first), images.subset(second)

@@ -1,5 +1,6 @@
 """The run, from top to bottom."""
 
+import logging
 import math
 import signal
 import threading
@@ -26,6 +27,8 @@ from training.step import Trainer
 CHECK = 20  # steps between two looks at the losses, which make the device wait
 ALONE = Ranks()
 
+_log = logging.getLogger(__name__)
+
 
 def train(
     config: TrainConfig,
@@ -37,16 +40,17 @@ def train(
     resume: bool = False,
     save_minutes: float = 5.0,
     keep: int = 2,
-    sample_epochs: float = 1.0,
+    sample_epochs: float | None = None,
     evaluate_epochs: float = 0.0,
     held_out: Images | None = None,
     progress: bool = False,
     tensorboard: bool = False,
 ) -> bool:
-    """Fit G and D to the images; `out` then holds states, metrics.csv, samples/ and, at the end, last.safetensors.
+    """Fit G and D to the images; `out` then holds states, metrics.csv, samples/, curves.png and last.safetensors.
 
-    resume: go on from the newest state in `out`. save_minutes: between two states, of which the last `keep` are kept.
-    sample_epochs: between two grids of samples. evaluate_epochs: between two evaluations (0: none), written to
+    resume: go on from the newest state in `out`; `epochs` may have changed if no rate decays. save_minutes: after so
+    many a state is saved, of which the last `keep` are kept. sample_epochs: between two grids of samples; by default
+    1, or what makes 50 grids. evaluate_epochs: between two evaluations (0: none), written to
     evaluation.csv, the best also to best.safetensors; held_out: images that were not trained on, for `Evaluation`.
     Returns False where SIGINT or SIGTERM stopped the run early; it is saved, and resumes to the same weights (on CPU,
     to the bit). Raises InputError for images that do not fit, a folder that holds another run, an image that cannot
@@ -55,7 +59,7 @@ def train(
     for name, number, low in (
         ("keep", keep, 1),
         ("save_minutes", save_minutes, 0),
-        ("sample_epochs", sample_epochs, 1e-6),
+        ("sample_epochs", sample_epochs or 1, 1e-6),
         ("evaluate_epochs", evaluate_epochs, 0),
     ):
         if not low <= number < math.inf:
@@ -65,8 +69,10 @@ def train(
     per_epoch = steps_per_epoch(images, config)
     steps = states.total_steps(config, per_epoch)
     evaluation = Evaluation(config, images, held_out) if evaluate_epochs else None
-    state = _begin(config, images, out, device, resume)
+    state = _begin(config, images, out, device, resume, ranks)
+    distributed.check_same(state.step, ranks, device)
     trainer = Trainer(state, device, ranks)
+    grids = sample_epochs or max(1.0, config.epochs / 50)
     monitor = None
     if ranks.first:
         evaluates = evaluation is not None
@@ -90,8 +96,9 @@ def train(
                     state.told.setdefault(name, []).append(value)
 
                 looking = state.step % CHECK == 0 or state.step == steps
-                # ranks must agree to stop, so several ask only now and then
-                stopping = (looking or ranks.world == 1) and distributed.any_rank(stop.is_set(), ranks, device)
+                # ranks must agree to stop; to ask makes a GPU wait, so several of them ask only now and then
+                asking = looking or ranks.world == 1 or device.type == "cpu"
+                stopping = asking and distributed.any_rank(stop.is_set(), ranks, device)
                 if looking:
                     means = {k: distributed.mean_over(torch.stack(v).mean(), ranks) for k, v in state.told.items()}
                     state.told.clear()
@@ -106,7 +113,7 @@ def train(
 
                 if looking:
                     monitor.record(state, state.step / per_epoch, told)
-                if due(sample_epochs):
+                if due(grids):
                     monitor.picture(state, samples(states.plain(state.drawn_from), config))
                 if evaluation is not None and due(evaluate_epochs):
                     best = monitor.evaluated(state, evaluation.measure(state))
@@ -123,6 +130,7 @@ def train(
                     break
             if monitor is not None:
                 monitor.curves()
+                export(state, images, out / "last.safetensors")
         except InputError:
             if monitor is not None and states.is_finite(state):
                 monitor.attempt("the state", lambda: states.save(state, out, images, keep))
@@ -130,34 +138,45 @@ def train(
         finally:
             if monitor is not None:
                 monitor.close()
-    if state.step < steps:
-        return False
-    if ranks.first:
-        export(state, images, out / "last.safetensors")
-    return True
+    return state.step == steps
 
 
-def _begin(config: TrainConfig, images: Images, out: Path, device: torch.device, resume: bool) -> State:
+def _begin(config: TrainConfig, images: Images, out: Path, device: torch.device, resume: bool, ranks: Ranks) -> State:
     saved = states.saved(out)
+    held = [p for p in (*saved, *(out / name for name in ("metrics.csv", "last.safetensors"))) if p.exists()]
     if not resume:
-        if saved:
-            raise InputError(f"{out}: holds a run already; go on with it by --resume, or choose another --out")
+        if held and ranks.first:
+            raise InputError(
+                f"{out}: holds a run already ({held[-1].name}); go on by --resume, or choose another --out"
+            )
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{out}: cannot be made: {error.strerror}; choose another --out") from error
-        return states.create(config, device)
-    if not saved:
-        if (out / "metrics.csv").exists():  # stopped before its first state was saved
-            return states.create(config, device)
+    elif not held:
         raise InputError(f"{out}: holds no run to go on with; start one without --resume")
+    if ranks.first:
+        images.sha256  # noqa: B018  computed once, now: to read a set of many files takes a while
+        for leftover in out.glob(".state-*.safetensors.*"):  # of a process that was killed as it wrote
+            leftover.unlink()
+    if not resume or not saved:
+        if resume:
+            _log.warning("%s: holds no saved state; beginning anew", out)
+        return states.create(config, device)
     header = states.read_header(saved[-1])
     differ = [k for k, v in config.to_json_dict().items() if header["config"].get(k) != v]
+    if differ == ["epochs"] and not config.decay_epochs:  # nothing before the end depends on it
+        differ = []
     if differ:
         raise InputError(f"{saved[-1]}: was made with another {', '.join(differ)}; resume with the flags it began with")
-    if header["data"]["fingerprint"] != images.fingerprint:
-        raise InputError(f"{saved[-1]}: was trained on other images, {header['data']['name']}; give the same --data")
-    return states.restore(saved[-1], device)
+    before = header["data"]
+    if (before["name"], before["n"], before["selection"]) != (images.name, images.n, images.selection):
+        raise InputError(
+            f"{saved[-1]}: was trained on other images, {before['n']:,} of {before['name']}; give the same --data"
+        )
+    if ranks.first and before["sha256"] != images.sha256:
+        _log.warning("%s: the images are not the same bytes as when the run began; going on with these", out)
+    return states.restore(saved[-1], config, device)
 
 
 def _diverged(what: str, state: State, out: Path) -> InputError:

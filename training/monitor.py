@@ -62,7 +62,7 @@ class Monitor:
 
     def __init__(self, out: Path, state: State, steps: int, *, evaluates: bool, progress: bool, board: bool) -> None:
         self.out, self.state = out, state
-        start, total = state.images, steps * state.config.batch_size
+        start, total = state.images or -1, steps * state.config.batch_size  # -1: what was there is dropped
         self.tables = {"metrics": Table(out / "metrics.csv", METRICS, start)}
         if evaluates:
             self.tables["evaluation"] = Table(out / "evaluation.csv", EVALUATION, start)
@@ -73,12 +73,12 @@ class Monitor:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise InputError("--tensorboard needs the package tensorboard; run pip install tensorboard") from error
-            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=start)
-        self.bar = tqdm(total=total, initial=start, unit=" images", unit_scale=True, disable=not progress)
+            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=start + 1)
+        self.bar = tqdm(total=total, initial=state.images, unit=" images", unit_scale=True, disable=not progress)
         before = self.tables["metrics"].rows
         spent = float(before[-1]["seconds"]) if before else 0.0
         self._began = time.perf_counter() - spent
-        self._last = time.perf_counter(), start
+        self._last = time.perf_counter(), state.images
         self._warned = False
 
     def record(self, state: State, epoch: float, means: Mapping[str, float]) -> None:
@@ -90,9 +90,8 @@ class Monitor:
         values = {**means, "images_per_second": (images - seen) / (now - before), "seconds": now - self._began}
         row = {"images": images, "epoch": f"{epoch:.4f}"} | {k: f"{v:.6g}" for k, v in values.items()}
         self.attempt("metrics.csv", lambda: self.tables["metrics"].add(row))
-        if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, images)
+        for name, value in values.items():
+            self._show("add_scalar", name, value)
         losses = [f"{name} {value:.3f}" for name, value in means.items() if name.startswith("loss")]
         self.bar.set_postfix_str(" ".join(losses), refresh=False)
         self.bar.update(images - self.bar.n)
@@ -104,24 +103,24 @@ class Monitor:
             )
 
     def evaluated(self, state: State, measurements: Sequence[Measurement]) -> bool:
-        """Write down an evaluation; whether the probe has never been better."""
+        """Write down an evaluation; whether the probe has never been better, random weights aside."""
         table = self.tables["evaluation"]
-        best = max((float(row["value"]) for row in table.rows if row["metric"] == PROBE), default=float("-inf"))
+        trained = [row for row in table.rows if row["metric"] == PROBE and int(row["images"])]
+        best = max((float(row["value"]) for row in trained), default=float("-inf"))
+        if not (self.out / "best.safetensors").exists():
+            best = float("-inf")
         for m in measurements:
             row = {"images": state.images, **dataclasses.asdict(m)}
             self.attempt("evaluation.csv", functools.partial(table.add, row))
-            if self.board is not None:
-                self.board.add_scalar(m.metric, m.value, state.images)
-        score = next(m.value for m in measurements if m.metric == PROBE)
-        return score > best
+            self._show("add_scalar", m.metric, m.value)
+        return state.step > 0 and any(m.metric == PROBE and m.value > best for m in measurements)
 
     def picture(self, state: State, sheet: bytes) -> None:
         """Keep a grid of samples."""
         images = state.images
         path = self.out / "samples" / f"{images:09d}.png"
         self.attempt("samples", lambda: write_whole(path, sheet))
-        if self.board is not None:
-            self.board.add_image("samples", png_to_tensor(sheet), images)
+        self._show("add_image", "samples", png_to_tensor(sheet))
 
     def curves(self) -> None:
         """Losses, diversity and evaluations of the run so far, as curves.png."""
@@ -143,6 +142,13 @@ class Monitor:
         sheet = figures.curves(panels, "real images")
         self.attempt("curves.png", lambda: write_whole(self.out / "curves.png", sheet))
 
+    def _show(self, kind: str, name: str, value: Any) -> None:
+        """On TensorBoard; its writer fails for good once it has failed, and is then left alone."""
+        if self.board is not None and not self.attempt(
+            "TensorBoard", lambda: getattr(self.board, kind)(name, value, self.state.images)
+        ):
+            self.board = None
+
     def attempt(self, what: str, write: Callable[[], object]) -> bool:
         """Write a file, and whether that went well; on a full disk say so and go on: the next turn tries again."""
         try:
@@ -161,7 +167,7 @@ class Monitor:
         for name, table in self.tables.items():
             self.attempt(f"{name}.csv", table.close)
         if self.board is not None:
-            self.board.close()
+            self.attempt("TensorBoard", self.board.close)
 
 
 def png_to_tensor(sheet: bytes) -> Tensor:

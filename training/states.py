@@ -115,7 +115,7 @@ def save(state: State, folder: Path, images: Images, keep: int) -> Path:
     for name, optimizer in state.optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
             arrays |= {f"adam {name}.{index}.{key}": value for key, value in moments.items()}
-    data = {"name": images.name, "fingerprint": images.fingerprint}
+    data = {"name": images.name, "n": images.n, "selection": images.selection, "sha256": images.sha256}
     header: dict[str, Any] = {
         "version": VERSION,
         "step": state.step,
@@ -149,11 +149,14 @@ def read_header(path: Path) -> dict[str, Any]:
         return {name: header[name] for name in ("step", "config", "data", "told")}
 
 
-def restore(path: Path, device: torch.device) -> State:
-    """The state that `save` wrote, on the device. Raises InputError if it is damaged."""
+def restore(path: Path, config: TrainConfig, device: torch.device) -> State:
+    """The state that `save` wrote, on the device. config: that of the header, but perhaps for `epochs`.
+
+    Raises InputError if it is damaged.
+    """
     header = read_header(path)
     with _reading(path), safe_open(path, framework="pt") as file:
-        state = create(TrainConfig.from_json_dict(header["config"]), device)
+        state = create(config, device)
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for name, part in state.modules().items():
             part.load_state_dict(_under(arrays, f"{name}."))
@@ -204,4 +207,4 @@ def learning_rates(config: TrainConfig, step: int, steps: int, per_epoch: int) -
 
 def total_steps(config: TrainConfig, per_epoch: int) -> int:
     """Minibatches of the whole run: the last epoch may be a part of one."""
-    return math.ceil(config.epochs * per_epoch - 1e-6)  # 0.07 * 100 is a little more than 7
+    return max(1, math.ceil(config.epochs * per_epoch - 1e-6))  # 0.07 * 100 is a little more than 7

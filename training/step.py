@@ -60,7 +60,8 @@ class Trainer:
         draws = torch.rand(config.batch_size, columns, generator=stream(config.seed, "augment", state.step))[share]
         if self.device.type == "cuda":
             z, draws = z.pin_memory(), draws.pin_memory()  # copies from pageable memory would make the loop wait
-        z, draws = (numbers.to(self.device, non_blocking=True) for numbers in (z, draws))
+        pinned = self.device.type == "cuda"
+        z, draws = (numbers.to(self.device, non_blocking=pinned) for numbers in (z, draws))
         seen = self._update(images, y, z, draws, for_d, for_g)
         state.step += 1
         return {name: value.detach().float() for name, value in seen.items()}

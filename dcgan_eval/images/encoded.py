@@ -241,12 +241,13 @@ def decoder(
     def read(rows: Rows) -> Tensor:
         picked = names[rows.start : rows.stop] if isinstance(rows, range) else [names[i] for i in rows.tolist()]
         out = np.empty((len(picked), c, h, w), np.uint8)
+        each = min(64, max(8, -(-len(picked) // THREADS)))  # a minibatch keeps every thread busy
         # reading is a tenth of the work: one thread reads, all decode; waves bound the bytes in flight
         with ThreadPoolExecutor(THREADS) as pool:
             for wave in range(0, len(picked), 2048):
-                starts = range(wave, min(wave + 2048, len(picked)), 64)
-                chunks = ((a, [(name, files.load(name)) for name in picked[a : a + 64]]) for a in starts)
-                for job in [pool.submit(fill, out[a : a + 64], chunk) for a, chunk in chunks]:
+                starts = range(wave, min(wave + 2048, len(picked)), each)
+                chunks = ((a, [(name, files.load(name)) for name in picked[a : a + each]]) for a in starts)
+                for job in [pool.submit(fill, out[a : a + each], chunk) for a, chunk in chunks]:
                     job.result()
         return torch.from_numpy(out)
 
