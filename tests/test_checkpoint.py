@@ -205,7 +205,7 @@ WEIGHT = "generator.layers.0.linear.weight"
         (state(**{"generator.extra": torch.zeros(1)}), header(), r"1 unknown \['extra'\]"),
         (state(**{"critic.w": torch.zeros(1)}), header(), "holds arrays of"),
         (state(**{WEIGHT: torch.zeros(2, 2)}), header(), r"\(2, 2\), but the architecture needs"),
-        (state(**{WEIGHT: torch.zeros(1024, 32).half()}), header(), "is torch.float16"),
+        (state(**{WEIGHT: torch.zeros(1024, 32).double()}), header(), "is torch.float64"),
         (state(**{WEIGHT: torch.full((1024, 32), torch.nan)}), header(), "layers.0.linear.weight holds .* not finite"),
     ],
 )
@@ -521,3 +521,36 @@ def test_whole_modules_and_truncated_pth(tmp_path, zipped):
     path.write_bytes(b"<html>404</html>")
     with pytest.raises(InputError, match="truncated, or not"):
         load(path)
+
+
+# a part of a checkpoint, in fewer bits
+
+
+@pytest.mark.parametrize(("dtype", "step"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
+def test_16_bits_are_loaded_as_the_float32_they_round_to(dtype, step, tmp_path):
+    g, d = trained()
+    save(tmp_path / "whole.safetensors", generator=g, discriminator=d)
+    found = convert(tmp_path / "whole.safetensors", tmp_path / "d.safetensors", only="discriminator", dtype=dtype)
+    assert found.generator is None
+    assert found.discriminator is not None
+    assert found.metadata["stored_as"] == str(dtype).removeprefix("torch.")
+    assert found.has_statistics
+    for key, value in d.state_dict().items():
+        got = found.discriminator.state_dict()[key]
+        assert got.dtype == value.dtype
+        if value.is_floating_point():
+            assert torch.equal(got, value.to(dtype).float())
+            assert ((got - value).abs() <= step * value.abs() + 2**-24).all()
+    # what is in the file is what the sha256 is of: once rounded, nothing changes any more
+    again = convert(tmp_path / "d.safetensors", tmp_path / "e.safetensors")
+    assert again.sha256 == found.sha256
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("d", "e")]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_a_network_that_is_absent_cannot_be_kept(tmp_path):
+    g, _ = networks()
+    save(tmp_path / "g.safetensors", generator=g)
+    with pytest.raises(InputError, match="holds no discriminator"):
+        convert(tmp_path / "g.safetensors", tmp_path / "out.safetensors", only="discriminator")
+    assert not (tmp_path / "out.safetensors").exists()

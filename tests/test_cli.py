@@ -287,6 +287,12 @@ def test_convert(tmp_path):
     ours = load(tmp_path / "ours.safetensors")
     assert out == f"{tmp_path / 'ours.safetensors'}: sha256 {ours.sha256}\n"
     assert ours.sha256 == load(prefix).sha256
+    code, out, err = run(
+        "convert", prefix, tmp_path / "d.safetensors", "--only", "discriminator", "--precision", "float16"
+    )
+    assert (code, err) == (0, "")
+    rounded = load(tmp_path / "d.safetensors")
+    assert (rounded.generator, out) == (None, f"{tmp_path / 'd.safetensors'}: sha256 {rounded.sha256}\n")
     argv = ("--C", "1e-3", "--features")
     theirs = rows(*argv, f"disc:{prefix}")
     converted = rows(*argv, f"disc:{tmp_path / 'ours.safetensors'}")
@@ -679,6 +685,7 @@ def test_results_that_are_there_survive_a_bad_run(tmp_path):
         (["info", "TMP/d.safetensors", "--format", "csv"], "info prints a table or json, not csv"),
         (["info"], "(?i)missing argument 'checkpoint'"),
         (["convert", "TMP/absent", "TMP/out.safetensors"], "absent: no such checkpoint"),
+        (["convert", "TMP/d.safetensors", "TMP/out.safetensors", "--only", "generator"], "holds no generator"),
         (["convert", "TMP/d.safetensors", "TMP/out.pth"], r"must end in \.safetensors"),
         (["convert", "TMP/d.safetensors", "TMP/absent/out.safetensors"], r"out\.safetensors: cannot be written"),
         (["convert", "TMP/d.safetensors"], "(?i)missing argument 'out'"),
