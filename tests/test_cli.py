@@ -82,7 +82,7 @@ def default(tmp_path_factory):
     return run("classify", "--format", "json", "--out", out), out
 
 
-def test_the_default_compares_pixels_and_random_weights_on_digits(default):
+def test_the_default_compares_pixels_random_and_trained_weights_on_digits(default):
     (code, out, err), _ = default
     assert code == 0
     found = json.loads(out)
@@ -94,10 +94,10 @@ def test_the_default_compares_pixels_and_random_weights_on_digits(default):
     for row in found:
         assert row.keys() == set(COLUMNS)
         assert (row["unit"], row["n"], row["n_train"], row["protocol"], row["data"]) == ("%", 899, 898, "all", "digits")
-    assert [row["dimensions"] for row in found] == [64, 64, 1536, 1536]
+    assert [row["dimensions"] for row in found] == [64, 64, 1536, 1536, 1536, 1536]
     assert found[0]["value"] + found[1]["value"] == pytest.approx(100)
     assert 91 < found[0]["value"] < 94
-    assert 93 < found[2]["value"] < 97
+    assert 93 < found[2]["value"] < 96 < found[4]["value"] < 99
     assert "5 stratified folds" in found[0]["probe"]
     assert err == "pixels on digits:train\nrandom:digits on digits:train\ndisc:digits on digits:train\n"
 
@@ -109,7 +109,7 @@ def test_out_appends_and_a_second_run_appends_more(default):
     before = path.read_bytes()
     assert run("classify", *FAST, "--out", path)[0] == 0
     assert path.read_bytes().startswith(before)
-    assert len(pd.read_csv(path)) == 6
+    assert len(pd.read_csv(path)) == 8
     assert os.listdir(path.parent) == ["results.csv"]
 
 
