@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dcgan_eval"
 
 # everything may import errors; cli may import everything, and only `python -m dcgan_eval` imports it
-LEAVES = {"errors", "devices", "figures", "files", "paper", "networks", "neighbors"}
+LEAVES = {"errors", "devices", "figures", "files", "paper", "metrics", "networks", "neighbors"}
 ARROWS = {
     **{name: set[str]() for name in LEAVES},
     "images": {"images"},

@@ -850,19 +850,24 @@ def test_evaluations_are_written_down(few, tmp_path, monkeypatch):
     fit(tmp_path / "a", digits(), options=options, **changes)
     rows = table(tmp_path / "a" / "evaluation.csv")
     assert [(row["images"], row["metric"]) for row in rows] == [
-        (images, metric) for images in ("0", "224", "448") for metric in ("probe accuracy", "nearest sample")
+        (images, metric)
+        for images in ("0", "224", "448")
+        for metric in ("probe accuracy", "nearest sample", "Fréchet distance")
     ]
     for row in rows:
         if row["metric"] == PROBE:
             assert "100 training images, judged on 100 others" in row["protocol"]
             assert 20 < float(row["value"]) < 100
             assert 0 < float(row["spread"]) < 20
+        elif row["metric"] == "Fréchet distance":
+            assert "50 images of digits:test and as many samples; D with random weights: conv1+conv2" in row["protocol"]
+            assert float(row["value"]) > 0
         else:
             assert "50 images of digits:test to the nearest of 100 samples" in row["protocol"]
             # digits of 64 pixels: no farther apart than black from white
             assert 100 < float(row["value"]) < 64**0.5 * 255
             assert row["spread"] == ""
-    best = max(rows[2::2], key=lambda row: float(row["value"]))  # the first of equals, random weights aside
+    best = max(rows[3::3], key=lambda row: float(row["value"]))  # the first of equals, random weights aside
     found = checkpoint.load(tmp_path / "a" / "best.safetensors")
     assert found.metadata["images"] == int(best["images"])
     # to look does not change what is seen
@@ -936,7 +941,11 @@ def test_few_images_are_enough_to_be_held_out(few, tmp_path):
     """Nothing is drawn from them by the minibatch."""
     held_out = open_images("digits")["test"].subset(range(10))
     fit(tmp_path, digits(), epochs=0.1, options={"evaluate_epochs": 1.0, "held_out": held_out})
-    assert [row["metric"] for row in table(tmp_path / "evaluation.csv")] == ["probe accuracy", "nearest sample"] * 2
+    assert [row["metric"] for row in table(tmp_path / "evaluation.csv")] == [
+        "probe accuracy",
+        "nearest sample",
+        "Fréchet distance",
+    ] * 2
 
 
 def test_nearest_samples_are_near_where_the_generator_knows_the_images(few):
@@ -950,5 +959,6 @@ def test_nearest_samples_are_near_where_the_generator_knows_the_images(few):
                 parameter.fill_(50.0)
     pixels = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8).contiguous()
     pixels = pixels.repeat(8, 1, 1, 1)
-    found = Evaluation(config, pictures(), from_tensor(pixels, name="two"))._nearest_sample(state)
+    evaluation = Evaluation(config, pictures(), from_tensor(pixels, name="two"))
+    found = evaluation._nearest_sample(evaluation._samples(state), CPU)
     assert found.value == pytest.approx(255 * 8 / 2)

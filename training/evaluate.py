@@ -1,5 +1,6 @@
 """What a run has learnt so far, in the evaluation suite's own numbers."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -7,9 +8,10 @@ from torch import Tensor
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.features import discriminator_features, extract
-from dcgan_eval.images import Images
+from dcgan_eval.images import Images, from_tensor
+from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.neighbors import k_nearest
-from dcgan_eval.networks import sample_z, to_uint8
+from dcgan_eval.networks import Discriminator, initialise, sample_z, to_uint8
 from dcgan_eval.probe import Split, linear_probe
 from training.config import TrainConfig
 from training.data import prepared
@@ -42,6 +44,8 @@ class Evaluation:
     checkpoint by it does not touch the test images. D has seen both, without labels, as in the paper's Table 2.
     Nearest sample: the mean Euclidean distance, pixels in [0, 255], of held-out images to the nearest of `SAMPLES`
     samples; the authors' faces/train_uncond_dcgan.py logs such a distance, of training images in [-1, 1].
+    Fréchet distance: of as many held-out images and samples in the features of this D with random weights, which stay
+    the same through the run; it is comparable within a run, and is no FID, which is Inception's.
     Raises InputError where nothing can be measured: no labels for the probe, or too few of a class.
     """
 
@@ -53,6 +57,12 @@ class Evaluation:
             raise InputError(
                 "--evaluate-epochs: a conditional network is judged by held-out images, and --data has none"
             )
+        # a conditional network has no features without labels: the random one does without
+        untrained = Discriminator(dataclasses.replace(config.architecture, n_classes=0))
+        initialise(untrained, stream(config.seed, "evaluation weights"))
+        self.random = discriminator_features(
+            untrained, name="D with random weights", batchnorm="reestimated", images=self.statistics
+        )
         self.held_out = None
         if held_out is not None:
             held_out = prepared(held_out, config)
@@ -75,30 +85,43 @@ class Evaluation:
             how = f"{len(parts[0])} training images, judged on {len(parts[1])} others; {probe.spread_kind}"
             found.append(Measurement(PROBE, probe.accuracy, probe.spread, f"{probe.protocol}; {how}"))
         if self.held_out is not None:
-            found.append(self._nearest_sample(state))
+            samples = self._samples(state)
+            found += [self._nearest_sample(samples, device), self._frechet_distance(samples, device)]
         return found
 
-    def _nearest_sample(self, state: State) -> Measurement:
-        assert self.held_out is not None
-        config = state.config
+    def _samples(self, state: State) -> Tensor:
+        """uint8 (SAMPLES, C, H, W), of the same z at every call; BatchNorm by minibatch, as in training."""
+        config, a = state.config, state.config.architecture
         generator = plain(state.drawn_from)
         device = next(generator.parameters()).device
-        noise = stream(config.seed, "evaluation z")
-        drawn = []
+        noise, n = stream(config.seed, "evaluation z"), config.batch_size
+        y = torch.arange(n, device=device) % a.n_classes if a.n_classes else None
         with torch.no_grad():
-            n, a = config.batch_size, config.architecture
-            y = torch.arange(n, device=device) % a.n_classes if a.n_classes else None
-            for _ in range(-(-SAMPLES // n)):
-                images = generator(sample_z(a, n, noise, device), y)
-                drawn.append(to_uint8(images, config.architecture).flatten(1).float())
-        database = torch.cat(drawn)[:SAMPLES]
-        distances, _ = k_nearest(self.held_out.tensor().flatten(1).float().to(device), database, 1)
+            drawn = [to_uint8(generator(sample_z(a, n, noise, device), y), a).cpu() for _ in range(-(-SAMPLES // n))]
+        return torch.cat(drawn)[:SAMPLES]
+
+    def _nearest_sample(self, samples: Tensor, device: torch.device) -> Measurement:
+        assert self.held_out is not None
+        pixels, database = (x.flatten(1).float().to(device) for x in (self.held_out.tensor(), samples))
+        distances, _ = k_nearest(pixels, database, 1)
         return Measurement(
             "nearest sample",
             float(distances.cpu().double().mean()),
             None,
             f"mean Euclidean distance in pixels of {self.held_out.n} images of {self.held_out.name} to the nearest of "
             f"{len(database)} samples",
+        )
+
+    def _frechet_distance(self, samples: Tensor, device: torch.device) -> Measurement:
+        assert self.held_out is not None
+        n = min(self.held_out.n, len(samples))
+        drawn = from_tensor(samples[:n], name="samples")
+        real, fake = (extract(self.random, images, device=device) for images in (self.held_out.subset(range(n)), drawn))
+        return Measurement(
+            "Fréchet distance",
+            frechet_distance_of_features(real, fake),
+            None,
+            f"of {n} images of {self.held_out.name} and as many samples; {self.random.name}: {self.random.protocol}",
         )
 
 

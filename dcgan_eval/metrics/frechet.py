@@ -1,0 +1,145 @@
+"""The Fréchet distance between Gaussians fitted to two sets of features: FID, if the features are Inception's.
+
+Heusel et al. 2017 ("GANs Trained by a Two Time-Scale Update Rule"), eq. 6:
+
+    d² = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½)
+
+Covariances divide by n − 1, as the authors' code, pytorch-fid, torch-fidelity and torchmetrics do (stylegan3 divides
+by n). tr (Σ₁Σ₂)^½ is the sum of the singular values of A₁ᵀA₂ for any factors Σ = AAᵀ. That is how it is computed
+here, in float64: real by construction, whereas SciPy's sqrtm of a product that is not symmetric turns complex or
+not-a-number where a covariance is singular.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+ROUNDING = 1e-10  # negative eigenvalues beyond this share of the largest are not rounding
+
+
+class Gaussian(NamedTuple):
+    """n: features it was fitted to, at least 2. mean: float64 (d,). covariance: float64 (d, d), over n − 1."""
+
+    n: int
+    mean: Tensor
+    covariance: Tensor
+
+
+def fit(features: Tensor) -> Gaussian:
+    """The Gaussian of features (n, d), n ≥ 2. Raises ValueError for fewer, or values that are not finite."""
+    accumulator = GaussianAccumulator(features.shape[1]).to(features.device)
+    for block in torch.split(features, 4096):
+        accumulator.update(block)
+    return accumulator.compute()
+
+
+def frechet_distance(first: Gaussian, second: Gaussian) -> float:
+    """d², at least 0: what rounding leaves below is 0. Raises ValueError for dimensions that differ, or a matrix that
+    is no covariance."""
+    if first.mean.shape != second.mean.shape:
+        raise ValueError(f"features of {len(first.mean)} and of {len(second.mean)} dimensions cannot be compared")
+    A = _factor(first.covariance)
+    # the singular values of A₁ᵀA₂ are the square roots of the eigenvalues of A₁ᵀ Σ₂ A₁
+    root = _eigenvalues(A.T @ second.covariance @ A).sqrt().sum()
+    return _distance(first.mean, second.mean, first.covariance.trace() + second.covariance.trace(), root)
+
+
+def frechet_distance_of_features(first: Tensor, second: Tensor) -> float:
+    """The same from features (n₁, d) and (n₂, d) themselves; where both have fewer rows than columns, without any
+    d × d matrix: the centred features are factors of their covariances."""
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"features of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
+    if max(len(first), len(second)) >= first.shape[1]:
+        return frechet_distance(fit(first), fit(second))
+    for features in (first, second):
+        _check(features)
+    x, y = first.double(), second.double()
+    A, B = ((f - f.mean(0)) / (len(f) - 1) ** 0.5 for f in (x, y))
+    root = torch.linalg.svdvals(A @ B.T).sum()
+    return _distance(x.mean(0), y.mean(0), A.square().sum() + B.square().sum(), root)
+
+
+def _distance(mean1: Tensor, mean2: Tensor, traces: Tensor, root: Tensor) -> float:
+    return max(0.0, float((mean1 - mean2).square().sum() + traces - 2 * root))
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    """A with AAᵀ = Σ: Cholesky's, or by eigenvectors where Σ is singular."""
+    factor, info = torch.linalg.cholesky_ex(covariance)
+    if int(info) == 0:
+        return factor
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors * _not_negative(values).sqrt()
+
+
+def _eigenvalues(symmetric: Tensor) -> Tensor:
+    return _not_negative(torch.linalg.eigvalsh((symmetric + symmetric.T) / 2))
+
+
+def _not_negative(values: Tensor) -> Tensor:
+    """Eigenvalues of a positive semidefinite matrix: what is negative must be rounding, and counts as 0."""
+    if not bool(values.isfinite().all()) or float(values[0]) < -ROUNDING * max(float(values[-1]), 0.0):
+        raise ValueError(f"not a covariance: its eigenvalues run from {float(values[0]):g} to {float(values[-1]):g}")
+    return values.clamp_min(0)
+
+
+def _check(features: Tensor) -> None:
+    if features.ndim != 2 or len(features) < 2:
+        raise ValueError(f"a covariance needs at least two features, not {tuple(features.shape)}")
+    if not bool(features.isfinite().all()):
+        raise ValueError("features hold NaN or infinite values")
+
+
+class GaussianAccumulator(Metric):
+    """Fits a `Gaussian` to features that come in batches, on one rank or several: the same whatever the batches.
+
+    Mean and sum of squared deviations are merged as by Chan, Golub and LeVeque 1983, eq. 1.5, in float64, so that
+    features far from 0 lose no digits.
+    """
+
+    full_state_update = False
+    n: Tensor
+    mean: Tensor
+    scatter: Tensor
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.add_state("n", torch.zeros((), dtype=torch.float64), dist_reduce_fx=None)
+        self.add_state("mean", torch.zeros(dimensions, dtype=torch.float64), dist_reduce_fx=None)
+        self.add_state("scatter", torch.zeros(dimensions, dimensions, dtype=torch.float64), dist_reduce_fx=None)
+
+    def update(self, features: Tensor) -> None:
+        """features: (b, d), of any b."""
+        x = features.to(self.mean.device, torch.float64)
+        n, mean = len(x), x.mean(0)
+        if n:
+            x = x - mean
+            self._merge(torch.tensor(float(n)).to(self.n), mean, x.T @ x)
+
+    def _merge(self, n: Tensor, mean: Tensor, scatter: Tensor) -> None:
+        total = self.n + n
+        shift = mean - self.mean
+        self.scatter += scatter + torch.outer(shift, shift) * (self.n * n / total)
+        self.mean += shift * (n / total)
+        self.n = total
+
+    def compute(self) -> Gaussian:
+        """Raises ValueError after fewer than two features, or values that are not finite."""
+        if self.n.ndim:  # what torchmetrics gathered from all ranks, one entry each
+            parts = list(zip(self.n.clone(), self.mean.clone(), self.scatter.clone(), strict=True))
+            whole = GaussianAccumulator(self.mean.shape[1]).to(self.mean.device)
+            for part in parts:
+                if part[0]:
+                    whole._merge(*part)
+            return whole.compute()
+        if self.n < 2:
+            raise ValueError(f"a covariance needs at least two features, not {int(self.n)}")
+        if not bool(self.scatter.isfinite().all()):
+            raise ValueError("features hold NaN or infinite values")
+        return Gaussian(int(self.n), self.mean.clone(), self.scatter / (self.n - 1))
+
+    def set_dtype(self, dst_type: Any) -> "GaussianAccumulator":
+        """Stays in float64."""
+        return self
