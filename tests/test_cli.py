@@ -661,7 +661,9 @@ def test_bad_input_is_one_clear_line_and_exit_2(case, tmp_path, monkeypatch):
 @pytest.mark.parametrize("early", ["C of zero", "--out a folder", "--out another table", "a mistyped preset"])
 def test_what_can_be_said_at_once_is_said_before_any_work(early, tmp_path):
     make, message = BAD[early]
-    fails(run("classify", *make(tmp_path)), message, notes=())
+    result = run("classify", *make(tmp_path))
+    assert result[:2] == (2, "")
+    fails(result, message, notes=())
 
 
 def test_results_that_are_there_survive_a_bad_run(tmp_path):

@@ -813,7 +813,7 @@ def test_curves_can_be_opened_however_short_a_run_was(tmp_path, monkeypatch):
     fit(tmp_path / "three")
     for name in ("one", "three"):
         with Image.open(tmp_path / name / "curves.png") as image:
-            image.load()
+            assert np.array(image).std() > 0
 
 
 def test_curves_are_of_the_whole_run(tmp_path, monkeypatch):

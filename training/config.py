@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.networks import PRESETS as ARCHITECTURES
 from dcgan_eval.networks import Architecture
+from training.augment import COLUMNS
 
 Updates = Literal["alternate", "both"]
 Loss = Literal["bce", "hinge"]
 Precision = Literal["float32", "bfloat16"]
 
-AUGMENTATIONS = ("color", "translation", "cutout")
+AUGMENTATIONS = tuple(COLUMNS)
 
 
 @dataclass(frozen=True)

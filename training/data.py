@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images
+from dcgan_eval.networks import Architecture
 from training.config import TrainConfig
 from training.distributed import Ranks
 from training.streams import stream
@@ -104,10 +105,7 @@ def minibatches(
     def load(rows: Tensor) -> Batch:
         x = images.read(rows)
         y = None if labels is None else labels[rows]
-        if device.type == "cuda":
-            x, y = x.pin_memory(), None if y is None else y.pin_memory()
-        pinned = device.type == "cuda"
-        return x.to(device, non_blocking=pinned), None if y is None else y.to(device, non_blocking=pinned)
+        return send(x, device), None if y is None else send(y, device)
 
     with ThreadPoolExecutor(1) as pool:
         pending: deque[Future[Batch]] = deque()
@@ -121,6 +119,16 @@ def minibatches(
         finally:
             for job in pending:
                 job.cancel()
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """From the CPU to the device, without waiting for it: a GPU copies from pageable memory only while we wait."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def classes_in_turn(architecture: Architecture, n: int, device: torch.device) -> Tensor | None:
+    """Labels 0, 1, … int64 (n,) to draw with; None for an unconditional network."""
+    return torch.arange(n, device=device) % architecture.n_classes if architecture.n_classes else None
 
 
 def memory(device: torch.device) -> int:

@@ -14,7 +14,7 @@ from dcgan_eval.neighbors import k_nearest
 from dcgan_eval.networks import Discriminator, initialise, sample_z, to_uint8
 from dcgan_eval.probe import Split, linear_probe
 from training.config import TrainConfig
-from training.data import prepared
+from training.data import classes_in_turn, prepared
 from training.states import State, plain
 from training.streams import stream
 
@@ -95,7 +95,7 @@ class Evaluation:
         generator = plain(state.drawn_from)
         device = next(generator.parameters()).device
         noise, n = stream(config.seed, "evaluation z"), config.batch_size
-        y = torch.arange(n, device=device) % a.n_classes if a.n_classes else None
+        y = classes_in_turn(a, n, device)
         with torch.no_grad():
             drawn = [to_uint8(generator(sample_z(a, n, noise, device), y), a).cpu() for _ in range(-(-SAMPLES // n))]
         return torch.cat(drawn)[:SAMPLES]

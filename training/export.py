@@ -8,7 +8,6 @@ import torch
 from dcgan_eval import checkpoint
 from dcgan_eval.images import Images
 from dcgan_eval.networks import reestimate_batchnorm, sample_z, scale_images
-from training.data import prepared
 from training.states import State, plain
 from training.streams import stream
 
@@ -24,7 +23,6 @@ def export(state: State, images: Images, path: Path) -> str:
     """
     config = state.config
     a = config.architecture
-    images = prepared(images, config)
     device = next(state.generator.parameters()).device
     generator, discriminator = plain(state.drawn_from), plain(state.discriminator)
     count = min(STATISTICS, images.n // config.batch_size)

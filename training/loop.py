@@ -88,7 +88,7 @@ def train(
     with _signals() as stop:
         try:
             if evaluation is not None and monitor is not None and not monitor.tables["evaluation"].rows:
-                monitor.evaluated(state, evaluation.measure(state))  # what random weights are worth
+                monitor.evaluated(evaluation.measure(state))  # what random weights are worth
             for x, y in minibatches(images, config, range(state.step, steps), device, ranks):
                 for name, lr in states.learning_rates(config, state.step, steps, per_epoch).items():
                     state.optimizers[name].param_groups[0]["lr"] = lr
@@ -112,11 +112,11 @@ def train(
                     continue
 
                 if looking:
-                    monitor.record(state, state.step / per_epoch, told)
+                    monitor.record(state.step / per_epoch, told)
                 if due(grids):
-                    monitor.picture(state, samples(states.plain(state.drawn_from), config))
+                    monitor.picture(samples(states.plain(state.drawn_from), config))
                 if evaluation is not None and due(evaluate_epochs):
-                    best = monitor.evaluated(state, evaluation.measure(state))
+                    best = monitor.evaluated(evaluation.measure(state))
                     if best:
                         monitor.attempt("best.safetensors", lambda: export(state, images, out / "best.safetensors"))
                 if stopping or state.step == steps or (looking and time.monotonic() - saved_at > 60 * save_minutes):

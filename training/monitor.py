@@ -19,6 +19,7 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
 from dcgan_eval.networks import Generator, sample_z, to_uint8
 from training.config import TrainConfig
+from training.data import classes_in_turn
 from training.evaluate import PROBE, Measurement
 from training.states import State
 from training.streams import stream
@@ -81,9 +82,9 @@ class Monitor:
         self._last = time.perf_counter(), state.images
         self._warned = False
 
-    def record(self, state: State, epoch: float, means: Mapping[str, float]) -> None:
+    def record(self, epoch: float, means: Mapping[str, float]) -> None:
         """One line of metrics."""
-        images = state.images
+        images = self.state.images
         now = time.perf_counter()
         before, seen = self._last
         self._last = now, images
@@ -102,7 +103,7 @@ class Monitor:
                 f"{means['diversity']:.1%} as much as real images do; a lower --learning-rate-d or --r1 10 may help"
             )
 
-    def evaluated(self, state: State, measurements: Sequence[Measurement]) -> bool:
+    def evaluated(self, measurements: Sequence[Measurement]) -> bool:
         """Write down an evaluation; whether the probe has never been better, random weights aside."""
         table = self.tables["evaluation"]
         trained = [row for row in table.rows if row["metric"] == PROBE and int(row["images"])]
@@ -110,17 +111,17 @@ class Monitor:
         if not (self.out / "best.safetensors").exists():
             best = float("-inf")
         for m in measurements:
-            row = {"images": state.images, **dataclasses.asdict(m)}
+            row = {"images": self.state.images, **dataclasses.asdict(m)}
             self.attempt("evaluation.csv", functools.partial(table.add, row))
             self._show("add_scalar", m.metric, m.value)
-        return state.step > 0 and any(m.metric == PROBE and m.value > best for m in measurements)
+        return self.state.step > 0 and any(m.metric == PROBE and m.value > best for m in measurements)
 
-    def picture(self, state: State, sheet: bytes) -> None:
+    def picture(self, sheet: bytes) -> None:
         """Keep a grid of samples."""
-        images = state.images
-        path = self.out / "samples" / f"{images:09d}.png"
+        path = self.out / "samples" / f"{self.state.images:09d}.png"
         self.attempt("samples", lambda: write_whole(path, sheet))
-        self._show("add_image", "samples", png_to_tensor(sheet))
+        if self.board is not None:
+            self._show("add_image", "samples", _pixels(sheet))
 
     def curves(self) -> None:
         """Losses, diversity and evaluations of the run so far, as curves.png."""
@@ -170,7 +171,7 @@ class Monitor:
             self.attempt("TensorBoard", self.board.close)
 
 
-def png_to_tensor(sheet: bytes) -> Tensor:
+def _pixels(sheet: bytes) -> Tensor:
     import numpy as np
     from PIL import Image
 
@@ -189,7 +190,7 @@ def samples(generator: Generator, config: TrainConfig) -> bytes:
     n = max(config.batch_size, SAMPLES, a.n_classes)
     n -= n % (a.n_classes or 1)
     z = sample_z(a, n, stream(config.seed, "samples"), device)
-    y = torch.arange(n, device=device) % a.n_classes if a.n_classes else None
+    y = classes_in_turn(a, n, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         images = to_uint8(generator(z, y), a).cpu()
     columns = a.n_classes or 8

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dcgan_eval.images import Images
 from training import states
 from training.config import TrainConfig
-from training.data import prepared, steps_per_epoch
+from training.data import classes_in_turn, prepared, steps_per_epoch
 from training.distributed import Ranks
 from training.states import State
 from training.step import Trainer
@@ -21,7 +21,7 @@ TIMED = 4  # steps; an even number holds as many of G as of D
 def plan(config: TrainConfig, images: Images, device: torch.device) -> str:
     """Steps, parameters, memory and time of a run on one device; to find out, a few steps are made on noise."""
     images = prepared(images, config)
-    a, n = config.architecture, config.batch_size
+    n = config.batch_size
     per_epoch = steps_per_epoch(images, config)
     steps = states.total_steps(config, per_epoch)
     state = states.create(config, device)
@@ -30,7 +30,7 @@ def plan(config: TrainConfig, images: Images, device: torch.device) -> str:
 
     trainer = Trainer(state, device, Ranks())
     noise = torch.randint(0, 256, (n, *images.shape), dtype=torch.uint8).to(device)
-    y = torch.arange(n, device=device) % a.n_classes if a.n_classes else None
+    y = classes_in_turn(config.architecture, n, device)
     with _outputs(state) as outputs:
         trainer.step(noise, y)
         trainer.step(noise, y)

@@ -74,17 +74,13 @@ def create(config: TrainConfig, device: torch.device) -> State:
     average = copy.deepcopy(generator) if config.ema else None
     betas = (config.beta1, config.beta2)
     optimizers = {
-        name: torch.optim.Adam(network.parameters(), lr, betas, weight_decay=config.weight_decay, fused=_fused(device))
+        name: torch.optim.Adam(network.parameters(), lr, betas, weight_decay=config.weight_decay, fused=True)
         for name, network, lr in (
             ("generator", generator, config.learning_rate_g),
             ("discriminator", discriminator, config.learning_rate_d),
         )
     }
     return State(config, generator, discriminator, average, optimizers)
-
-
-def _fused(device: torch.device) -> bool:
-    return device.type in ("cpu", "cuda", "mps")
 
 
 @torch.no_grad()
@@ -116,13 +112,13 @@ def save(state: State, folder: Path, images: Images, keep: int) -> Path:
         for index, moments in optimizer.state_dict()["state"].items():
             arrays |= {f"adam {name}.{index}.{key}": value for key, value in moments.items()}
     data = {"name": images.name, "n": images.n, "selection": images.selection, "sha256": images.sha256}
-    header: dict[str, Any] = {
+    header = {
         "version": VERSION,
         "step": state.step,
         "config": state.config.to_json_dict(),
         "data": data,
+        "told": {name: torch.stack(values).tolist() for name, values in state.told.items()},
     }
-    header["told"] = {name: torch.stack(values).tolist() for name, values in state.told.items()}
     # safetensors stores plain row-major arrays
     content = safetensors_bytes(
         {key: value.detach().cpu().contiguous() for key, value in arrays.items()},

@@ -8,6 +8,7 @@ from dcgan_eval.networks import Discriminator, sample_z, scale_images
 from training import distributed
 from training.augment import COLUMNS, augment
 from training.config import TrainConfig
+from training.data import send
 from training.distributed import Ranks
 from training.losses import discriminator_loss, generator_loss, gradient_penalty
 from training.states import State
@@ -58,11 +59,7 @@ class Trainer:
         z = sample_z(config.architecture, config.batch_size, stream(config.seed, "z", state.step))[share]
         columns = sum(COLUMNS[name] for name in config.diffaugment) * (2 * for_d + for_g)
         draws = torch.rand(config.batch_size, columns, generator=stream(config.seed, "augment", state.step))[share]
-        if self.device.type == "cuda":
-            z, draws = z.pin_memory(), draws.pin_memory()  # copies from pageable memory would make the loop wait
-        pinned = self.device.type == "cuda"
-        z, draws = (numbers.to(self.device, non_blocking=pinned) for numbers in (z, draws))
-        seen = self._update(images, y, z, draws, for_d, for_g)
+        seen = self._update(images, y, send(z, self.device), send(draws, self.device), for_d, for_g)
         state.step += 1
         return {name: value.detach().float() for name, value in seen.items()}
 
