@@ -6,21 +6,19 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dcgan_eval.errors import InputError, nearest
+from dcgan_eval.errors import InputError
 
 # everything that imports torch is imported where it is used: --help must not wait for it
 if TYPE_CHECKING:
-    from dcgan_eval.features import Extractor
     from dcgan_eval.images import Images
-    from dcgan_eval.networks import BatchNormMode
     from dcgan_eval.results import Row
+    from dcgan_eval.statistics import Statistics
 
 app = typer.Typer(
     name="dcgan-eval",
@@ -30,8 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-BATCHNORM_IMAGES = 12800  # 100 batches of 128; of more images the statistics no longer change
-KINDS = ("disc:CHECKPOINT", "random:PRESET", "kmeans:UNITS", "torchvision:NAME", "pixels")
+KINDS = ("disc:CHECKPOINT", "inception", "random:PRESET", "kmeans:UNITS", "torchvision:NAME", "module:FILE", "pixels")
+PRECISIONS = {"disc", "random", "inception"}
 
 
 class Format(StrEnum):
@@ -56,6 +54,13 @@ class Precision(StrEnum):
 
     float32 = "float32"
     bfloat16 = "bfloat16"
+
+
+class Resize(StrEnum):
+    """Of images, for Inception."""
+
+    tf1 = "tf1"
+    clean = "clean"
 
 
 class StoredPrecision(StrEnum):
@@ -132,13 +137,11 @@ def classify(
     from dcgan_eval import devices, results
     from dcgan_eval.classification import classify, labelled
     from dcgan_eval.probe import Protocol
+    from dcgan_eval.specs import FeatureOptions, open_extractor
 
     parsed, Cs = Protocol.parse(protocol), _numbers(C, "--C")
     chosen = devices.choose(device)
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.absolute().parent} does not exist")
-    if out is not None:
-        results.read(out)  # a file that is not ours is refused before anything is measured
+    _check_out(out)
     specs = features or (["pixels", "random:digits", "disc:digits"] if data == "digits" else [])
     if not specs:
         raise InputError(f"--features is needed with --data {data}: one or more of {', '.join(KINDS)}")
@@ -147,9 +150,10 @@ def classify(
         raise InputError(
             f"--batchnorm {batchnorm}: is a choice for disc:CHECKPOINT only, which --features does not name"
         )
-    if precision is not Precision.float32 and not kinds & {"disc", "random"}:
-        raise InputError(f"--precision {precision}: is a choice for disc: and random: only")
-    plans = {spec: _plan(spec, batchnorm, precision, seed, download) for spec in specs}
+    if precision is not Precision.float32 and not kinds & PRECISIONS:
+        raise InputError(f"--precision {precision}: is a choice for {', '.join(sorted(PRECISIONS))} only")
+    options = FeatureOptions(batchnorm.value, precision.value, seed, download)
+    plans = {spec: open_extractor(spec, options) for spec in specs}
     sets = _splits(data, test, valid, data_root, download)
     train = labelled(sets["train"])
     measured: list[Row] = []
@@ -182,6 +186,128 @@ def classify(
             results.append(out, rows)
         measured += rows
     _print(measured, format)
+
+
+@app.command()
+def fid(
+    context: typer.Context,
+    real: Annotated[
+        str | None,
+        typer.Argument(
+            help="Real images: NAME[:split], PATH[:split] of a folder, .zip or .npz, gen:CHECKPOINT, or an .npz of "
+            "statistics (mu, sigma). [default, with neither: digits]"
+        ),
+    ] = None,
+    fake: Annotated[
+        str | None, typer.Argument(help="Images to judge, written alike; optional with --save-stats.")
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="By commas, of fid, is, kid, prdc (precision, recall, density, coverage), fid-infinity.")
+    ] = "fid",
+    features: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(KINDS)}. [default: inception; with digits: disc:digits]")
+    ] = None,
+    resize: Annotated[Resize, typer.Option(help="Inception's: TensorFlow 1's bilinear, or clean-fid's.")] = Resize.tf1,
+    weights: Annotated[Path | None, typer.Option(help="Inception's, where they are not in torch.hub's folder.")] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="A program (TorchScript, torch.export) that gives class logits, for `is`.")
+    ] = None,
+    num: Annotated[int, typer.Option(min=2, help="Samples drawn from a gen:CHECKPOINT.")] = 50000,
+    repeats: Annotated[int, typer.Option(min=1, help="Times a gen: FAKE is sampled, by so many seeds.")] = 1,
+    subsets: Annotated[int, typer.Option(min=1, help="Of kid.")] = 100,
+    subset_size: Annotated[int, typer.Option(min=2, help="Of kid.")] = 1000,
+    splits: Annotated[int, typer.Option(min=1, help="Of is.")] = 10,
+    k: Annotated[int, typer.Option("--k", min=1, help="Nearest neighbour that the balls of prdc reach to.")] = 5,
+    save_stats: Annotated[Path | None, typer.Option(help="Keep REAL's mean and covariance as an .npz.")] = None,
+    skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="Leave out files that cannot be read.")] = False,
+    batchnorm: Annotated[
+        BatchNorm, typer.Option(help="Statistics of a disc:'s BatchNorm; auto is what its file format calls for.")
+    ] = BatchNorm.auto,
+    precision: Annotated[Precision, typer.Option(help="Of the network's convolutions.")] = Precision.float32,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides samples, subsets and shuffles.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; results do not depend on it.")] = 256,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps features for the next run, or for this one's resumption.")
+    ] = None,
+    data_root: Annotated[Path, typer.Option(help="Where named sets lie.")] = Path("data"),
+    download: Annotated[bool, typer.Option("--download", help="Fetch what is missing.")] = False,
+    format: Annotated[Format, typer.Option(help="Of what is printed.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="CSV to append the rows to.")] = None,
+) -> None:
+    """Compare generated images with real ones: FID, IS, KID, precision, recall, density, coverage.
+
+    Only numbers by Inception's published weights are called FID, KID and IS. Images of another size than the features
+    take are resized, and grey ones made RGB, and the protocol says so. Without arguments: 1,797 samples of the embedded
+    digits generator against scikit-learn's digits, by the embedded discriminator.
+    """
+    from dcgan_eval import devices, results
+    from dcgan_eval.comparison import Settings, compare
+    from dcgan_eval.features import module_features
+    from dcgan_eval.images import Images
+    from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
+    from dcgan_eval.statistics import save_statistics
+
+    settings = Settings(tuple(metrics.split(",")), seed, subsets, subset_size, splits, k)
+    chosen = devices.choose(device)
+    _check_out(out)
+    if real is None:
+        real, fake, num = "digits:train", "gen:digits", 898
+        features = features or "disc:digits"
+    features = features or "inception"
+    kind = features.partition(":")[0]
+    if fake is None and save_stats is None:
+        raise InputError("FAKE is missing: name images to judge, or --save-stats to keep REAL's statistics alone")
+    if repeats > 1 and not (fake or "").startswith("gen:"):
+        raise InputError(f"--repeats {repeats}: {fake} is one set of images; only a gen:CHECKPOINT is drawn again")
+    for given, option, owner in (
+        (weights is not None, "--weights", "inception"),
+        (resize is not Resize.tf1, f"--resize {resize}", "inception"),
+        (batchnorm is not BatchNorm.auto, f"--batchnorm {batchnorm}", "disc"),
+    ):
+        if given and kind != owner:
+            raise InputError(f"{option}: is a choice for {owner} features only, not for {features}")
+    if precision is not Precision.float32 and kind not in PRECISIONS:
+        raise InputError(f"--precision {precision}: is a choice for {', '.join(sorted(PRECISIONS))} only")
+    if save_stats is not None and not save_stats.absolute().parent.is_dir():
+        raise InputError(f"--save-stats {save_stats}: the folder {save_stats.absolute().parent} does not exist")
+    options = FeatureOptions(
+        batchnorm.value, precision.value, seed, download, grid=1, logits=True, weights=weights, resize=resize.value
+    )
+    plan = open_extractor(features, options)
+
+    def side(spec: str, seed: int) -> "Images | Statistics":
+        return open_side(spec, num=num, seed=seed, root=data_root, download=download, device=chosen)
+
+    reals = side(real, seed)
+    fakes = [side(fake, seed + i) for i in range(repeats)] if fake is not None else []
+    images = [part for part in (reals, *fakes) if isinstance(part, Images)]
+    if save_stats is not None and not isinstance(reals, Images):
+        raise InputError(f"--save-stats: {real} holds statistics already")
+    if not images:  # two files of statistics: nothing is extracted, but features have a name
+        raise InputError("REAL and FAKE are both statistics: one of them must be images, whose features are known")
+    rows = list(
+        compare(
+            reals,
+            fakes,
+            plan(images[0]),
+            settings,
+            classifier=None if classifier is None else module_features(classifier, images[-1].shape),
+            save=None if save_stats is None else lambda statistics: save_statistics(save_stats, statistics),
+            skip_corrupt=skip_corrupt,
+            batch_size=batch_size,
+            device=chosen,
+            cache=cache,
+            progress=sys.stderr.isatty(),
+            command=results.command(context.obj),
+        )
+    )
+    if out is not None:
+        results.append(out, rows)
+    if save_stats is not None:
+        _note(f"{save_stats}: statistics of {real}")
+    if rows:
+        _print(rows, format)
 
 
 @app.command()
@@ -260,48 +386,14 @@ def _splits(data: str, test: str | None, valid: str | None, root: Path, download
     return sets
 
 
-def _plan(
-    spec: str, batchnorm: BatchNorm, precision: Precision, seed: int, download: bool
-) -> "Callable[[Images], Extractor]":
-    """What makes the extractor of a --features from training images; whatever needs no images is checked here."""
-    import torch
+def _check_out(out: Path | None) -> None:
+    """A file that rows cannot be appended to is refused before anything is measured."""
+    from dcgan_eval import results
 
-    from dcgan_eval import features
-    from dcgan_eval.checkpoint import load
-    from dcgan_eval.networks import preset
-
-    def sample(train: "Images") -> "Images":
-        # in random order, because files lie sorted by class and each batch of 128 must look like all
-        return train.subset(torch.randperm(train.n, generator=torch.Generator().manual_seed(seed))[:BATCHNORM_IMAGES])
-
-    kind, colon, argument = spec.partition(":")
-    kinds = [known.partition(":")[0] for known in KINDS]
-    if kind not in kinds or (kind == "pixels") == bool(colon) or (kind != "pixels" and not argument):
-        raise InputError(f"--features {spec!r} is not one of {', '.join(KINDS)}{nearest(kind, kinds)}")
-    if kind == "pixels":
-        return lambda train: features.pixel_features(train.shape)
-    if kind == "kmeans":
-        if not (argument.isascii() and argument.isdigit() and 0 < int(argument) < 10**6):
-            raise InputError(
-                f"--features {spec!r}: the number of centroids must be a positive integer, as in kmeans:1600"
-            )
-        return lambda train: features.kmeans_features(train, int(argument), seed=seed, progress=sys.stderr.isatty())
-    if kind == "torchvision":
-        backbone = features.torchvision_features(argument, seed=seed, download=download)
-        return lambda train: backbone
-    if kind == "random":
-        preset(argument)
-        return lambda train: features.random_features(argument, sample(train), seed=seed, precision=precision.value)
-    checkpoint = load(argument)
-    discriminator = checkpoint.discriminator
-    if discriminator is None:
-        raise InputError(f"{argument}: holds a generator only; features come from a discriminator")
-    auto = batchnorm is BatchNorm.auto
-    mode = checkpoint.discriminator_batchnorm if auto else cast("BatchNormMode", batchnorm.value)
-    name = f"authors-{Path(argument).name}" if checkpoint.format == "authors" else Path(argument).stem
-    return lambda train: features.discriminator_features(
-        discriminator, name=f"disc:{name}", batchnorm=mode, images=sample(train), precision=precision.value
-    )
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out}: the folder {out.absolute().parent} does not exist")
+    if out is not None:
+        results.read(out)
 
 
 def _numbers(text: str | None, option: str) -> list[float] | None:

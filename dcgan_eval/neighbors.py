@@ -1,41 +1,241 @@
-"""Nearest neighbours by brute force, in blocks."""
+"""Exact nearest neighbours and balls by brute force, in blocks.
+
+Distances are those of float64. Only candidates are measured so: a matrix product of low precision finds them, and a
+bound proves that it missed none. With a = c + ã + ε for a common centre c and a low-precision ã,
+
+    | ‖a − b‖ − ‖ã − b̃‖ | ≤ ‖ε_a‖ + ‖ε_b‖        (triangle inequality)
+
+and the computed ‖ã‖² + ‖b̃‖² − 2ã·b̃ is off by what its rounding allows. Queries whose bound is too loose are looked for
+again in float32, and among copies row by row. Memory beyond the arguments is that of a few blocks.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-QUERIES = 256  # queries compared at a time
-VALUES = 2**24  # values of the database read at a time
-SPARE = 16  # candidates beyond k, for those that rounding has put behind others
+QUERIES = 8192  # queries that are lowered at a time
+PRODUCT = 1024  # of these, as many enter one matrix product
+VALUES = 2**24  # values of the database held at a time
+SMALL = 2**18  # values that stay in a processor's cache from one step to the next
+SPARE = 27  # candidates beyond k
+GROUPS = 16  # a smallest value is looked for among so many at a time
+LIMIT = 2**16  # pairs measured in float64 of a product of low precision, before float32 is tried
+
+
+class _Lowered(NamedTuple):
+    """Rows centred, in low precision: x = centre + values + ε. squares: ‖values‖². errors: at least ‖ε‖. float32."""
+
+    values: Tensor
+    squares: Tensor
+    errors: Tensor
 
 
 def k_nearest(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Euclidean distances, float32 (q, k) ascending, and rows, int64 (q, k), of each query's k nearest neighbours.
+    """Euclidean distances, float64 (q, k) ascending, and rows, int64 (q, k), of each query's k nearest neighbours.
 
-    queries (q, d), database (n, d): float32 on one device. Both are centred on a mean of the database, which keeps
-    digits in ‖a‖² − 2ab + ‖b‖²; the k + SPARE nearest by that are then measured by ‖a − b‖. Equal distances are ordered
-    by row; of more than SPARE copies of one row, any may be found.
-    Raises ValueError unless 1 ≤ k ≤ n and both have the same d.
+    queries (q, d), database (n, d): float32 on one device. Exact: distances are computed from differences in float64,
+    and equal ones are ordered by row.
+    Raises ValueError unless 1 ≤ k ≤ n and both have the same d, and for values that are not finite.
     """
     n, d = database.shape
     if not 1 <= k <= n or queries.shape[1] != d:
         raise ValueError(f"k={k}, queries {tuple(queries.shape)} and database {tuple(database.shape)} do not fit")
-    candidates = min(n, k + SPARE)
-    mean = database[:: max(1, n // 1000)].mean(0)
+    device = queries.device
+    if device.type == "mps":  # has no float64
+        distances, rows = k_nearest(queries.cpu(), database.cpu(), k)
+        return distances.float().to(device), rows.to(device)
+    centre = _centre(database)
+    distances = torch.empty(len(queries), k, dtype=torch.float64, device=device)
+    rows = torch.empty(len(queries), k, dtype=torch.int64, device=device)
+    for chunk in _parts(len(queries), QUERIES):
+        pending = torch.arange(chunk.start, chunk.stop, device=device)
+        for dtype in _precisions(device):
+            if len(pending):
+                found, where, proven = _candidates(queries[pending], database, centre, k, dtype)
+                distances[pending], rows[pending] = found, where
+                pending = pending[~proven]
+        for i in pending.tolist():  # more candidates at one distance than are kept: copies, as a rule
+            distances[i], rows[i] = _measured(queries[i], database, k)
+    return distances, rows
+
+
+class Inside(NamedTuple):
+    """counts: int64 (n,), in how many balls each point lies. occupied: bool (m,), whether a ball holds any point."""
+
+    counts: Tensor
+    occupied: Tensor
+
+
+def inside_balls(points: Tensor, centres: Tensor, radii: Tensor) -> Inside:
+    """Which points (n, d) lie strictly inside balls around centres (m, d) with radii (m,): ‖point − centre‖ < radius.
+
+    points, centres: float32 on one device; radii: float64. Exact, as `k_nearest`. Raises ValueError for shapes that do
+    not fit, and for values that are not finite.
+    """
+    if points.shape[1] != centres.shape[1] or radii.shape != centres.shape[:1]:
+        raise ValueError(f"points {tuple(points.shape)}, centres {tuple(centres.shape)}, radii {tuple(radii.shape)}")
+    device = points.device
+    if device.type == "mps":
+        found = inside_balls(points.cpu(), centres.cpu(), radii.cpu())
+        return Inside(found.counts.to(device), found.occupied.to(device))
+    centre = _centre(centres)
+    counts = torch.zeros(len(points), dtype=torch.int64, device=device)
+    occupied = torch.zeros(len(centres), dtype=torch.bool, device=device)
+    precisions = _precisions(device)
+    for chunk in _parts(len(points), QUERIES):
+        some = points[chunk]
+        low = _lowered(some, centre, precisions[0])
+        for rows, block in _blocks(centres, centre, precisions[0]):
+            for part in _parts(len(some), PRODUCT):
+                sure, pairs = _inside(_pick(low, part), block, radii[rows])
+                if len(pairs) > LIMIT and len(precisions) > 1:
+                    precise = [_lowered(x, centre, precisions[1]) for x in (some[part], centres[rows])]
+                    sure, pairs = _inside(precise[0], precise[1], radii[rows])
+                i, j = pairs.T
+                exact = _distances(some[part], centres[rows], i, j) < radii[rows][j]
+                sure[i[exact], j[exact]] = True
+                counts[chunk][part] += sure.sum(1)
+                occupied[rows] |= sure.any(0)
+    return Inside(counts, occupied)
+
+
+def _precisions(device: torch.device) -> list[torch.dtype]:
+    """From fast to precise: bfloat16 where there are instructions for it."""
+    can = torch.cpu.get_capabilities() if device.type == "cpu" else {"cuda": device.type == "cuda"}
+    fast = any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "cuda"))
+    return [torch.bfloat16, torch.float32] if fast else [torch.float32]
+
+
+def _centre(x: Tensor) -> Tensor:
+    """A mean of some rows, to leave small numbers; of integers such as pixels an integer, so that they stay exact."""
+    sample = x[:: max(1, len(x) // 1000)]
+    mean = sample.double().mean(0).float()
+    return mean.round() if bool((sample == sample.round()).all()) else mean
+
+
+def _lowered(x: Tensor, centre: Tensor, dtype: torch.dtype) -> _Lowered:
+    values = torch.empty(x.shape, dtype=dtype, device=x.device)
+    squares, errors = torch.empty(len(x), device=x.device), torch.empty(len(x), device=x.device)
+    for part in _parts(len(x), SMALL // x.shape[1]):
+        centred = x[part] - centre
+        values[part] = centred
+        back = values[part].float()
+        squares[part] = back.square().sum(1)
+        # the subtraction rounds to 2⁻²⁴ of its result, and so do these sums to a little more
+        errors[part] = (centred - back).norm(dim=1) * 1.001 + 2**-23 * centred.norm(dim=1)
+    if not bool((squares + errors).isfinite().all()):
+        raise ValueError("values that are not finite, or whose squares are not, have no distances in float32")
+    return _Lowered(values, squares, errors)
+
+
+def _pick(rows: _Lowered, part: slice) -> _Lowered:
+    return _Lowered(*(field[part] for field in rows))
+
+
+def _parts(n: int, size: int) -> Iterator[slice]:
+    size = max(1, size)
+    return (slice(i, min(i + size, n)) for i in range(0, n, size))
+
+
+def _blocks(x: Tensor, centre: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, _Lowered]]:
+    for rows in _parts(len(x), min(VALUES // x.shape[1], QUERIES)):
+        yield rows, _lowered(x[rows], centre, dtype)
+
+
+def _rounding(dtype: torch.dtype, d: int) -> float:
+    """How far 2ã·b̃ as computed may be off, in units of ‖ã‖‖b̃‖: float32 sums of d products, and a rounded result."""
+    return 2 * (d * 2**-23 + (2**-8 if dtype is torch.bfloat16 else 2**-23))
+
+
+def _squared(a: _Lowered, b: _Lowered) -> Tensor:
+    """‖b̃‖² − 2ã·b̃, float32 (len(a), len(b)); rows of `a` differ from squared distances by ‖ã‖²."""
+    return functional.linear(a.values, b.values).float().mul_(-2).add_(b.squares)
+
+
+def _slack(squares: Tensor, largest: Tensor, dtype: torch.dtype, d: int) -> Tensor:
+    """A bound of the error of ‖ã‖² + ‖b̃‖² − 2ã·b̃, for ‖b̃‖² up to `largest`; squares, sums and the root round, too."""
+    return _rounding(dtype, d) * (squares * largest).sqrt() + (d + 8) * 2**-23 * (squares + largest)
+
+
+def _candidates(
+    queries: Tensor, database: Tensor, centre: Tensor, k: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distances and rows of the k nearest among the likeliest, and whether those are proven to be the nearest."""
+    n, d = database.shape
+    kept = min(n, k + SPARE)
+    low = _lowered(queries, centre, dtype)
     best = torch.empty(len(queries), 0, device=queries.device)
     rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-    for start in range(0, n, max(candidates, VALUES // d)):
-        b = database[start : start + max(candidates, VALUES // d)] - mean
-        norms = b.square().sum(1)
-        near, here = [], []
-        for q in torch.split(queries, QUERIES):
-            square = torch.addmm(norms, q - mean, b.T, alpha=-2)
-            values, index = square.topk(min(candidates, len(b)), largest=False)
-            near.append(values)
-            here.append(index + start)
-        best, rows = _ordered(torch.cat([best, torch.cat(near)], 1), torch.cat([rows, torch.cat(here)], 1), candidates)
-    step = max(1, VALUES // (candidates * d))
-    pairs = zip(torch.split(queries, step), torch.split(rows, step), strict=True)
-    return _ordered(torch.cat([(q[:, None] - database[r]).square().sum(2).sqrt() for q, r in pairs]), rows, k)
+    squares, errors = torch.empty(n, device=queries.device), torch.empty(n, device=queries.device)
+    for here, block in _blocks(database, centre, dtype):
+        squares[here], errors[here] = block.squares, block.errors
+        near = [_smallest(_squared(_pick(low, part), block), kept) for part in _parts(len(queries), PRODUCT)]
+        values = torch.cat([best, torch.cat([values for values, _ in near])], 1)
+        which = torch.cat([rows, torch.cat([index for _, index in near]) + here.start], 1)
+        best, order = values.topk(min(kept, values.shape[1]), largest=False)
+        rows = which.gather(1, order)
+    # bounds of the distance to every candidate
+    square, slack = best + low.squares[:, None], _slack(low.squares[:, None], squares[rows], dtype, d)
+    spread = low.errors[:, None] + errors[rows]
+    least = (square - slack).clamp_min(0).sqrt() - spread
+    most = (square + slack).clamp_min(0).sqrt() + spread
+    # of those that may be among the k nearest, the distance itself
+    i, j = torch.nonzero(least <= most.kthvalue(k, dim=1, keepdim=True).values * (1 + 2**-20), as_tuple=True)
+    distances = torch.full(best.shape, torch.inf, dtype=torch.float64, device=queries.device)
+    distances[i, j] = _distances(queries, database, i, rows[i, j])
+    nearest, where = _ordered(distances, rows, k)
+    if kept == n:
+        return nearest, where, torch.ones(len(queries), dtype=torch.bool, device=queries.device)
+    # everything else is at least as far as the last candidate, in low precision
+    beyond = best[:, -1] + low.squares - _slack(low.squares, squares.max(), dtype, d)
+    beyond = beyond.clamp_min(0).sqrt() * (1 - 2**-20) - low.errors - errors.max()
+    return nearest, where, nearest[:, -1] < beyond
+
+
+def _smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k smallest of each row, in no order, and their columns."""
+    n, width = values.shape
+    groups = width // GROUPS
+    if width % GROUPS or groups < 2 * k:
+        return values.topk(min(k, width), largest=False)
+    # the k smallest values lie in the k groups with the smallest minima
+    split = values.view(n, GROUPS, groups)
+    group = split.amin(1).topk(k, largest=False, sorted=False).indices
+    inside = split.gather(2, group[:, None].expand(-1, GROUPS, -1)).flatten(1)
+    smallest, index = inside.topk(k, largest=False, sorted=False)
+    return smallest, index // k * groups + group.gather(1, index % k)
+
+
+def _measured(query: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest of one query, by every distance."""
+    n = len(database)
+    rows = torch.arange(n, device=query.device)
+    distances = _distances(query[None], database, torch.zeros_like(rows), rows)
+    nearest, where = _ordered(distances[None], rows[None], k)
+    return nearest[0], where[0]
+
+
+def _inside(points: _Lowered, centres: _Lowered, radii: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether each point is certainly in each ball, bool (n, m), and the pairs (p, 2) for which that is not certain."""
+    d, dtype = points.values.shape[1], points.values.dtype
+    slack = _slack(points.squares.max(), centres.squares, dtype, d)
+    spread = centres.errors + points.errors.max()
+    outer = (radii.float() * (1 + 2**-20) + spread).square() + slack
+    inner = (radii.float() * (1 - 2**-20) - spread).clamp_min(0).square() - slack
+    squared = _squared(points, centres).add_(points.squares[:, None])
+    sure = squared < inner
+    return sure, torch.nonzero((squared <= outer) & ~sure)
+
+
+def _distances(a: Tensor, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """‖a[i] − b[j]‖ for pairs of rows, float64 (pairs,)."""
+    out = torch.empty(len(i), dtype=torch.float64, device=a.device)
+    for some in _parts(len(i), SMALL // a.shape[1]):
+        out[some] = (a[i[some]].double() - b[j[some]].double()).square().sum(1).sqrt()
+    return out
 
 
 def _ordered(values: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -30,30 +30,34 @@ except ImportError:  # Windows
 class Row:
     """One measured number.
 
-    value, spread: in `unit` ('%' for accuracies and errors). spread_kind: what the spread is, such as '1.96 standard
-    deviations over 10 draws'. n: how many test images it is a share of. protocol and features_protocol: everything
-    else that decides it. data, features: names with the SHA-256 of the content, never a path. layer: 'all', or the
-    one layer used. C, gap: of an SVM, and its certified relative distance from the optimum. seconds_features, seconds:
-    taken by the features of all images, fitting included, and by what was done with them.
+    value, spread: in `unit` ('%' for accuracies and errors, else ''). spread_kind: what the spread is, such as '1.96
+    standard deviations over 10 draws'. n: how many images it judges: test images, or generated ones. n_reference:
+    those it judges by: training images, or real ones. data, features: names with the SHA-256 of the content, never a
+    path. model: what is judged by the data, None where the features are. protocol: which of the images count;
+    method: how the number follows from their features; features_protocol: everything that decides those. layer:
+    'all', or the one layer used. C, gap: of an SVM, and its certified relative distance from the optimum.
+    seconds_features, seconds: taken by the features of all images, fitting included, and by what was done with them.
     """
 
     task: str
     data: str
     data_sha256: str
+    model: str | None
+    model_sha256: str | None
     features: str
     features_sha256: str
     features_protocol: str
     layer: str
     dimensions: int
     protocol: str
-    probe: str
+    method: str
     metric: str
     value: float
     unit: str
     spread: float | None
     spread_kind: str
     n: int
-    n_train: int
+    n_reference: int
     C: float | None
     gap: float | None
     seed: int
@@ -116,7 +120,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def versions() -> str:
     """What the numbers were computed with."""
-    names = ("dcgan-eval", "torch", "torchvision", "scikit-learn", "numpy")
+    names = ("dcgan-eval", "torch", "torchvision", "torch-fidelity", "scikit-learn", "numpy")
     return f"python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names)
 
 
@@ -134,7 +138,32 @@ def command(argv: Sequence[str] | None = None) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """For people: a line per accuracy, the paper's beside it where the protocol matches, then what they rest on."""
+    """For people: a line per number, then what they rest on."""
+    return _comparisons(rows) if rows[0].task == "fid" else _accuracies(rows)
+
+
+def _comparisons(rows: Sequence[Row]) -> str:
+    lines: list[dict[str, object]] = []
+    methods: dict[str, str] = {}
+    for row in rows:
+        spread = f" ± {row.spread:.4g}" if row.spread is not None else ""
+        n = f"{row.n_reference}" if row.n_reference else "unstated"
+        lines.append({"metric": row.metric, "value": f"{row.value:.6g}{spread}", "n fake": row.n, "n real": n})
+        how = row.method + (f"; ± is {row.spread_kind}" if row.spread is not None else "")
+        methods[how] = f"{methods[how]}, {row.metric}" if how in methods else row.metric
+    first = rows[0]
+    notes = [f"{metrics}: {how}" for how, metrics in methods.items()]
+    notes += [f"{row.features}: {row.features_protocol}" for row in rows]
+    notes += [
+        f"real: {first.data}, sha256 {first.data_sha256}",
+        f"fake: {first.model}, sha256 {first.model_sha256}",
+        f"seed {first.seed}; {first.seconds_features:.1f} s of features, on {first.device}; {first.versions}",
+    ]
+    return "\n".join([pd.DataFrame(lines).to_string(index=False, justify="left"), "", *dict.fromkeys(notes)])
+
+
+def _accuracies(rows: Sequence[Row]) -> str:
+    """A line per accuracy, the paper's beside it where the protocol matches."""
     accuracies = [row for row in rows if row.metric == "accuracy"]
     lines, notes = [], []
     for row in accuracies:
@@ -146,9 +175,9 @@ def table(rows: Sequence[Row]) -> str:
                 "features": row.features,
                 **({"layer": row.layer} if any(r.layer != "all" for r in accuracies) else {}),
                 "d": row.dimensions,
-                "n train": row.n_train,
+                "n train": row.n_reference,
                 "n test": row.n,
-                "probe": "L2-SVM" if svm else row.probe.split()[0],
+                "probe": "L2-SVM" if svm else row.method.split()[0],
                 "C": f"{row.C:g}" if svm else "",
                 "accuracy %": f"{row.value:.2f} ± {row.spread:.2f}",
                 "error %": f"{100 - row.value:.2f}",
@@ -159,7 +188,7 @@ def table(rows: Sequence[Row]) -> str:
         which = row.features if row.layer == "all" else f"{row.features} {row.layer}"
         notes += [
             f"{row.features}: {row.features_protocol}",
-            f"{which}: {row.probe}, seed {row.seed}"
+            f"{which}: {row.method}, seed {row.seed}"
             + (f"; within {row.gap:.0e} of the optimum" if row.gap is not None else ""),
             f"± is {row.spread_kind}",
         ]

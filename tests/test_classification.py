@@ -35,7 +35,7 @@ def rows(train=TRAIN, test=TEST, extractor=PIXELS, **options):
 
 
 def values(found):
-    return [(row.layer, row.probe, row.metric, row.value, row.C) for row in found]
+    return [(row.layer, row.method, row.metric, row.value, row.C) for row in found]
 
 
 def test_a_pair_of_rows_says_what_was_measured_and_how():
@@ -51,9 +51,9 @@ def test_a_pair_of_rows_says_what_was_measured_and_how():
             PIXELS.fingerprint,
             PIXELS.protocol,
         )
-        assert (row.dimensions, row.n, row.n_train, row.C) == (64, 90, 120, 1e-2)
+        assert (row.dimensions, row.n, row.n_reference, row.C) == (64, 90, 120, 1e-2)
         assert row.spread_kind == "half the width of the 95 % Wilson interval over 90 test images"
-        assert row.probe == "L2-SVM on all labels, C 0.01 given, features unscaled"
+        assert row.method == "L2-SVM on all labels, C 0.01 given, features unscaled"
         assert row.device == "cpu"
         assert row.command == "what was typed"
         assert row.seconds > 0
@@ -79,7 +79,7 @@ def test_the_same_images_twice_are_refused(same):
 
 def test_draws():
     found = rows(protocol=Protocol("per-class", 9), repeats=4)[0]
-    assert (found.protocol, found.n_train) == ("per-class:9", 27)
+    assert (found.protocol, found.n_reference) == ("per-class:9", 27)
     assert found.spread_kind == "1.96 standard deviations over 4 draws"
 
 
@@ -95,7 +95,7 @@ def test_unlabelled_images_are_left_out():
     assert kept.labels is not None
     assert torch.equal(kept.labels, TRAIN.labels[30:90])
     assert values(rows(train=half)) == values(rows(train=TRAIN.subset(range(30, 90))))
-    assert rows(train=half)[0].n_train == 60
+    assert rows(train=half)[0].n_reference == 60
     blind = TEST.labels.clone()
     blind[10:] = -1
     test = from_tensor(TEST.tensor(), blind, name="letters:test", split="test", classes=LETTERS)
@@ -166,7 +166,7 @@ def test_per_layer_adds_a_pair_for_each_slice():
 
 def test_knn_adds_a_pair():
     found = rows(knn=5)
-    assert [row.probe.split()[0] for row in found] == ["L2-SVM", "L2-SVM", "5-NN", "5-NN"]
+    assert [row.method.split()[0] for row in found] == ["L2-SVM", "L2-SVM", "5-NN", "5-NN"]
     assert [row.C for row in found[2:]] == [None, None]
     assert values(found[:2]) == values(rows())
 
@@ -199,7 +199,7 @@ def test_the_cache_changes_nothing(tmp_path):
 def test_validation_images_choose_c():
     valid = images(60, 2, name="letters:valid")
     found = rows(valid=valid, Cs=None)
-    assert "by validation" in found[0].probe
+    assert "by validation" in found[0].method
     assert found[0].data_sha256.split() == [TRAIN.sha256, TEST.sha256, valid.sha256]
     assert found[0].n == 90
 
@@ -216,7 +216,7 @@ def test_digits_reach_what_sklearn_reports():
     """Of the same halves, scikit-learn's plot_digits_classification: 97 % by an RBF kernel; linear ones reach less."""
     digits = open_images("digits")
     found = rows(digits["train"], digits["test"], pixel_features(SHAPE), Cs=[0.02], knn=3)
-    assert (found[0].n_train, found[0].n) == (898, 899)
+    assert (found[0].n_reference, found[0].n) == (898, 899)
     assert 90 < found[0].value < 95
     assert 95 < found[2].value < 98
     labels = digits["train"].labels

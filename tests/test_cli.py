@@ -57,7 +57,7 @@ def rows(*argv):
 
 def measured(found):
     """What must not depend on how the work was cut up."""
-    return [(row["features"], row["layer"], row["probe"], row["metric"], row["value"], row["C"]) for row in found]
+    return [(row["features"], row["layer"], row["method"], row["metric"], row["value"], row["C"]) for row in found]
 
 
 def fails(result, message, notes=()):
@@ -93,19 +93,20 @@ def test_the_default_compares_pixels_random_and_trained_weights_on_digits(defaul
     ]
     for row in found:
         assert row.keys() == set(COLUMNS)
-        assert (row["unit"], row["n"], row["n_train"], row["protocol"], row["data"]) == ("%", 899, 898, "all", "digits")
+        assert (row["unit"], row["n"], row["n_reference"], row["protocol"], row["data"]) == ("%", 899, 898, "all", "digits")
     assert [row["dimensions"] for row in found] == [64, 64, 1536, 1536, 1536, 1536]
     assert found[0]["value"] + found[1]["value"] == pytest.approx(100)
     assert 91 < found[0]["value"] < 94
     assert 93 < found[2]["value"] < 96 < found[4]["value"] < 99
-    assert "5 stratified folds" in found[0]["probe"]
+    assert "5 stratified folds" in found[0]["method"]
     assert err == "pixels on digits:train\nrandom:digits on digits:train\ndisc:digits on digits:train\n"
 
 
 def test_out_appends_and_a_second_run_appends_more(default):
     (_, out, _), path = default
     first = pd.read_csv(path, engine="python", keep_default_na=False, na_values=[""])
-    pd.testing.assert_frame_equal(first, pd.DataFrame(json.loads(out)), check_dtype=False, rtol=1e-9)
+    written = pd.DataFrame(json.loads(out)).replace({None: np.nan})
+    pd.testing.assert_frame_equal(first, written, check_dtype=False, rtol=1e-9)
     before = path.read_bytes()
     assert run("classify", *FAST, "--out", path)[0] == 0
     assert path.read_bytes().startswith(before)
@@ -145,11 +146,11 @@ def test_options_reach_the_probe(tmp_path):
     found = rows("--features", "pixels", "--protocol", "per-class:20", "--repeats", "3", "--folds", "2", "--knn", "3",
                  "--seed", "5")  # fmt: skip
     assert [row["protocol"] for row in found] == ["per-class:20"] * 4
-    assert "per-class:20, 3 balanced draws" in found[0]["probe"]
-    assert "2 stratified folds" in found[0]["probe"]
+    assert "per-class:20, 3 balanced draws" in found[0]["method"]
+    assert "2 stratified folds" in found[0]["method"]
     assert found[0]["spread_kind"] == "1.96 standard deviations over 3 draws"
-    assert (found[0]["n_train"], found[0]["seed"], found[2]["C"]) == (200, 5, None)
-    assert "by validation" in rows("--features", "pixels", "--valid", tmp_path / "valid.npz")[0]["probe"]
+    assert (found[0]["n_reference"], found[0]["seed"], found[2]["C"]) == (200, 5, None)
+    assert "by validation" in rows("--features", "pixels", "--valid", tmp_path / "valid.npz")[0]["method"]
 
 
 def test_equal_seeds_give_equal_numbers_and_others_do_not():
@@ -717,7 +718,7 @@ def test_the_authors_network_on_house_numbers(data, tmp_path):
     assert abs(disc_error["value"] - 25) <= 1.5
     assert 80 < pixel_error["value"] < 86
     for row in found:
-        assert (row["data"], row["n"], row["n_train"], row["protocol"]) == ("svhn-mini", 486, 554, "all")
+        assert (row["data"], row["n"], row["n_reference"], row["protocol"]) == ("svhn-mini", 486, 554, "all")
         assert row["data_sha256"] == hashlib.sha256(npz_path.read_bytes()).hexdigest()
     assert (disc_error["dimensions"], pixel_error["dimensions"]) == (7168, 3072)
     assert len(pd.read_csv(tmp_path / "r.csv")) == 4

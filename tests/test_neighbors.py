@@ -1,14 +1,24 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial.distance import cdist  # type: ignore[import-untyped]
 
 from dcgan_eval import neighbors
-from dcgan_eval.neighbors import k_nearest
+from dcgan_eval.neighbors import inside_balls, k_nearest
+
+BF16, F32 = torch.bfloat16, torch.float32
+PRECISIONS = {"bfloat16": [BF16], "float32": [F32], "both": [BF16, F32]}
 
 
 def normal(n, d, seed=0):
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def whole(n, d, seed=0, low=0, high=256):
+    """Integers: their squared distances are exact, in float64 at least."""
+    return torch.randint(low, high, (n, d), generator=torch.Generator().manual_seed(seed)).float()
 
 
 def by_definition(queries, database, k):
@@ -18,21 +28,279 @@ def by_definition(queries, database, k):
     return np.take_along_axis(distances, order, 1), order
 
 
-@pytest.mark.parametrize(("q", "n", "d", "k"), [(7, 50, 3, 4), (300, 40, 11, 40), (1, 1, 5, 1), (9, 2500, 64, 1)])
-@pytest.mark.parametrize("shift", [0, 1000])
-def test_against_scipy(q, n, d, k, shift):
-    queries, database = normal(q, d, 1) + shift, normal(n, d, 2) + shift
+def check(queries, database, k):
+    """Everything that is promised, against SciPy; rows wherever SciPy itself tells two distances apart, or not at all."""
     distances, rows = k_nearest(queries, database, k)
-    expected, order = by_definition(queries, database, k)
-    assert (distances.dtype, rows.dtype) == (torch.float32, torch.int64)
-    assert distances.shape == rows.shape == (q, k)
-    np.testing.assert_allclose(distances, expected, rtol=2e-6, atol=1e-6)
-    # where the float32 expansion takes one row for another, both are as far away
-    swapped = rows.numpy() != order
-    assert swapped.mean() < 0.01
-    assert (np.diff(distances.numpy(), axis=1) >= 0).all()
+    assert (distances.dtype, rows.dtype) == (torch.float64, torch.int64)
+    assert distances.shape == rows.shape == (len(queries), k)
+    expected, order = by_definition(queries, database, min(len(database), k + 1))
+    gaps = np.diff(expected, axis=1)
+    close = np.pad((gaps > 0) & (gaps <= 1e-12 * expected[:, 1:]), ((0, 0), (1, 1)))
+    sure = ~(close[:, 1:] | close[:, :-1])[:, :k]
+    np.testing.assert_allclose(distances, expected[:, :k], rtol=1e-12, atol=0)
+    np.testing.assert_array_equal(np.where(sure, rows, 0), np.where(sure, order[:, :k], 0))
+    assert np.count_nonzero(sure) >= 0.95 * sure.size
+    assert all(len(set(some)) == k for some in rows.tolist())
 
 
+def check_balls(points, centres, radii):
+    found = inside_balls(points, centres, radii)
+    inside = cdist(points.double(), centres.double()) < radii.numpy()
+    assert (found.counts.dtype, found.occupied.dtype) == (torch.int64, torch.bool)
+    np.testing.assert_array_equal(found.counts, inside.sum(1))
+    np.testing.assert_array_equal(found.occupied, inside.any(0))
+    return inside
+
+
+def between(points, centres, k):
+    """Radii halfway between distances to the k-th and the next of the points: rounding decides nothing."""
+    distances = np.sort(cdist(centres.double(), points.double()), 1)
+    return torch.from_numpy((distances[:, k - 1] + (distances[:, k] if k < len(points) else 0)) / 2)
+
+
+def noise():
+    """All distances within a few per cent of one another: the bound of bfloat16 proves nothing."""
+    return normal(20, 2048, 1), normal(500, 2048, 2)
+
+
+def outlier():
+    database = normal(900, 24, 2) * normal(900, 1, 3).exp()
+    database[7] *= 1e4
+    return torch.cat([normal(30, 24, 1), database[:20]]), database
+
+
+def copies():
+    """Many more of one row than candidates are kept."""
+    database = normal(600, 16, 2)
+    database[50:500:5] = database[3]
+    return torch.cat([database[:9], database[3:4] + 1e-3 * normal(5, 16)]), database
+
+
+def near_copies():
+    """Each query has a copy and rows that differ from it by 1e-6 in one value of 512."""
+    database = normal(300, 512, 2).clamp(-2, 2)
+    for i in range(8):
+        database[100 + 20 * i : 120 + 20 * i] = database[i]
+        database[torch.arange(100 + 20 * i, 119 + 20 * i), torch.arange(19)] += 1e-6
+    return database[:8].clone(), database
+
+
+def cluster():
+    base = normal(1, 256) + 5
+    database = torch.cat([base + 0.01 * normal(200, 256, 1), normal(400, 256, 2)])
+    return database[:40].clone(), database
+
+
+def constant_columns():
+    queries, database = normal(9, 12, 1), normal(400, 12, 2)
+    queries[:, 4:], database[:, 4:] = 1e3, 1e3
+    return queries, database
+
+
+def stripes():
+    """Two sets on the far ends of one axis; the centre lies between, where nothing is."""
+    database = normal(800, 8, 2)
+    database[:, 0] += torch.where(torch.arange(800) < 400, 3e4, -3e4)
+    return database[380:420].clone(), database
+
+
+PROBLEMS = {
+    "normal": lambda: (normal(150, 8, 1), normal(700, 8, 2)),
+    "noise": noise,
+    "far": lambda: (normal(40, 32, 1) + 1000, normal(600, 32, 2) + 1000),
+    "very far": lambda: (normal(40, 32, 1) + 1e6, normal(600, 32, 2) + 1e6),
+    "queries far from the database": lambda: (normal(30, 32, 1) - 500, normal(600, 32, 2) + 500),
+    "outlier": outlier,
+    "norms": lambda: (normal(30, 8, 1), normal(700, 8, 2) * 10 ** (3 * normal(700, 1, 3))),
+    "pixels": lambda: (whole(40, 192, 1), torch.cat([whole(500, 192, 2), whole(40, 192, 1)])),
+    "pixels with many ties": lambda: (whole(60, 4, 1, high=4), whole(500, 4, 2, high=4)),
+    "copies": copies,
+    "near copies": near_copies,
+    "all the same": lambda: (normal(1, 8).repeat(5, 1), normal(1, 8).repeat(200, 1)),
+    "cluster": cluster,
+    "constant columns": constant_columns,
+    "stripes": stripes,
+    "one dimension": lambda: (normal(50, 1, 1), normal(800, 1, 2)),
+    "one query": lambda: (normal(1, 300, 1).abs(), normal(900, 300, 2).abs()),
+    "one row": lambda: (normal(40, 300, 1).abs(), normal(1, 300, 2).abs()),
+    "fewer rows than are kept": lambda: (normal(40, 5, 1), normal(20, 5, 2)),
+    "large": lambda: (normal(20, 16, 1) * 1e18, normal(300, 16, 2) * 1e18),
+    "small": lambda: (normal(20, 64, 1) * 1e-15, normal(300, 64, 2) * 1e-15),
+}
+
+
+def fixed(monkeypatch, names):
+    monkeypatch.setattr(neighbors, "_precisions", lambda device: names)
+
+
+@pytest.fixture(params=PRECISIONS)
+def precisions(request, monkeypatch):
+    fixed(monkeypatch, PRECISIONS[request.param])
+
+
+@pytest.mark.usefixtures("precisions")
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_nearest_are_those_of_scipy(problem):
+    queries, database = PROBLEMS[problem]()
+    for k in sorted({1, min(6, len(database)), min(40, len(database))}):
+        check(queries, database, k)
+
+
+@pytest.mark.usefixtures("precisions")
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_balls_are_those_of_scipy(problem):
+    points, centres = PROBLEMS[problem]()
+    for k in (1, min(3, len(points))):
+        radii = between(points, centres, k)
+        check_balls(points, centres, radii)
+        check_balls(points, centres, radii * torch.linspace(0.5, 2, len(radii), dtype=torch.float64))
+
+
+@pytest.mark.usefixtures("precisions")
+@pytest.mark.parametrize("scale", [1e-19, 1e-20, 3e-22, 1e-22, 1e-30, 1e-42])
+def test_what_float32_products_underflow_at_is_measured_too(scale):
+    """Products of two values below 1e-19 are subnormal, which units for bfloat16 take for 0."""
+    queries, database = normal(50, 64, 1) * scale, normal(500, 64, 2) * scale
+    check(queries, database, 3)
+    check_balls(queries, database, between(queries, database, 3))
+
+
+@pytest.mark.usefixtures("precisions")
+@pytest.mark.parametrize("k", [1, 2])
+def test_sums_of_finite_squares_that_are_not_finite(k):
+    """2a·b overflows in float32 where a² and b² do not: either infinite distances are refused, or they are right."""
+    database = torch.tensor([[1.5e19], [-1.5e19]])
+    check(database, database, k)
+    check_balls(database, database, torch.tensor([1e18, 3.1e19], dtype=torch.float64))
+
+
+@pytest.mark.usefixtures("precisions")
+def test_k_may_be_all_rows_and_there_may_be_one_row_or_no_query():
+    check(normal(20, 6, 1), normal(150, 6, 2), 150)
+    check(normal(5, 6, 1), normal(1, 6, 2), 1)
+    check(normal(0, 6), normal(40, 6, 2), 3)
+    assert inside_balls(normal(0, 6), normal(4, 6), torch.ones(4).double()).occupied.tolist() == [False] * 4
+
+
+@pytest.mark.usefixtures("precisions")
+def test_without_dimensions_everything_is_at_zero():
+    distances, rows = k_nearest(torch.zeros(3, 0), torch.zeros(4, 0), 2)
+    assert distances.tolist() == [[0.0, 0.0]] * 3
+    assert rows.tolist() == [[0, 1]] * 3
+    assert inside_balls(torch.zeros(3, 0), torch.zeros(2, 0), torch.ones(2).double()).counts.tolist() == [2] * 3
+
+
+def test_no_balls_hold_nothing():
+    found = inside_balls(normal(3, 5), normal(0, 5), torch.zeros(0, dtype=torch.float64))
+    assert found.counts.tolist() == [0] * 3
+    assert found.occupied.shape == (0,)
+
+
+def watch(monkeypatch):
+    """The precisions that candidates are looked for in, and "rows" for each query measured against all rows."""
+    seen = []
+    candidates, measured = neighbors._candidates, neighbors._measured
+
+    def counted(queries, database, centre, k, dtype):
+        seen.append(dtype)
+        return candidates(queries, database, centre, k, dtype)
+
+    monkeypatch.setattr(neighbors, "_candidates", counted)
+    monkeypatch.setattr(neighbors, "_measured", lambda *args: (seen.append("rows"), measured(*args))[1])
+    return seen
+
+
+def test_each_way_to_a_proof_is_taken(monkeypatch):
+    """The problems above are those that bfloat16 settles, those that float32 does, and those that neither does."""
+    fixed(monkeypatch, [BF16, F32])
+    seen = watch(monkeypatch)
+    for name, expected in {"normal": {BF16}, "noise": {BF16, F32}, "copies": {BF16, F32, "rows"}}.items():
+        seen.clear()
+        k_nearest(*PROBLEMS[name](), 3)
+        assert set(seen) == expected, name
+    # no more than the nine queries that are a copy or near one
+    assert seen.count("rows") <= 9
+
+
+def test_many_pairs_close_to_a_sphere_are_sorted_out_in_float32(monkeypatch):
+    points, centres = noise()
+    radii = between(points, centres, 10)
+    fixed(monkeypatch, [BF16, F32])
+    seen = []
+    inside = neighbors._inside
+    monkeypatch.setattr(neighbors, "_inside", lambda a, b, r: (seen.append(a.values.dtype), inside(a, b, r))[1])
+    wanted = inside_balls(points, centres, radii)
+    assert seen == [BF16]
+    seen.clear()
+    monkeypatch.setattr(neighbors, "LIMIT", 10)
+    found = inside_balls(points, centres, radii)
+    assert seen == [BF16, F32]
+    assert torch.equal(found.counts, wanted.counts)
+    assert torch.equal(found.occupied, wanted.occupied)
+
+
+BLOCKS = [
+    {"QUERIES": 1},
+    {"QUERIES": 5, "PRODUCT": 2},
+    {"PRODUCT": 1, "VALUES": 1},
+    {"VALUES": 24 * 30, "SPARE": 0},
+    {"VALUES": 24 * 64, "SPARE": 1, "GROUPS": 2},
+    {"SMALL": 1, "LIMIT": 1},
+    {"SMALL": 24 * 3, "QUERIES": 7, "PRODUCT": 3, "VALUES": 24 * 7, "LIMIT": 0},
+    {"VALUES": 10**9, "QUERIES": 10**9, "PRODUCT": 10**9, "SMALL": 10**9, "GROUPS": 1},
+]
+
+
+@pytest.mark.usefixtures("precisions")
+@pytest.mark.parametrize("sizes", BLOCKS, ids=str)
+def test_blocks_change_nothing(sizes, monkeypatch):
+    """To the last bit."""
+    queries, database = normal(37, 24, 3), normal(512, 24, 4) + 1
+    database[100:140] = queries[5]
+    distances, rows = k_nearest(queries, database, 9)
+    points, radii = database[80:160], distances[:, 8]
+    balls = inside_balls(points, queries, radii)
+    for name, size in sizes.items():
+        monkeypatch.setattr(neighbors, name, size)
+    again, same = k_nearest(queries, database, 9)
+    assert torch.equal(rows, same)
+    assert torch.equal(distances, again)
+    found = inside_balls(points, queries, radii)
+    assert torch.equal(found.counts, balls.counts)
+    assert torch.equal(found.occupied, balls.occupied)
+
+
+@pytest.mark.parametrize("groups", [2, 3, 16])
+@pytest.mark.parametrize("k", [1, 4, 30])
+def test_smallest_of_groups_are_the_smallest(groups, k, monkeypatch):
+    monkeypatch.setattr(neighbors, "GROUPS", groups)
+    values = whole(20, 960, k, high=50)
+    found, columns = neighbors._smallest(values, k)
+    assert torch.equal(found.sort(1).values, values.sort(1).values[:, :k])
+    assert torch.equal(values.gather(1, columns), found)
+    assert all(len(set(some)) == k for some in columns.tolist())
+
+
+@pytest.mark.parametrize("dtype", [BF16, F32])
+@pytest.mark.parametrize("shape", [(1, 1, 3072), (1, 300, 2048), (300, 1, 2048), (2, 3, 1), (65, 129, 17), (64, 64, 3)])
+@pytest.mark.parametrize("sign", [1, 0])
+def test_bounds_hold(shape, dtype, sign):
+    """What the proof rests on, whichever kernel makes the product; values of one sign add up their errors."""
+    q, n, d = shape
+    a, b = (x.abs() + 1 if sign else x for x in (normal(q, d, 1), normal(n, d, 2)))
+    centre = 0.1 * normal(1, d, 3)[0]
+    low, high = neighbors._lowered(a, centre, dtype), neighbors._lowered(b, centre, dtype)
+    for x, lowered in ((a, low), (b, high)):
+        error = (x.double() - centre.double() - lowered.values.double()).norm(dim=1)
+        assert (error <= lowered.errors).all()
+        # and is no more than three times as large as need be
+        assert dtype is F32 or lowered.errors.max() < 3 * error.max() + 1e-6 * x.norm()
+    squared = (neighbors._squared(low, high) + low.squares[:, None]).double()
+    exact = torch.from_numpy(cdist(low.values.double(), high.values.double(), "sqeuclidean"))
+    assert ((squared - exact).abs() <= neighbors._slack(low.squares[:, None], high.squares, dtype, d)).all()
+
+
+@pytest.mark.usefixtures("precisions")
 @pytest.mark.parametrize("values", [1, 500, 10**6])
 def test_equal_distances_are_ordered_by_row(values, monkeypatch):
     monkeypatch.setattr(neighbors, "VALUES", values)
@@ -40,43 +308,21 @@ def test_equal_distances_are_ordered_by_row(values, monkeypatch):
     database[50:250:20] = 1
     distances, rows = k_nearest(torch.zeros(3, 8), database, 5)
     assert rows.tolist() == [[50, 70, 90, 110, 130]] * 3
-    np.testing.assert_allclose(distances, np.sqrt(8), rtol=1e-6)
+    np.testing.assert_array_equal(distances, np.full((3, 5), np.sqrt(8)))
     # the corners of a square, then its centre
     square = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [0.0, 0.0]])
     assert k_nearest(torch.zeros(1, 2), square, 5)[1].tolist() == [[4, 0, 1, 2, 3]]
 
 
-def test_blocks_change_nothing(monkeypatch):
-    queries, database = normal(37, 6, 3), normal(400, 6, 4)
-    distances, rows = k_nearest(queries, database, 9)
-    for values, size in ((6, 1), (600, 5), (1800, 36), (10**9, 10**9)):
-        monkeypatch.setattr(neighbors, "VALUES", values)
-        monkeypatch.setattr(neighbors, "QUERIES", size)
-        again, same = k_nearest(queries, database, 9)
-        assert torch.equal(rows, same)
-        torch.testing.assert_close(again, distances, rtol=1e-6, atol=0)
-
-
 def test_copies_are_at_zero_and_near_copies_at_their_distance():
     database = torch.rand(500, 3072, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    copies = database[:20].clone()
-    distances, rows = k_nearest(copies, database, 2)
+    near = database[:20].clone()
+    distances, rows = k_nearest(near, database, 2)
     assert rows[:, 0].tolist() == list(range(20))
     assert distances[:, 0].tolist() == [0.0] * 20
-    copies[:, 0] += 1e-3
-    distances, rows = k_nearest(copies, database, 1)
-    expected, order = by_definition(copies, database, 1)
-    assert rows.numpy().tolist() == order.tolist()
-    np.testing.assert_allclose(distances, expected, rtol=1e-5)
-
-
-def test_a_cluster_far_from_the_mean_is_told_apart():
-    base = normal(1, 256) + 5
-    database = torch.cat([base + 0.01 * normal(40, 256, 1), normal(200, 256, 2)])
-    distances, rows = k_nearest(database[:40], database, 3)
-    expected, order = by_definition(database[:40], database, 3)
-    assert rows.numpy().tolist() == order.tolist()
-    np.testing.assert_allclose(distances, expected, rtol=1e-4)
+    near[:, 0] += 1e-6
+    check(near, database, 1)
+    assert 0 < k_nearest(near, database, 1)[0].max() < 2e-6
 
 
 def test_order_of_queries_and_rows_does_not_matter():
@@ -85,10 +331,138 @@ def test_order_of_queries_and_rows_does_not_matter():
     order = torch.randperm(90, generator=torch.Generator().manual_seed(0))
     again, shuffled = k_nearest(queries.flip(0), database[order], 4)
     assert torch.equal(order[shuffled].flip(0), rows)
-    torch.testing.assert_close(again.flip(0), distances)
+    assert torch.equal(again.flip(0), distances)
+
+
+def test_views_are_taken_as_they_are():
+    queries, database = normal(12, 30, 1), normal(12, 200, 2)
+    expected, order = k_nearest(queries.T.contiguous()[::2], database.T.contiguous()[::2], 3)
+    distances, rows = k_nearest(queries.T[::2], database.T[::2], 3)
+    assert torch.equal(rows, order)
+    assert torch.equal(distances, expected)
+
+
+@pytest.mark.usefixtures("precisions")
+def test_balls_are_open():
+    """A radius that is a distance, to the last bit, holds what is nearer and not what is there."""
+    points = normal(400, 24, 1) + 3
+    for k in (1, 5):
+        distances, _ = k_nearest(points, points, k + 1)
+        # itself and k − 1 others
+        assert check_on_itself(points, distances[:, k]) == k
+        assert check_on_itself(points, distances[:, k].nextafter(torch.tensor(torch.inf).double())) == k + 1
+
+
+def check_on_itself(points, radii):
+    found = inside_balls(points, points, radii)
+    assert found.occupied.all()
+    return found.counts.double().mean()
+
+
+@pytest.mark.usefixtures("precisions")
+def test_radii_that_whole_numbers_hit(monkeypatch):
+    points, centres = whole(300, 6, 1, high=5), whole(200, 6, 2, high=5)
+    squares = (centres[:, None] - points[None]).square().sum(2).double()
+    for row in (0, 10, 200):
+        radii = squares.sort(1).values[:, row].sqrt()
+        inside = check_balls(points, centres, radii)
+        assert 0 <= inside.mean() < 1
+        np.testing.assert_array_equal(inside.T, squares < squares.sort(1).values[:, row, None])
+
+
+@pytest.mark.usefixtures("precisions")
+def test_radii_of_all_sizes():
+    """As `<` has it: nothing is nearer than 0, than what is negative or than NaN, and everything than infinity."""
+    centres = normal(40, 5, 2)
+    points = torch.cat([centres[:30], normal(30, 5, 1)])
+    for radius, inside in ((0.0, 0), (-3.0, 0), (torch.nan, 0), (-torch.inf, 0), (1e3, 40), (1e300, 40), (torch.inf, 40)):
+        found = inside_balls(points, centres, torch.full((40,), radius, dtype=torch.float64))
+        assert found.counts.tolist() == [inside] * 60, radius
+        assert found.occupied.tolist() == [inside > 0] * 40, radius
+    # the smallest number above 0 holds copies, and nothing else
+    found = inside_balls(points, centres, torch.full((40,), 5e-324, dtype=torch.float64))
+    assert found.counts.tolist() == [1] * 30 + [0] * 30
+    assert found.occupied.tolist() == [True] * 30 + [False] * 10
+
+
+@st.composite
+def grids(draw):
+    """Small whole numbers, full of ties and copies, and sizes of blocks."""
+    d, n, q = draw(st.integers(1, 4)), draw(st.integers(1, 70)), draw(st.integers(0, 8))
+    high = draw(st.sampled_from([2, 3, 200]))
+    shift = draw(st.sampled_from([0, 0, -1000, 5e5]))
+    seed = draw(st.integers(0, 2**31))
+    sizes = {
+        "QUERIES": draw(st.integers(1, 9)),
+        "PRODUCT": draw(st.integers(1, 9)),
+        "VALUES": draw(st.integers(1, 300)),
+        "SMALL": draw(st.integers(1, 300)),
+        "SPARE": draw(st.integers(0, 5)),
+        "GROUPS": draw(st.integers(1, 4)),
+        "LIMIT": draw(st.integers(0, 50)),
+    }
+    return whole(q, d, seed, high=high) + shift, whole(n, d, seed + 1, high=high) + shift, draw(st.integers(1, n)), sizes
+
+
+@given(grids(), st.sampled_from(list(PRECISIONS.values())))
+@settings(max_examples=250, deadline=None, derandomize=True)
+def test_whole_numbers_are_exact(problem, names):
+    """Rows and distances are those of integer arithmetic, ties and all, and so are balls that end at a point."""
+    queries, database, k, sizes = problem
+    squares = (queries[:, None].long() - database[None].long()).square().sum(2)
+    order = squares.argsort(dim=1, stable=True)[:, :k]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fixed(monkeypatch, names)
+        for name, size in sizes.items():
+            monkeypatch.setattr(neighbors, name, size)
+        distances, rows = k_nearest(queries, database, k)
+        assert torch.equal(rows, order)
+        assert torch.equal(distances, squares.gather(1, order).double().sqrt())
+        reach = squares[0] if len(queries) else torch.ones(len(database), dtype=torch.int64)
+        for plus in (0, 1):
+            inside = squares < reach + plus
+            found = inside_balls(queries, database, (reach + plus).double().sqrt())
+            assert torch.equal(found.counts, inside.sum(1))
+            assert torch.equal(found.occupied, inside.any(0))
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 300), st.integers(0, 2**31), st.floats(-9, 9), st.floats(0, 4),
+    st.floats(0, 1), st.sampled_from(list(PRECISIONS.values())),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_any_scale_spread_and_shift(d, n, seed, scale, spread, share, names):
+    """Norms over up to eight decades, in any unit, around any centre, some rows of the database among the queries."""
+    rows = normal(n, d, seed) * 10 ** (scale + spread * normal(n, 1, seed + 1).clamp(-1, 1))
+    rows = rows + share * 10**scale * normal(1, d, seed + 2) * 100
+    queries = torch.cat([rows[: n // 10 + 1], rows.mean(0, keepdim=True), rows[:5] * 1.001])
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fixed(monkeypatch, names)
+        check(queries, rows, min(n, 4))
+        radii = between(queries, rows, 2) * 1.0001
+        check_balls(queries, rows, radii)
 
 
 @pytest.mark.parametrize(("k", "d"), [(0, 3), (11, 3), (-1, 3), (2, 4)])
 def test_what_does_not_fit_is_refused(k, d):
     with pytest.raises(ValueError, match=r"k=.* queries \(2, .*\) and database \(10, 3\) do not fit"):
         k_nearest(torch.zeros(2, d), torch.zeros(10, 3), k)
+
+
+@pytest.mark.parametrize(("d", "radii"), [(4, 10), (3, 9), (3, 11)])
+def test_balls_that_do_not_fit_are_refused(d, radii):
+    with pytest.raises(ValueError, match=rf"points \(2, {d}\), centres \(10, 3\), radii \({radii},\)"):
+        inside_balls(torch.zeros(2, d), torch.zeros(10, 3), torch.zeros(radii, dtype=torch.float64))
+
+
+@pytest.mark.usefixtures("precisions")
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1e25, -3e38])
+@pytest.mark.parametrize("where", ["queries", "database"])
+def test_what_has_no_distances_in_float32_is_refused(value, where):
+    """In any block, and among however many."""
+    both = {"queries": normal(30, 4, 1), "database": normal(3000, 4, 2)}
+    both[where][-2, 3] = value
+    with pytest.raises(ValueError, match="not finite"):
+        k_nearest(both["queries"], both["database"], 3)
+    with pytest.raises(ValueError, match="not finite"):
+        inside_balls(both["queries"], both["database"], torch.ones(3000, dtype=torch.float64))

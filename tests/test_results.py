@@ -23,20 +23,22 @@ ROW = Row(
     task="classify",
     data="CIFAR-10",
     data_sha256="ab" * 32,
+    model=None,
+    model_sha256=None,
     features="disc:svhn32",
     features_sha256="cd" * 32,
     features_protocol='conv1, "as is"; float32',
     layer="all",
     dimensions=28672,
     protocol="all",
-    probe="L2-SVM on all labels, C 0.001 given",
+    method="L2-SVM on all labels, C 0.001 given",
     metric="accuracy",
     value=74.28 + 1e-13,
     unit="%",
     spread=1.0 / 3,
     spread_kind="half the width of the 95 % Wilson interval over 486 test images",
     n=486,
-    n_train=554,
+    n_reference=554,
     C=1e-4,
     gap=3e-7,
     seed=0,
@@ -47,7 +49,7 @@ ROW = Row(
     command="dcgan-eval classify --data 'é ü.zip'",
     time="2025-01-01T00:00:00Z",
 )
-KNN = replace(ROW, probe="5-NN on all labels", C=None, spread=None)
+KNN = replace(ROW, method="5-NN on all labels", C=None, spread=None)
 
 
 def read(path):
@@ -311,7 +313,7 @@ def test_the_table_has_a_line_per_accuracy_and_says_what_it_rests_on():
     assert [line.split() for line in said[1:3]] == [first.split(), second.split()]
     assert said[3] == ""
     text = "\n".join(said[4:])
-    for part in (ROW.features_protocol, ROW.probe, knn.probe, ROW.spread_kind, ROW.data_sha256, "seed 0", "on cpu"):
+    for part in (ROW.features_protocol, ROW.method, knn.method, ROW.spread_kind, ROW.data_sha256, "seed 0", "on cpu"):
         assert text.count(part) >= 1, part
     assert text.count(ROW.features_protocol) == 1
     assert "layer" not in said[0]
@@ -327,7 +329,7 @@ def test_the_table_has_a_line_per_accuracy_and_says_what_it_rests_on():
         ({"protocol": "per-class:100"}, False),
         ({"features": "random:imagenet32"}, False),
         ({"layer": "conv1"}, False),
-        ({"C": None, "probe": "5-NN on all labels"}, False),
+        ({"C": None, "method": "5-NN on all labels"}, False),
     ],
 )
 def test_the_table_quotes_the_paper_where_it_may(changes, shown):

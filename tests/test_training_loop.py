@@ -36,7 +36,7 @@ from training.loop import CHECK, train
 from training.monitor import samples
 from training.states import create, is_finite, plain, saved
 from training.step import DiscriminatorLoss, Trainer
-from training.streams import stream
+from dcgan_eval.streams import stream
 
 CURVES = figures.curves
 ROOT = Path(__file__).resolve().parents[1]

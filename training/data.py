@@ -15,7 +15,7 @@ from dcgan_eval.images import Images
 from dcgan_eval.networks import Architecture
 from training.config import TrainConfig
 from training.distributed import Ranks
-from training.streams import stream
+from dcgan_eval.streams import stream
 
 RESIDENT_SHARE = 0.25  # of memory that a set may take to be held on the device whole
 FITTED = 1024  # images resized at a time

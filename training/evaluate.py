@@ -16,7 +16,7 @@ from dcgan_eval.probe import Split, linear_probe
 from training.config import TrainConfig
 from training.data import classes_in_turn, prepared
 from training.states import State, plain
-from training.streams import stream
+from dcgan_eval.streams import stream
 
 PROBE = "probe accuracy"
 LABELLED = 2000  # images to fit the probe, and as many others to judge it

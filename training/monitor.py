@@ -22,7 +22,7 @@ from training.config import TrainConfig
 from training.data import classes_in_turn
 from training.evaluate import PROBE, Measurement
 from training.states import State
-from training.streams import stream
+from dcgan_eval.streams import stream
 
 METRICS = ("images", "epoch", "loss_d", "loss_g", "d_real", "d_fake", "diversity", "images_per_second", "seconds")
 EVALUATION = ("images", *(field.name for field in dataclasses.fields(Measurement)))

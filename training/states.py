@@ -21,7 +21,7 @@ from dcgan_eval.files import write_whole
 from dcgan_eval.images import Images
 from dcgan_eval.networks import Discriminator, Generator, initialise, set_batchnorm_mode
 from training.config import TrainConfig
-from training.streams import stream
+from dcgan_eval.streams import stream
 
 HEADER = "dcgan_eval_training"
 VERSION = 1

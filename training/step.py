@@ -12,7 +12,7 @@ from training.data import send
 from training.distributed import Ranks
 from training.losses import discriminator_loss, generator_loss, gradient_penalty
 from training.states import State
-from training.streams import stream
+from dcgan_eval.streams import stream
 
 
 class DiscriminatorLoss(nn.Module):

@@ -1,17 +1,25 @@
 """Everything that turns images into features: extractors, and `extract`, which runs them and remembers the result."""
 
 from dcgan_eval.features.discriminator import discriminator_features, random_features
-from dcgan_eval.features.extract import Extractor, Precision, extract
+from dcgan_eval.features.extract import Extractor, Precision, extract, feature_blocks
+from dcgan_eval.features.fitting import fitted
+from dcgan_eval.features.inception import Resize, inception_features
 from dcgan_eval.features.kmeans import kmeans_features
+from dcgan_eval.features.module import module_features
 from dcgan_eval.features.pixels import pixel_features
 from dcgan_eval.features.torchvision import torchvision_features
 
 __all__ = [
     "Extractor",
     "Precision",
+    "Resize",
     "discriminator_features",
     "extract",
+    "feature_blocks",
+    "fitted",
+    "inception_features",
     "kmeans_features",
+    "module_features",
     "pixel_features",
     "random_features",
     "torchvision_features",

@@ -102,12 +102,8 @@ def extract(
     progress: a bar on standard error.
     Raises InputError if the images do not fit, a feature is not finite, or the cache cannot be used.
     """
-    extractor.check(images.shape)
-    if batch_size < 1:
-        raise InputError(f"batch size {batch_size}: must be at least 1")
     device = torch.device(device)
-    # whole groups, so that features which depend on their group do not depend on the batch size
-    batch_size = -(-batch_size // extractor.group) * extractor.group
+    batch_size = _whole_groups(extractor, images, batch_size)
     if cache is None or fcntl is None:
         features = torch.empty(images.n, extractor.dimensions)
         at = 0
@@ -133,6 +129,31 @@ def extract(
         return torch.from_numpy(np.load(path, mmap_mode="c" if large else None, allow_pickle=False))
     except OSError as error:
         raise InputError(f"{path}: the cache of features cannot be used: {error.strerror or error}") from error
+
+
+def feature_blocks(
+    extractor: Extractor,
+    images: Images,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    progress: bool = False,
+) -> Iterator[Tensor]:
+    """The same a batch after the other, float32 (b, d) on the CPU, so that no more than one need be in memory."""
+    if cache is not None:
+        features = extract(extractor, images, batch_size=batch_size, device=device, cache=cache, progress=progress)
+        return iter(torch.split(features, batch_size))
+    size = _whole_groups(extractor, images, batch_size)
+    return _blocks(extractor, images, 0, size, torch.device(device), progress)
+
+
+def _whole_groups(extractor: Extractor, images: Images, batch_size: int) -> int:
+    """So that features which depend on their group do not depend on the batch size."""
+    extractor.check(images.shape)
+    if batch_size < 1:
+        raise InputError(f"batch size {batch_size}: must be at least 1")
+    return -(-batch_size // extractor.group) * extractor.group
 
 
 def fingerprint(settings: Mapping[str, Any], arrays: Mapping[str, Tensor] | None = None) -> str:

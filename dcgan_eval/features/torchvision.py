@@ -1,10 +1,7 @@
 """Features of torchvision's image classifiers: the input of their last linear layer, after their own pooling."""
 
 import copy
-import hashlib
-import re
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,6 +9,7 @@ from torch import Tensor, nn
 
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.features.extract import CPU_CHUNK, Extractor, Function, fingerprint
+from dcgan_eval.features.weights import published_weights
 
 # as their trained weights expect; drawing random ones their way takes minutes
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -93,25 +91,13 @@ def _model(name: str, default: Any, weights: str, seed: int, download: bool) -> 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return torchvision.models.get_model(name, weights=None, **options), f"random, seed {seed}"
-    file = Path(torch.hub.get_dir()) / "checkpoints" / default.url.rpartition("/")[2]
-    if not file.exists() and download:
-        try:
-            torch.hub.load_state_dict_from_url(default.url, check_hash=True, weights_only=True)
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"torchvision:{name}: {default.url} cannot be fetched ({error})") from error
-    if not file.exists():
-        raise InputError(f"torchvision:{name}: no weights; download {default.url} and put it at {file}")
+    state, file = published_weights(default.url, name=f"torchvision:{name}", download=download)
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None, **options)
     try:
-        # the name ends in the first digits of the content's SHA-256
-        expected = re.search(r"-([0-9a-f]{8,})\.", file.name)
-        with open(file, "rb") as stream:
-            if expected and not hashlib.file_digest(stream, "sha256").hexdigest().startswith(expected[1]):
-                raise ValueError("its SHA-256 is not the one in its name")
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        with torch.device("meta"):
-            model = torchvision.models.get_model(name, weights=None, **options)
         model.load_state_dict(state, assign=True)
-    except Exception as error:  # a damaged stream fails in as many ways as it has opcodes
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{file}: damaged ({reason}); delete it and download {default.url}") from error
+    except RuntimeError as error:
+        raise InputError(
+            f"{file}: damaged (not the weights of {name}); delete it and download {default.url}"
+        ) from error
     return model, f"{default} ({file.name})"

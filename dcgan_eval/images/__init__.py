@@ -5,6 +5,6 @@ in a fixed order. Nothing is resized or unpickled, and no archive that is given 
 """
 
 from dcgan_eval.images.opening import open_images, open_split
-from dcgan_eval.images.source import BLOCK, Images, Rows, from_tensor, generated
+from dcgan_eval.images.source import BLOCK, Images, Rows, Survey, from_tensor, generated
 
-__all__ = ["BLOCK", "Images", "Rows", "from_tensor", "generated", "open_images", "open_split"]
+__all__ = ["BLOCK", "Images", "Rows", "Survey", "from_tensor", "generated", "open_images", "open_split"]

@@ -9,7 +9,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -18,12 +18,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.images.source import (
     SPLITS,
     Images,
     Rows,
+    Survey,
+    UnreadableError,
     as_targets,
     class_names,
     file_digest,
@@ -150,15 +153,65 @@ def open_files(files: Files, path: Path) -> dict[str, Images]:
     splits: dict[str, list[tuple[str, int]]] = {}
     for split, name, label in entries:
         splits.setdefault(split, []).append((name, label))
-    like = splits[min(splits, key=split_order)][0][0]
+    like = _first_readable(files, [name for name, _ in splits[min(splits, key=split_order)]])
 
     def images(split: str) -> Images:
         names, labels = [name for name, _ in splits[split]], np.array([label for _, label in splits[split]])
         shape, read = decoder(files, names, like)
         title = title_of(path, files.digest, split, list(splits))
-        return Images(title, split, shape, as_targets(labels), classes, len(names), read, files.digest)
+        found = Images(title, split, shape, as_targets(labels), classes, len(names), read, files.digest)
+        return replace(found, survey=lambda progress: _survey(found, files, names, progress))
 
     return {split: images(split) for split in splits}
+
+
+def _first_readable(files: Files, names: list[str]) -> str:
+    """The first image that can be read, which tells the shape of all; what is wrong with the first one if none can."""
+    for name in names:
+        try:
+            decoder(files, names, name)
+        except UnreadableError:
+            continue
+        return name
+    return names[0]
+
+
+def _survey(images: Images, files: Files, names: list[str], progress: bool) -> Survey:
+    def load(name: str) -> bytes | UnreadableError:
+        try:
+            return files.load(name)
+        except UnreadableError as error:
+            return error
+
+    def shape(name: str, data: bytes | UnreadableError) -> tuple[int, int, int] | str:
+        try:
+            if isinstance(data, UnreadableError):
+                raise data
+            return _shape(_decoded(files, name, data))
+        except UnreadableError as error:
+            return f"{name!r} ({error.reason})"
+
+    rows: dict[tuple[int, int, int] | str, list[int]] = {}
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        tqdm(total=len(names), desc=f"checking {images.name}", unit="file", leave=False, disable=not progress) as bar,
+    ):
+        for start in range(0, len(names), 256):  # one thread reads, all decode; waves bound the bytes in flight
+            wave = [(name, load(name)) for name in names[start : start + 256]]
+            for i, found in enumerate(pool.map(lambda pair: shape(*pair), wave), start):
+                rows.setdefault(found, []).append(i)
+            bar.update(len(wave))
+    parts, broken = [], []
+    for found, where in rows.items():
+        if isinstance(found, str):
+            broken.append(found)
+        elif len(where) == images.n and found == images.shape:
+            parts.append((torch.arange(images.n), images))
+        else:
+            some = [names[i] for i in where]
+            kept, read = images.subset(where), decoder(files, some, some[0])[1]
+            parts.append((torch.tensor(where), replace(kept, shape=found, read=read)))
+    return Survey(parts, broken)
 
 
 def _from_folders(files: Files, prefix: str) -> tuple[list[tuple[str, str, int]], tuple[str, ...]]:
@@ -221,16 +274,11 @@ def decoder(
 ) -> tuple[tuple[int, int, int], Callable[[Rows], Tensor]]:
     """((C, H, W) of the file `like`, a function that reads rows of `names`, all of which must have that shape)."""
 
-    def decode(name: str, data: bytes) -> np.ndarray:
-        with reading(f"{files.where}: {name!r}"):
-            return _decode(data, f"{files.where}: {name!r}", crop)
-
-    first = decode(like, files.load(like))
-    (h, w), c = first.shape[:2], 3 if first.ndim == 3 else 1
+    c, h, w = _shape(_decoded(files, like, files.load(like), crop))
 
     def fill(out: np.ndarray, batch: list[tuple[str, bytes]]) -> None:
         for to, (name, data) in zip(out, batch, strict=True):
-            image = decode(name, data)
+            image = _decoded(files, name, data, crop)
             if image.shape[:2] != (h, w):
                 got = f"{image.shape[0]}x{image.shape[1]}"
                 raise InputError(f"{files.where}: {name!r} is {got}, but {like!r} is {h}x{w}; resize all to one size")
@@ -252,6 +300,15 @@ def decoder(
         return torch.from_numpy(out)
 
     return (c, h, w), read
+
+
+def _shape(image: np.ndarray) -> tuple[int, int, int]:
+    return (3 if image.ndim == 3 else 1, image.shape[0], image.shape[1])
+
+
+def _decoded(files: Files, name: str, data: bytes, crop: int = 0) -> np.ndarray:
+    with reading(f"{files.where}: {name!r}"):
+        return _decode(data, f"{files.where}: {name!r}", crop)
 
 
 def _decode(data: bytes, where: str, crop: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ class Images:
     read: the images at given rows, uint8 (len(rows), C, H, W).
     digest: computes `sha256`, once.
     selection: '' for a whole split, else a digest of the rows that `subset` kept.
+    survey: of encoded files that are a whole split: decodes all of them, with a bar on standard error if asked, and
+        says which are broken and which have another shape than `shape`, which `read` refuses.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Images:
     read: Callable[[Rows], Tensor]
     digest: Callable[[], str]
     selection: str = ""
+    survey: "Callable[[bool], Survey] | None" = None
 
     @property
     def sha256(self) -> str:
@@ -81,7 +85,15 @@ class Images:
             n=len(rows),
             read=lambda some: self.read(take(rows, some)),
             selection=sha256_of(self.selection.encode() + rows.numpy().astype("<i8").tobytes()),
+            survey=None,
         )
+
+
+class Survey(NamedTuple):
+    """parts: rows, int64 (k,), and images of each shape there is. broken: files that cannot be read, and why."""
+
+    parts: list[tuple[Tensor, Images]]
+    broken: list[str]
 
 
 def from_tensor(
@@ -101,14 +113,21 @@ def from_tensor(
 
 
 def generated(
-    sample: Callable[[int, int], Tensor], n: int, *, name: str, sha256: str, shape: tuple[int, int, int]
+    sample: Callable[[int, int], Tensor],
+    n: int,
+    *,
+    name: str,
+    sha256: str,
+    shape: tuple[int, int, int],
+    labels: Tensor | None = None,
+    classes: int = 0,
 ) -> Images:
     """n images drawn from a generator, the same ones whatever the batch size and n.
 
     sample(start, count): images start, ..., start + count - 1 as uint8 (count, C, H, W), a function of its arguments
         alone. It is called on whole blocks only (start a multiple of `BLOCK`, count = `BLOCK`), because the rounding
         of a network, and the values of a random generator, may depend on how many are drawn at once.
-    sha256: identity of what decides the images: checkpoint and seed.
+    sha256: identity of what decides the images: checkpoint and seed. labels: int64 (n,), below `classes`.
     """
 
     @lru_cache(maxsize=1)
@@ -126,7 +145,7 @@ def generated(
             out[here] = block(index)[wanted[here] % BLOCK]
         return out
 
-    return Images(name, "all", shape, None, (), n, read, lambda: sha256)
+    return Images(name, "all", shape, labels, class_names(classes, name), n, read, lambda: sha256)
 
 
 def take(values: Tensor, rows: Rows) -> Tensor:
@@ -150,15 +169,23 @@ def split_order(split: str) -> tuple[int, str]:
     return known.index(split) if split in known else len(known), split
 
 
+class UnreadableError(InputError):
+    """Bytes that are not what they should be, as opposed to images of a kind that is refused. reason: in few words."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where} cannot be read: {reason}; replace it")
+        self.reason = reason
+
+
 @contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Whatever a reader raises on bad bytes becomes an InputError."""
+    """Whatever a reader raises on bad bytes becomes an UnreadableError."""
     try:
         yield
     except (InputError, MemoryError):
         raise
     except Exception as error:  # parsers of hostile bytes raise nearly anything
-        raise InputError(f"{where} cannot be read: {one_line(error)}; replace it") from error
+        raise UnreadableError(where, one_line(error)) from error
 
 
 def one_line(error: Exception) -> str:

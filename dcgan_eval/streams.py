@@ -1,4 +1,4 @@
-"""Independent random streams, found again by name: a run that resumes needs no saved state of a generator."""
+"""Independent random streams, found again by name: what resumes or is read in any order needs no generator's state."""
 
 import hashlib
 

@@ -1,0 +1,355 @@
+"""From two sets of images to the distances between them: features of both, streamed once, then every metric.
+
+A side is read once whatever is measured. The Fréchet distance and the Inception score keep sums only; what needs the
+features themselves, the kernel distance and precision, recall, density and coverage, keeps them in memory.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dcgan_eval import results
+from dcgan_eval.errors import InputError, nearest
+from dcgan_eval.features import Extractor, feature_blocks, fitted
+from dcgan_eval.images import Images
+from dcgan_eval.metrics.extrapolation import POINTS, SHARE, frechet_distance_at_infinity
+from dcgan_eval.metrics.frechet import Gaussian, GaussianAccumulator, frechet_distance
+from dcgan_eval.metrics.inception_score import InceptionScore, ProbabilityAccumulator
+from dcgan_eval.metrics.kernel import kernel_distance
+from dcgan_eval.metrics.manifold import manifold
+from dcgan_eval.metrics.rows import FeatureAccumulator
+from dcgan_eval.results import Row
+from dcgan_eval.statistics import Statistics
+
+METRICS = ("fid", "is", "kid", "prdc", "fid-infinity")
+NEED_FEATURES = {"kid", "prdc"}  # of the real side; of the fake one, also fid-infinity
+Z95 = 1.96
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which metrics, and what decides them. Raises InputError for unknown ones.
+
+    seed: of KID's subsets, the Inception score's shuffle, and the subsets of the extrapolation.
+    """
+
+    metrics: tuple[str, ...] = ("fid", "is", "kid", "prdc")
+    seed: int = 0
+    subsets: int = 100
+    subset_size: int = 1000
+    splits: int = 10
+    k: int = 5
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise InputError(f"unknown metric {metric!r}{nearest(metric, METRICS)}")
+        if not self.metrics or len(set(self.metrics)) < len(self.metrics):
+            raise InputError(f"metrics {','.join(self.metrics)!r}: name each once, of {', '.join(METRICS)}")
+
+
+class Side(NamedTuple):
+    """What is known of one set of images. features, probabilities: None where no metric needs them. notes: what was
+    done to the images first."""
+
+    name: str
+    sha256: str
+    n: int
+    gaussian: Gaussian
+    features: Tensor | None
+    score: InceptionScore | None
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def compare(
+    real: Images | Statistics,
+    fakes: Sequence[Images | Statistics],
+    extractor: Extractor,
+    settings: Settings,
+    *,
+    classifier: Extractor | None = None,
+    save: Callable[[Statistics], None] | None = None,
+    skip_corrupt: bool = False,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    progress: bool = False,
+    command: str = "",
+) -> Iterator[Row]:
+    """Every metric of fake images against real ones, a row each.
+
+    fakes: one set, or samples of one generator by several seeds, over which a metric's mean and spread are taken.
+    extractor: of the features; images of other shapes are fitted to it. classifier: whose outputs are class logits, for
+    the Inception score; by default the extractor's own logits. save: is handed the real side's statistics.
+    skip_corrupt: leave out files that cannot be read, and say so; otherwise any stops it. The rest: see `extract`.
+    Raises InputError for statistics of another extractor, or where a metric needs images; too few images for a metric;
+    files that cannot be read; and features that are not finite.
+    """
+    check_metrics(settings, real, fakes, extractor, classifier)
+
+    def side(images: Images | Statistics, is_real: bool) -> Side:
+        if isinstance(images, Statistics):
+            return Side(
+                images.name, images.sha256, images.gaussian.n, images.gaussian, None, None, (images.protocol,), 0.0
+            )
+        keep = NEED_FEATURES | (set() if is_real else {"fid-infinity"})
+        return _side(
+            images,
+            extractor,
+            settings,
+            classifier if not is_real else None,
+            keeps=bool(keep & set(settings.metrics)),
+            scores=not is_real and "is" in settings.metrics,
+            skip_corrupt=skip_corrupt,
+            batch_size=batch_size,
+            device=torch.device(device),
+            cache=cache,
+            progress=progress,
+        )
+
+    reals = side(real, True)
+    if save is not None:
+        protocol = "; ".join([extractor.protocol, *reals.notes])
+        save(Statistics(reals.gaussian, reals.name, reals.sha256, extractor.fingerprint, protocol))
+    drawn = [side(fake, False) for fake in fakes]
+    for metric in settings.metrics if drawn else ():
+        start = time.perf_counter()
+        found = [_measure(metric, reals, fake, settings, extractor, classifier, device) for fake in drawn]
+        seconds = time.perf_counter() - start
+        for numbers in zip(*found, strict=True):
+            first = numbers[0]
+            value, spread, kind = first.value, first.spread, first.spread_kind
+            if len(numbers) > 1:
+                values = np.array([number.value for number in numbers])
+                value, spread = float(values.mean()), float(Z95 * values.std(ddof=1))
+                kind = f"1.96 standard deviations over {len(numbers)} seeds of the samples"
+            judge = classifier if metric == "is" and classifier is not None else extractor
+            yield Row(
+                task="fid",
+                data=reals.name,
+                data_sha256=reals.sha256,
+                model=drawn[0].name,
+                model_sha256=" ".join(dict.fromkeys(fake.sha256 for fake in drawn)),
+                features=judge.name,
+                features_sha256=judge.fingerprint,
+                features_protocol="; ".join([judge.protocol, *dict.fromkeys(reals.notes + drawn[0].notes)]),
+                layer="all",
+                dimensions=len(reals.gaussian.mean) if metric != "is" else judge.dimensions,
+                protocol=f"{_count(drawn[0].n)} against {_count(reals.n)} images",
+                method=first.method,
+                metric=first.name,
+                value=value,
+                unit="",
+                spread=spread,
+                spread_kind=kind,
+                n=drawn[0].n,
+                n_reference=reals.n,
+                C=None,
+                gap=None,
+                seed=settings.seed,
+                seconds_features=reals.seconds + sum(fake.seconds for fake in drawn),
+                seconds=seconds,
+                device=str(device),
+                versions=results.versions(),
+                command=command,
+                time=results.now(),
+            )
+
+
+def check_metrics(
+    settings: Settings,
+    real: Images | Statistics,
+    fakes: Sequence[Images | Statistics],
+    extractor: Extractor,
+    classifier: Extractor | None,
+) -> None:
+    """Raises InputError for what can be known to fail before an image is read."""
+    if "is" in settings.metrics and classifier is None and "logits" not in extractor.slices:
+        raise InputError(f"metric 'is' needs class probabilities, which {extractor.name} has not; name a classifier")
+    for images, is_real in ((real, True), *((fake, False) for fake in fakes)):
+        if isinstance(images, Images):
+            _check_counts(images.name, images.n, settings, is_real)
+            continue
+        needs = [m for m in settings.metrics if not (m == "fid" or (is_real and m in ("is", "fid-infinity")))]
+        if needs:
+            raise InputError(f"{images.name}: holds statistics only, but {', '.join(needs)} needs its images")
+        d = _columns(extractor).stop - _columns(extractor).start
+        if len(images.gaussian.mean) != d:
+            raise InputError(
+                f"{images.name}: statistics of {len(images.gaussian.mean)} dimensions, but {extractor.name} has {d}; "
+                "save them with the same features"
+            )
+        if images.extractor not in ("", extractor.fingerprint):
+            raise InputError(
+                f"{images.name}: statistics of another extractor ({images.protocol}), not of {extractor.name} "
+                f"({extractor.protocol}); save them with the same features"
+            )
+
+
+def _check_counts(name: str, n: int, settings: Settings, is_real: bool) -> None:
+    if n < 2:
+        raise InputError(f"{name}: a covariance needs at least two images, not {n}")
+    fewest = {"kid": settings.subset_size, "prdc": settings.k + 1}
+    remedy = {
+        "kid": f"a subset of {settings.subset_size} needs as many; the largest possible --subset-size is {n}",
+        "prdc": f"the {settings.k}-th neighbour needs {settings.k + 1}; the largest possible --k is {n - 1}",
+    }
+    if not is_real:
+        fewest |= {"is": settings.splits, "fid-infinity": 2 * SHARE}
+        remedy |= {
+            "is": f"{settings.splits} splits need as many; the largest possible --splits is {n}",
+            "fid-infinity": f"the extrapolation needs {2 * SHARE}",
+        }
+    for metric in settings.metrics:
+        if n < fewest.get(metric, 0):
+            raise InputError(f"{name}: {n} images are too few for {metric}: {remedy[metric]}")
+    if "kid" in settings.metrics and settings.subset_size < 2:
+        raise InputError(f"--subset-size {settings.subset_size}: a subset needs at least two images")
+
+
+def _columns(extractor: Extractor) -> slice:
+    """The features, without the logits that Inception has beside them."""
+    return extractor.slices.get("pool", slice(0, extractor.dimensions))
+
+
+def _side(
+    images: Images,
+    extractor: Extractor,
+    settings: Settings,
+    classifier: Extractor | None,
+    *,
+    keeps: bool,
+    scores: bool,
+    skip_corrupt: bool,
+    batch_size: int,
+    device: torch.device,
+    cache: Path | None,
+    progress: bool,
+) -> Side:
+    start = time.perf_counter()
+    notes: list[str] = []
+    parts = [(torch.arange(images.n), images)]
+    if images.survey is not None:
+        survey = images.survey(progress)
+        parts = survey.parts
+        if survey.broken:
+            some = ", ".join(survey.broken[:3]) + (", …" if len(survey.broken) > 3 else "")
+            what = f"{len(survey.broken)} of {images.n} files cannot be read: {some}"
+            if not skip_corrupt:
+                raise InputError(f"{images.name}: {what}; replace them, or leave them out with --skip-corrupt")
+            notes.append(f"{images.name}: {what}; left out")
+    n = sum(part.n for _, part in parts)
+    _check_counts(images.name, n, settings, not scores and classifier is None)
+    # rows of what is left, in the order of the files
+    place = torch.full((images.n,), -1, dtype=torch.int64)
+    place[torch.cat([rows for rows, _ in parts]).sort().values] = torch.arange(n)
+    columns = _columns(extractor)
+    gaussian = GaussianAccumulator(columns.stop - columns.start).to(device)
+    features = FeatureAccumulator(columns.stop - columns.start) if keeps else None
+    logits = None
+    if scores:
+        span = slice(0, classifier.dimensions) if classifier is not None else extractor.slices["logits"]
+        logits = ProbabilityAccumulator(n, span.stop - span.start, seed=settings.seed, splits=settings.splits)
+    for rows, part in parts:
+        judges = [extractor] if classifier is None or not scores else [extractor, classifier]
+        for judge in judges:
+            fitting, what = fitted(judge, part.shape)
+            if what:
+                notes.append(f"{images.name}: " + (f"{part.n} images " if len(parts) > 1 else "") + what)
+            at = 0
+            for block in feature_blocks(
+                fitting, part, batch_size=batch_size, device=device, cache=cache, progress=progress
+            ):
+                here = place[rows[at : at + len(block)]]
+                at += len(block)
+                if judge is extractor:
+                    gaussian.update(block[:, columns])
+                    if features is not None:
+                        features.update(block[:, columns].clone(), here)
+                if logits is not None and judge is judges[-1]:
+                    logits.update(block[:, span], here)
+    return Side(
+        images.name,
+        images.sha256,
+        n,
+        _on(gaussian.compute(), "cpu"),
+        None if features is None else features.compute(),
+        None if logits is None else logits.compute(),
+        tuple(notes),
+        time.perf_counter() - start,
+    )
+
+
+class _Number(NamedTuple):
+    name: str
+    value: float
+    spread: float | None
+    spread_kind: str
+    method: str
+
+
+def _measure(
+    metric: str,
+    real: Side,
+    fake: Side,
+    settings: Settings,
+    extractor: Extractor,
+    classifier: Extractor | None,
+    device: torch.device | str,
+) -> list[_Number]:
+    """The numbers of one metric. Only those of Inception itself are called by its name."""
+    inception = extractor.name == "inception"
+    try:
+        if metric == "fid":
+            distance = frechet_distance(_on(real.gaussian, device), _on(fake.gaussian, device))
+            how = "Fréchet distance of Gaussians, covariances over n - 1"
+            return [_Number("FID" if inception else "Fréchet distance", distance, None, "", how)]
+        if metric == "is":
+            assert fake.score is not None
+            mean, std, splits = fake.score
+            name = "IS" if inception and classifier is None else "classifier score"
+            how = f"exp KL(p(y|x), p(y)), {splits} splits, shuffled with seed {settings.seed}"
+            return [_Number(name, mean, std, f"standard deviation over {splits} splits", how)]
+        assert fake.features is not None
+        fakes = fake.features.to(device)
+        if metric == "fid-infinity":
+            line = frechet_distance_at_infinity(_on(real.gaussian, device), fakes, seed=settings.seed)
+            how = (
+                f"Fréchet distance extrapolated to infinitely many samples, line over 1/N through {POINTS} subsets of "
+                f"{line.sizes[0]:,} to {line.sizes[-1]:,}, seed {settings.seed}"
+            )
+            name = "FID∞" if inception else "Fréchet distance∞"
+            return [_Number(name, line.intercept, Z95 * line.error, "1.96 standard errors of the intercept", how)]
+        assert real.features is not None
+        reals = real.features.to(device)
+        if metric == "kid":
+            s = settings
+            found = kernel_distance(reals, fakes, seed=s.seed, subsets=s.subsets, subset_size=s.subset_size)
+            how = f"unbiased MMD², kernel (x·y/d + 1)³, {s.subsets} subsets of {s.subset_size}, seed {s.seed}"
+            kind = f"standard deviation over {s.subsets} subsets"
+            return [_Number("KID" if inception else "kernel distance", found.mean, found.std, kind, how)]
+        shares = manifold(reals, fakes, k=settings.k)
+        how = f"balls to the {settings.k}-th nearest neighbour, open"
+        return [
+            _Number(name, getattr(shares, name), None, "", how)
+            for name in ("precision", "recall", "density", "coverage")
+        ]
+    except ValueError as error:
+        raise InputError(f"{metric} of {fake.name} and {real.name}: {error}") from error
+
+
+def _on(gaussian: Gaussian, device: torch.device | str) -> Gaussian:
+    # Apple's GPUs have no float64
+    where = "cpu" if torch.device(device).type == "mps" else device
+    return Gaussian(gaussian.n, gaussian.mean.to(where), gaussian.covariance.to(where))
+
+
+def _count(n: int) -> str:
+    return f"{n:,}" if n else "an unstated number of"

@@ -1,0 +1,38 @@
+"""Images of a generator, as a source like any other."""
+
+import copy
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dcgan_eval.images import BLOCK, Images, generated
+from dcgan_eval.images.source import sha256_of
+from dcgan_eval.networks import Generator, has_statistics, sample_z, set_batchnorm_mode, to_uint8
+from dcgan_eval.streams import stream
+
+
+def samples(
+    generator: Generator, n: int, *, seed: int, name: str, sha256: str, device: torch.device | str = "cpu"
+) -> Images:
+    """n images of a generator, drawn as they are read; image i depends on the seed and i, not on n or batches.
+
+    A conditional generator draws its classes in turn, and they are the labels. BatchNorm uses the stored statistics; a
+    network that has none, as the authors' files, those of each block of `BLOCK` images, which is how it was trained.
+    name: what a report prints. sha256: of the checkpoint.
+    """
+    a = generator.architecture
+    mode: Literal["stored", "batch"] = "stored" if has_statistics(generator) else "batch"
+    network = copy.deepcopy(generator).to(device).eval()
+    set_batchnorm_mode(network, mode)
+
+    @torch.inference_mode()
+    def sample(start: int, count: int) -> Tensor:
+        z = sample_z(a, count, stream(seed, "samples", start), device)
+        y = torch.arange(start, start + count, device=device) % a.n_classes if a.n_classes else None
+        return to_uint8(network(z, y), a)
+
+    identity = sha256_of(f"{sha256} {seed} {BLOCK} {mode}".encode())
+    shape = (a.image_channels, a.image_size, a.image_size)
+    labels = torch.arange(n) % a.n_classes if a.n_classes else None
+    return generated(sample, n, name=name, sha256=identity, shape=shape, labels=labels, classes=a.n_classes)

@@ -1,0 +1,123 @@
+"""From what a user writes to sources of images and to extractors; what is wrong is found before images are read."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from dcgan_eval import features
+from dcgan_eval.checkpoint import load
+from dcgan_eval.errors import InputError, nearest
+from dcgan_eval.features import Extractor, Precision, Resize
+from dcgan_eval.images import Images, open_split
+from dcgan_eval.networks import BatchNormMode, preset
+from dcgan_eval.sampling import samples
+from dcgan_eval.statistics import Statistics, is_statistics, load_statistics
+
+KINDS = ("disc:CHECKPOINT", "inception", "random:PRESET", "kmeans:UNITS", "torchvision:NAME", "module:FILE", "pixels")
+NO_ARGUMENT = ("inception", "pixels")
+BATCHNORM_IMAGES = 12800  # 100 batches of 128; of more images the statistics no longer change
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """What decides features besides their name. grid: that a discriminator's maps are pooled to. logits: whether
+    Inception's come along. weights, resize: Inception's. seed: of random weights, centroids, and which images BatchNorm
+    statistics are taken from."""
+
+    batchnorm: BatchNormMode | Literal["auto"] = "auto"
+    precision: Precision = "float32"
+    seed: int = 0
+    download: bool = False
+    grid: int = 4
+    logits: bool = False
+    weights: Path | None = None
+    resize: Resize = "tf1"
+
+
+def open_extractor(spec: str, options: FeatureOptions) -> Callable[[Images], Extractor]:
+    """What makes the extractor of a spec from training images, which some need.
+
+    spec: one of `KINDS`. Raises InputError for anything else, and for what is wrong but for the images.
+    """
+    o = options
+    kind, colon, argument = spec.partition(":")
+    kinds = [known.partition(":")[0] for known in KINDS]
+    if kind not in kinds or (kind in NO_ARGUMENT) == bool(colon) or (kind not in NO_ARGUMENT and not argument):
+        raise InputError(f"--features {spec!r} is not one of {', '.join(KINDS)}{nearest(kind, kinds)}")
+    if kind == "pixels":
+        return lambda train: features.pixel_features(train.shape)
+    if kind == "inception":
+        inception = features.inception_features(
+            weights=o.weights, resize=o.resize, precision=o.precision, logits=o.logits, download=o.download
+        )
+        return lambda train: inception
+    if kind == "module":
+        return lambda train: features.module_features(Path(argument), train.shape)
+    if kind == "kmeans":
+        if not (argument.isascii() and argument.isdigit() and 0 < int(argument) < 10**6):
+            raise InputError(
+                f"--features {spec!r}: the number of centroids must be a positive integer, as in kmeans:1600"
+            )
+        return lambda train: features.kmeans_features(train, int(argument), seed=o.seed, progress=sys.stderr.isatty())
+    if kind == "torchvision":
+        backbone = features.torchvision_features(argument, seed=o.seed, download=o.download)
+        return lambda train: backbone
+
+    def sample(train: Images) -> Images:
+        # in random order, because files lie sorted by class and each batch of 128 must look like all
+        return train.subset(torch.randperm(train.n, generator=torch.Generator().manual_seed(o.seed))[:BATCHNORM_IMAGES])
+
+    if kind == "random":
+        preset(argument)
+        return lambda train: features.random_features(
+            argument, sample(train), seed=o.seed, grid=o.grid, precision=o.precision
+        )
+    checkpoint = load(argument)
+    discriminator = checkpoint.discriminator
+    if discriminator is None:
+        raise InputError(f"{argument}: holds a generator only; features come from a discriminator")
+    mode = checkpoint.discriminator_batchnorm if o.batchnorm == "auto" else o.batchnorm
+    name = f"disc:{_name(argument, checkpoint.format)}"
+    return lambda train: features.discriminator_features(
+        discriminator, name=name, grid=o.grid, batchnorm=mode, images=sample(train), precision=o.precision
+    )
+
+
+def open_side(
+    spec: str,
+    *,
+    num: int,
+    seed: int,
+    root: Path = Path("data"),
+    download: bool = False,
+    device: torch.device | str = "cpu",
+) -> Images | Statistics:
+    """One side of a comparison: a split of images, gen:CHECKPOINT (num samples by seed), or saved statistics.
+
+    Raises InputError for anything else.
+    """
+    if spec.startswith("gen:"):
+        argument = spec.removeprefix("gen:")
+        checkpoint = load(argument)
+        if checkpoint.generator is None:
+            raise InputError(f"{argument}: holds a discriminator only; samples come from a generator")
+        return samples(
+            checkpoint.generator,
+            num,
+            seed=seed,
+            name=f"gen:{_name(argument, checkpoint.format)}",
+            sha256=checkpoint.sha256,
+            device=device,
+        )
+    if is_statistics(Path(spec)):
+        return load_statistics(Path(spec))
+    return open_split(spec, root=root, download=download)
+
+
+def _name(argument: str, format: str) -> str:
+    """What reports call a checkpoint; never a path."""
+    return f"authors-{Path(argument).name}" if format == "authors" else Path(argument).stem
