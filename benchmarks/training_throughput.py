@@ -24,11 +24,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from dcgan_eval import devices, results
 from dcgan_eval.images import open_images
 from dcgan_eval.networks import sample_z, scale_images
+from dcgan_eval.streams import stream
 from training.config import override, preset
 from training.distributed import Ranks
 from training.states import create
 from training.step import Trainer
-from training.streams import stream
 
 BATCH, BLOCK, BLOCKS, WARM = 64, 5, 6, 3
 Z, WIDTH = 100, 64

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from dcgan_eval import results
 from dcgan_eval.errors import InputError, nearest
-from dcgan_eval.features import Extractor, feature_blocks, fitted
-from dcgan_eval.images import Images
+from dcgan_eval.features import Extractor, feature_blocks
+from dcgan_eval.images import Images, fitted
 from dcgan_eval.metrics.extrapolation import POINTS, SHARE, frechet_distance_at_infinity
 from dcgan_eval.metrics.frechet import Gaussian, GaussianAccumulator, frechet_distance
 from dcgan_eval.metrics.inception_score import InceptionScore, ProbabilityAccumulator
@@ -251,7 +251,7 @@ def _side(
     place = torch.full((images.n,), -1, dtype=torch.int64)
     place[torch.cat([rows for rows, _ in parts]).sort().values] = torch.arange(n)
     columns = _columns(extractor)
-    gaussian = GaussianAccumulator(columns.stop - columns.start).to(device)
+    gaussian = GaussianAccumulator(columns.stop - columns.start).to(_precise(device))
     features = FeatureAccumulator(columns.stop - columns.start) if keeps else None
     logits = None
     if scores:
@@ -260,12 +260,12 @@ def _side(
     for rows, part in parts:
         judges = [extractor] if classifier is None or not scores else [extractor, classifier]
         for judge in judges:
-            fitting, what = fitted(judge, part.shape)
+            fitting, what = fitted(part, judge.input_shape)
             if what:
                 notes.append(f"{images.name}: " + (f"{part.n} images " if len(parts) > 1 else "") + what)
             at = 0
             for block in feature_blocks(
-                fitting, part, batch_size=batch_size, device=device, cache=cache, progress=progress
+                judge, fitting, batch_size=batch_size, device=device, cache=cache, progress=progress
             ):
                 here = place[rows[at : at + len(block)]]
                 at += len(block)
@@ -279,7 +279,7 @@ def _side(
         images.name,
         images.sha256,
         n,
-        _on(gaussian.compute(), "cpu"),
+        gaussian.cpu().compute(),
         None if features is None else features.compute(),
         None if logits is None else logits.compute(),
         tuple(notes),
@@ -308,7 +308,7 @@ def _measure(
     inception = extractor.name == "inception"
     try:
         if metric == "fid":
-            distance = frechet_distance(_on(real.gaussian, device), _on(fake.gaussian, device))
+            distance = frechet_distance(real.gaussian, fake.gaussian)
             how = "Fréchet distance of Gaussians, covariances over n - 1"
             return [_Number("FID" if inception else "Fréchet distance", distance, None, "", how)]
         if metric == "is":
@@ -318,9 +318,9 @@ def _measure(
             how = f"exp KL(p(y|x), p(y)), {splits} splits, shuffled with seed {settings.seed}"
             return [_Number(name, mean, std, f"standard deviation over {splits} splits", how)]
         assert fake.features is not None
-        fakes = fake.features.to(device)
+        fakes = fake.features.to(_precise(device))
         if metric == "fid-infinity":
-            line = frechet_distance_at_infinity(_on(real.gaussian, device), fakes, seed=settings.seed)
+            line = frechet_distance_at_infinity(real.gaussian, fakes, seed=settings.seed)
             how = (
                 f"Fréchet distance extrapolated to infinitely many samples, line over 1/N through {POINTS} subsets of "
                 f"{line.sizes[0]:,} to {line.sizes[-1]:,}, seed {settings.seed}"
@@ -328,7 +328,7 @@ def _measure(
             name = "FID∞" if inception else "Fréchet distance∞"
             return [_Number(name, line.intercept, Z95 * line.error, "1.96 standard errors of the intercept", how)]
         assert real.features is not None
-        reals = real.features.to(device)
+        reals = real.features.to(_precise(device))
         if metric == "kid":
             s = settings
             found = kernel_distance(reals, fakes, seed=s.seed, subsets=s.subsets, subset_size=s.subset_size)
@@ -345,10 +345,10 @@ def _measure(
         raise InputError(f"{metric} of {fake.name} and {real.name}: {error}") from error
 
 
-def _on(gaussian: Gaussian, device: torch.device | str) -> Gaussian:
-    # Apple's GPUs have no float64
-    where = "cpu" if torch.device(device).type == "mps" else device
-    return Gaussian(gaussian.n, gaussian.mean.to(where), gaussian.covariance.to(where))
+def _precise(device: torch.device | str) -> torch.device:
+    """Where float64 is: Apple's GPUs have none."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _count(n: int) -> str:

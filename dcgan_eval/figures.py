@@ -37,21 +37,25 @@ def grid(images: Tensor, columns: int, margin: int = 2) -> bytes:
     return file.getvalue()
 
 
-def curves(panels: Mapping[str, Mapping[str, Line]], xlabel: str) -> bytes:
-    """A PNG of panels above one another, each titled, over one x; their lines are labelled."""
+def curves(panels: Mapping[str, Mapping[str, Line]], xlabel: str, columns: int = 1) -> bytes:
+    """A PNG of panels in rows of `columns`, each titled, over one x; their lines are labelled."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(figsize=(6, 2.2 * len(panels)), dpi=150, layout="constrained")
-        axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-        for ax, (title, lines) in zip(axes, panels.items(), strict=True):
+        rows = -(-len(panels) // columns)
+        figure = Figure(figsize=(6 if columns == 1 else 3.2 * columns, 2.2 * rows), dpi=150, layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+        for ax in axes[len(panels) :]:
+            ax.remove()
+        for ax, (title, lines) in zip(axes, panels.items(), strict=False):
             for label, (x, y) in lines.items():
                 ax.plot(x, y, label=label, marker="." if len(x) < 30 else "")
             ax.set_title(title, loc="left")
             if len(lines) > 1:
                 ax.legend()
-        axes[-1].set_xlabel(xlabel)
+            ax.tick_params(labelbottom=True)
+            ax.set_xlabel(xlabel if columns > 1 or ax is axes[-1] else "")
         file = io.BytesIO()
         figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

@@ -43,6 +43,8 @@ def k_nearest(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor
     n, d = database.shape
     if not 1 <= k <= n or queries.shape[1] != d:
         raise ValueError(f"k={k}, queries {tuple(queries.shape)} and database {tuple(database.shape)} do not fit")
+    if not d:
+        queries, database = queries.new_zeros(len(queries), 1), database.new_zeros(n, 1)
     device = queries.device
     if device.type == "mps":  # has no float64
         distances, rows = k_nearest(queries.cpu(), database.cpu(), k)
@@ -77,6 +79,10 @@ def inside_balls(points: Tensor, centres: Tensor, radii: Tensor) -> Inside:
     """
     if points.shape[1] != centres.shape[1] or radii.shape != centres.shape[:1]:
         raise ValueError(f"points {tuple(points.shape)}, centres {tuple(centres.shape)}, radii {tuple(radii.shape)}")
+    if not points.shape[1]:
+        points, centres = points.new_zeros(len(points), 1), centres.new_zeros(len(centres), 1)
+    if not len(centres):
+        return Inside(torch.zeros(len(points), dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
     device = points.device
     if device.type == "mps":
         found = inside_balls(points.cpu(), centres.cpu(), radii.cpu())
@@ -125,8 +131,8 @@ def _lowered(x: Tensor, centre: Tensor, dtype: torch.dtype) -> _Lowered:
         back = values[part].float()
         squares[part] = back.square().sum(1)
         # the subtraction rounds to 2⁻²⁴ of its result, and so do these sums to a little more
-        errors[part] = (centred - back).norm(dim=1) * 1.001 + 2**-23 * centred.norm(dim=1)
-    if not bool((squares + errors).isfinite().all()):
+        errors[part] = (centred - back).norm(dim=1) * 1.001 + 2**-23 * centred.norm(dim=1) + x.shape[1] * 2**-70
+    if not bool((squares + errors < 2.0**124).all()):
         raise ValueError("values that are not finite, or whose squares are not, have no distances in float32")
     return _Lowered(values, squares, errors)
 
@@ -147,17 +153,24 @@ def _blocks(x: Tensor, centre: Tensor, dtype: torch.dtype) -> Iterator[tuple[sli
 
 def _rounding(dtype: torch.dtype, d: int) -> float:
     """How far 2ã·b̃ as computed may be off, in units of ‖ã‖‖b̃‖: float32 sums of d products, and a rounded result."""
-    return 2 * (d * 2**-23 + (2**-8 if dtype is torch.bfloat16 else 2**-23))
+    result = 2**-8 if dtype is torch.bfloat16 else 2**-23
+    # where the user allows it, float32 factors are rounded to as few as 8 bits
+    factors = 0 if torch.get_float32_matmul_precision() == "highest" else 2**-7
+    return 2 * (d * 2**-23 + result + factors)
 
 
 def _squared(a: _Lowered, b: _Lowered) -> Tensor:
     """‖b̃‖² − 2ã·b̃, float32 (len(a), len(b)); rows of `a` differ from squared distances by ‖ã‖²."""
-    return functional.linear(a.values, b.values).float().mul_(-2).add_(b.squares)
+    if a.values.is_cuda and a.values.dtype is torch.bfloat16:  # partial sums must not be rounded to bfloat16
+        product = torch.mm(a.values, b.values.T, out_dtype=torch.float32)
+    else:
+        product = functional.linear(a.values, b.values).float()
+    return product.mul_(-2).add_(b.squares)
 
 
 def _slack(squares: Tensor, largest: Tensor, dtype: torch.dtype, d: int) -> Tensor:
     """A bound of the error of ‖ã‖² + ‖b̃‖² − 2ã·b̃, for ‖b̃‖² up to `largest`; squares, sums and the root round, too."""
-    return _rounding(dtype, d) * (squares * largest).sqrt() + (d + 8) * 2**-23 * (squares + largest)
+    return _rounding(dtype, d) * squares.sqrt() * largest.sqrt() + (d + 8) * (2**-23 * (squares + largest) + 2**-120)
 
 
 def _candidates(

@@ -12,8 +12,8 @@ from dcgan_eval import features
 from dcgan_eval.checkpoint import load
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.features import Extractor, Precision, Resize
-from dcgan_eval.images import Images, open_split
-from dcgan_eval.networks import BatchNormMode, preset
+from dcgan_eval.images import Images, fitted, open_split
+from dcgan_eval.networks import Architecture, BatchNormMode, preset
 from dcgan_eval.sampling import samples
 from dcgan_eval.statistics import Statistics, is_statistics, load_statistics
 
@@ -67,14 +67,15 @@ def open_extractor(spec: str, options: FeatureOptions) -> Callable[[Images], Ext
         backbone = features.torchvision_features(argument, seed=o.seed, download=o.download)
         return lambda train: backbone
 
-    def sample(train: Images) -> Images:
+    def sample(train: Images, a: Architecture) -> Images:
         # in random order, because files lie sorted by class and each batch of 128 must look like all
-        return train.subset(torch.randperm(train.n, generator=torch.Generator().manual_seed(o.seed))[:BATCHNORM_IMAGES])
+        some = torch.randperm(train.n, generator=torch.Generator().manual_seed(o.seed))[:BATCHNORM_IMAGES]
+        return fitted(train.subset(some), (a.image_channels, a.image_size, a.image_size))[0]
 
     if kind == "random":
-        preset(argument)
+        untrained = preset(argument)
         return lambda train: features.random_features(
-            argument, sample(train), seed=o.seed, grid=o.grid, precision=o.precision
+            argument, sample(train, untrained), seed=o.seed, grid=o.grid, precision=o.precision
         )
     checkpoint = load(argument)
     discriminator = checkpoint.discriminator
@@ -83,7 +84,12 @@ def open_extractor(spec: str, options: FeatureOptions) -> Callable[[Images], Ext
     mode = checkpoint.discriminator_batchnorm if o.batchnorm == "auto" else o.batchnorm
     name = f"disc:{_name(argument, checkpoint.format)}"
     return lambda train: features.discriminator_features(
-        discriminator, name=name, grid=o.grid, batchnorm=mode, images=sample(train), precision=o.precision
+        discriminator,
+        name=name,
+        grid=o.grid,
+        batchnorm=mode,
+        images=sample(train, checkpoint.architecture),
+        precision=o.precision,
     )
 
 

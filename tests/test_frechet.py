@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from scipy.linalg import sqrtm  # type: ignore[import-untyped]
+from pytorch_fid.fid_score import calculate_frechet_distance
+from scipy.linalg import sqrtm
+from torch_fidelity import metric_fid
 
 from dcgan_eval.metrics.frechet import (
     Gaussian,
@@ -32,6 +34,19 @@ def test_it_is_the_definition(n, m, d):
     x, y = features(1, n, d), features(2, m, d)
     assert frechet_distance(fit(x), fit(y)) == pytest.approx(definition(x, y), rel=1e-9)
     assert frechet_distance_of_features(x, y) == pytest.approx(definition(x, y), rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:The `disp` argument is deprecated")
+@pytest.mark.parametrize(("n", "m", "d"), [(300, 200, 10), (120, 500, 40), (2000, 1500, 64)])
+def test_it_is_torch_fidelitys_and_pytorch_fids(n, m, d):
+    """From float64 features; the means and covariances that the peers take are theirs, or NumPy's."""
+    x, y = features(1, n, d, dtype=torch.float64), features(2, m, d, dtype=torch.float64)
+    found = frechet_distance_of_features(x, y)
+    statistics = [metric_fid.fid_features_to_statistics(f) for f in (x, y)]
+    wanted = metric_fid.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    assert found == pytest.approx(wanted, rel=1e-6)
+    moments = [part for f in (x.numpy(), y.numpy()) for part in (f.mean(0), np.cov(f, rowvar=False))]
+    assert found == pytest.approx(float(calculate_frechet_distance(*moments)), rel=1e-6)
 
 
 def test_known_gaussians():

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.distance import cdist  # type: ignore[import-untyped]
+from scipy.spatial.distance import cdist
 
 from dcgan_eval import neighbors
 from dcgan_eval.neighbors import inside_balls, k_nearest
@@ -29,7 +29,7 @@ def by_definition(queries, database, k):
 
 
 def check(queries, database, k):
-    """Everything that is promised, against SciPy; rows wherever SciPy itself tells two distances apart, or not at all."""
+    """All that is promised, against SciPy; rows but where its distances differ by rounding alone."""
     distances, rows = k_nearest(queries, database, k)
     assert (distances.dtype, rows.dtype) == (torch.float64, torch.int64)
     assert distances.shape == rows.shape == (len(queries), k)
@@ -59,8 +59,8 @@ def between(points, centres, k):
 
 
 def noise():
-    """All distances within a few per cent of one another: the bound of bfloat16 proves nothing."""
-    return normal(20, 2048, 1), normal(500, 2048, 2)
+    """All distances of a query within a per cent of one another: the bound of bfloat16 proves little."""
+    return 10 * normal(20, 2048, 1), normal(500, 2048, 2)
 
 
 def outlier():
@@ -124,7 +124,7 @@ PROBLEMS = {
     "one query": lambda: (normal(1, 300, 1).abs(), normal(900, 300, 2).abs()),
     "one row": lambda: (normal(40, 300, 1).abs(), normal(1, 300, 2).abs()),
     "fewer rows than are kept": lambda: (normal(40, 5, 1), normal(20, 5, 2)),
-    "large": lambda: (normal(20, 16, 1) * 1e18, normal(300, 16, 2) * 1e18),
+    "large": lambda: (normal(20, 3, 1) * 1e18, normal(300, 3, 2) * 1e18),
     "small": lambda: (normal(20, 64, 1) * 1e-15, normal(300, 64, 2) * 1e-15),
 }
 
@@ -158,20 +158,27 @@ def test_balls_are_those_of_scipy(problem):
 
 @pytest.mark.usefixtures("precisions")
 @pytest.mark.parametrize("scale", [1e-19, 1e-20, 3e-22, 1e-22, 1e-30, 1e-42])
-def test_what_float32_products_underflow_at_is_measured_too(scale):
+@pytest.mark.parametrize("call", ["nearest", "balls"])
+def test_values_whose_products_underflow(scale, call):
     """Products of two values below 1e-19 are subnormal, which units for bfloat16 take for 0."""
     queries, database = normal(50, 64, 1) * scale, normal(500, 64, 2) * scale
-    check(queries, database, 3)
-    check_balls(queries, database, between(queries, database, 3))
+    if call == "nearest":
+        check(queries, database, 3)
+    else:
+        check_balls(queries, database, between(queries, database, 3))
 
 
 @pytest.mark.usefixtures("precisions")
 @pytest.mark.parametrize("k", [1, 2])
-def test_sums_of_finite_squares_that_are_not_finite(k):
-    """2a·b overflows in float32 where a² and b² do not: either infinite distances are refused, or they are right."""
+def test_squares_that_are_finite_and_add_up_to_infinity(k):
+    """They may be refused, but not be wrong."""
     database = torch.tensor([[1.5e19], [-1.5e19]])
-    check(database, database, k)
-    check_balls(database, database, torch.tensor([1e18, 3.1e19], dtype=torch.float64))
+    calls = (check, k), (check_balls, torch.tensor([1e18, 3.1e19], dtype=torch.float64))
+    for call, argument in calls:
+        try:
+            call(database, database, argument)
+        except ValueError as error:
+            assert "not finite" in str(error)  # noqa: PT017 - it may also not be raised
 
 
 @pytest.mark.usefixtures("precisions")
@@ -205,8 +212,12 @@ def watch(monkeypatch):
         seen.append(dtype)
         return candidates(queries, database, centre, k, dtype)
 
+    def counted_rows(query, database, k):
+        seen.append("rows")
+        return measured(query, database, k)
+
     monkeypatch.setattr(neighbors, "_candidates", counted)
-    monkeypatch.setattr(neighbors, "_measured", lambda *args: (seen.append("rows"), measured(*args))[1])
+    monkeypatch.setattr(neighbors, "_measured", counted_rows)
     return seen
 
 
@@ -216,7 +227,8 @@ def test_each_way_to_a_proof_is_taken(monkeypatch):
     seen = watch(monkeypatch)
     for name, expected in {"normal": {BF16}, "noise": {BF16, F32}, "copies": {BF16, F32, "rows"}}.items():
         seen.clear()
-        k_nearest(*PROBLEMS[name](), 3)
+        queries, database = PROBLEMS[name]()
+        k_nearest(queries, database, 3)
         assert set(seen) == expected, name
     # no more than the nine queries that are a copy or near one
     assert seen.count("rows") <= 9
@@ -228,7 +240,12 @@ def test_many_pairs_close_to_a_sphere_are_sorted_out_in_float32(monkeypatch):
     fixed(monkeypatch, [BF16, F32])
     seen = []
     inside = neighbors._inside
-    monkeypatch.setattr(neighbors, "_inside", lambda a, b, r: (seen.append(a.values.dtype), inside(a, b, r))[1])
+
+    def counted(a, b, r):
+        seen.append(a.values.dtype)
+        return inside(a, b, r)
+
+    monkeypatch.setattr(neighbors, "_inside", counted)
     wanted = inside_balls(points, centres, radii)
     assert seen == [BF16]
     seen.clear()
@@ -240,9 +257,9 @@ def test_many_pairs_close_to_a_sphere_are_sorted_out_in_float32(monkeypatch):
 
 
 BLOCKS = [
-    {"QUERIES": 1},
+    {"QUERIES": 3},
     {"QUERIES": 5, "PRODUCT": 2},
-    {"PRODUCT": 1, "VALUES": 1},
+    {"PRODUCT": 2, "VALUES": 48},
     {"VALUES": 24 * 30, "SPARE": 0},
     {"VALUES": 24 * 64, "SPARE": 1, "GROUPS": 2},
     {"SMALL": 1, "LIMIT": 1},
@@ -298,6 +315,20 @@ def test_bounds_hold(shape, dtype, sign):
     squared = (neighbors._squared(low, high) + low.squares[:, None]).double()
     exact = torch.from_numpy(cdist(low.values.double(), high.values.double(), "sqeuclidean"))
     assert ((squared - exact).abs() <= neighbors._slack(low.squares[:, None], high.squares, dtype, d)).all()
+
+
+@pytest.mark.usefixtures("precisions")
+def test_a_row_that_rounding_moves_out_of_sight():
+    """710.1 twice is 1004.2 from the query, as none else; in bfloat16 it is 712 twice, farther than all that is kept.
+
+    The query is the centre, so that products of norms, and with them their rounding, are 0.
+    """
+    hidden, nearest = torch.tensor([[710.1, 710.1]]), torch.tensor([[1004.0, 28.0]])
+    rest = torch.tensor([[1004.0, 45.0]]).repeat(40, 1)
+    database = torch.cat([rest, nearest, hidden, -rest, -nearest, -hidden])
+    distances, rows = k_nearest(torch.zeros(1, 2), database, 2)
+    assert rows.tolist() == [[41, 83]]
+    np.testing.assert_allclose(distances, float(hidden.double().norm()), rtol=1e-12)
 
 
 @pytest.mark.usefixtures("precisions")
@@ -375,7 +406,15 @@ def test_radii_of_all_sizes():
     """As `<` has it: nothing is nearer than 0, than what is negative or than NaN, and everything than infinity."""
     centres = normal(40, 5, 2)
     points = torch.cat([centres[:30], normal(30, 5, 1)])
-    for radius, inside in ((0.0, 0), (-3.0, 0), (torch.nan, 0), (-torch.inf, 0), (1e3, 40), (1e300, 40), (torch.inf, 40)):
+    for radius, inside in (
+        (0.0, 0),
+        (-3.0, 0),
+        (torch.nan, 0),
+        (-torch.inf, 0),
+        (1e3, 40),
+        (1e300, 40),
+        (torch.inf, 40),
+    ):
         found = inside_balls(points, centres, torch.full((40,), radius, dtype=torch.float64))
         assert found.counts.tolist() == [inside] * 60, radius
         assert found.occupied.tolist() == [inside > 0] * 40, radius
@@ -401,11 +440,16 @@ def grids(draw):
         "GROUPS": draw(st.integers(1, 4)),
         "LIMIT": draw(st.integers(0, 50)),
     }
-    return whole(q, d, seed, high=high) + shift, whole(n, d, seed + 1, high=high) + shift, draw(st.integers(1, n)), sizes
+    return (
+        whole(q, d, seed, high=high) + shift,
+        whole(n, d, seed + 1, high=high) + shift,
+        draw(st.integers(1, n)),
+        sizes,
+    )
 
 
 @given(grids(), st.sampled_from(list(PRECISIONS.values())))
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 def test_whole_numbers_are_exact(problem, names):
     """Rows and distances are those of integer arithmetic, ties and all, and so are balls that end at a point."""
     queries, database, k, sizes = problem

@@ -4,7 +4,8 @@ Whatever the source, images are uint8 (n, C, H, W) tensors on the CPU with C = 1
 in a fixed order. Nothing is resized or unpickled, and no archive that is given is extracted to disk.
 """
 
+from dcgan_eval.images.fitting import fitted
 from dcgan_eval.images.opening import open_images, open_split
 from dcgan_eval.images.source import BLOCK, Images, Rows, Survey, from_tensor, generated
 
-__all__ = ["BLOCK", "Images", "Rows", "Survey", "from_tensor", "generated", "open_images", "open_split"]
+__all__ = ["BLOCK", "Images", "Rows", "Survey", "fitted", "from_tensor", "generated", "open_images", "open_split"]

@@ -12,9 +12,14 @@ not-a-number where a covariance is singular.
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import linalg
 from torch import Tensor
 from torchmetrics import Metric
+
+Array = NDArray[np.float64]
 
 ROUNDING = 1e-10  # negative eigenvalues beyond this share of the largest are not rounding
 
@@ -29,21 +34,25 @@ class Gaussian(NamedTuple):
 
 def fit(features: Tensor) -> Gaussian:
     """The Gaussian of features (n, d), n ≥ 2. Raises ValueError for fewer, or values that are not finite."""
-    accumulator = GaussianAccumulator(features.shape[1]).to(features.device)
+    accumulator = GaussianAccumulator(features.shape[1], sync_on_compute=False).to(features.device)
     for block in torch.split(features, 4096):
         accumulator.update(block)
     return accumulator.compute()
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """d², at least 0: what rounding leaves below is 0. Raises ValueError for dimensions that differ, or a matrix that
+    """d², at least 0: what rounding leaves below is 0. Computed by SciPy's
+    LAPACK on the CPU, wherever the Gaussians are. Raises ValueError for dimensions that differ, or a matrix that
     is no covariance."""
     if first.mean.shape != second.mean.shape:
         raise ValueError(f"features of {len(first.mean)} and of {len(second.mean)} dimensions cannot be compared")
-    A = _factor(first.covariance)
+    mean1, mean2, cov1, cov2 = (x.cpu() for x in (first.mean, second.mean, first.covariance, second.covariance))
+    A = _factor(cov1.numpy())
     # the singular values of A₁ᵀA₂ are the square roots of the eigenvalues of A₁ᵀ Σ₂ A₁
-    root = _eigenvalues(A.T @ second.covariance @ A).sqrt().sum()
-    return _distance(first.mean, second.mean, first.covariance.trace() + second.covariance.trace(), root)
+    M = A.T @ cov2.numpy() @ A
+    _finite(M)
+    root = np.sqrt(_not_negative(linalg.eigvalsh((M + M.T) / 2, check_finite=False))).sum()
+    return _distance(mean1, mean2, cov1.trace() + cov2.trace(), torch.tensor(root))
 
 
 def frechet_distance_of_features(first: Tensor, second: Tensor) -> float:
@@ -65,24 +74,26 @@ def _distance(mean1: Tensor, mean2: Tensor, traces: Tensor, root: Tensor) -> flo
     return max(0.0, float((mean1 - mean2).square().sum() + traces - 2 * root))
 
 
-def _factor(covariance: Tensor) -> Tensor:
+def _factor(covariance: Array) -> Array:
     """A with AAᵀ = Σ: Cholesky's, or by eigenvectors where Σ is singular."""
-    factor, info = torch.linalg.cholesky_ex(covariance)
-    if int(info) == 0:
-        return factor
-    values, vectors = torch.linalg.eigh(covariance)
-    return vectors * _not_negative(values).sqrt()
+    _finite(covariance)
+    try:
+        return linalg.cholesky(covariance, lower=True, check_finite=False)
+    except linalg.LinAlgError:
+        values, vectors = linalg.eigh(covariance, check_finite=False)
+        return vectors * np.sqrt(_not_negative(values))
 
 
-def _eigenvalues(symmetric: Tensor) -> Tensor:
-    return _not_negative(torch.linalg.eigvalsh((symmetric + symmetric.T) / 2))
-
-
-def _not_negative(values: Tensor) -> Tensor:
+def _not_negative(values: Array) -> Array:
     """Eigenvalues of a positive semidefinite matrix: what is negative must be rounding, and counts as 0."""
-    if not bool(values.isfinite().all()) or float(values[0]) < -ROUNDING * max(float(values[-1]), 0.0):
-        raise ValueError(f"not a covariance: its eigenvalues run from {float(values[0]):g} to {float(values[-1]):g}")
-    return values.clamp_min(0)
+    if values[0] < -ROUNDING * max(values[-1], 0.0):
+        raise ValueError(f"not a covariance: its eigenvalues run from {values[0]:g} to {values[-1]:g}")
+    return values.clip(min=0)
+
+
+def _finite(matrix: Array) -> None:
+    if not np.isfinite(matrix).all():
+        raise ValueError("not a covariance: it holds NaN or infinite values, or is too large")
 
 
 def _check(features: Tensor) -> None:
@@ -104,8 +115,8 @@ class GaussianAccumulator(Metric):
     mean: Tensor
     scatter: Tensor
 
-    def __init__(self, dimensions: int) -> None:
-        super().__init__()
+    def __init__(self, dimensions: int, **options: Any) -> None:
+        super().__init__(**options)
         self.add_state("n", torch.zeros((), dtype=torch.float64), dist_reduce_fx=None)
         self.add_state("mean", torch.zeros(dimensions, dtype=torch.float64), dist_reduce_fx=None)
         self.add_state("scatter", torch.zeros(dimensions, dimensions, dtype=torch.float64), dist_reduce_fx=None)
@@ -129,7 +140,7 @@ class GaussianAccumulator(Metric):
         """Raises ValueError after fewer than two features, or values that are not finite."""
         if self.n.ndim:  # what torchmetrics gathered from all ranks, one entry each
             parts = list(zip(self.n.clone(), self.mean.clone(), self.scatter.clone(), strict=True))
-            whole = GaussianAccumulator(self.mean.shape[1]).to(self.mean.device)
+            whole = GaussianAccumulator(self.mean.shape[1], sync_on_compute=False).to(self.mean.device)
             for part in parts:
                 if part[0]:
                     whole._merge(*part)

@@ -54,6 +54,7 @@ class ProbabilityAccumulator(Metric):
     """
 
     full_state_update = False
+    seen: Tensor
     counts: Tensor
     sums: Tensor
     negentropy: Tensor
@@ -67,12 +68,17 @@ class ProbabilityAccumulator(Metric):
         self.split = torch.empty(n, dtype=torch.int64)
         for i in range(splits):
             self.split[_shuffled(n, seed)[i * n // splits : (i + 1) * n // splits]] = i
+        self.add_state("seen", torch.zeros(n, dtype=torch.int64), dist_reduce_fx="sum")
         for name, shape in (("counts", (splits,)), ("sums", (splits, classes)), ("negentropy", (splits,))):
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, rows: Tensor) -> None:
         """logits: (b, classes); rows: int64 (b,), which of the n images each belongs to."""
+        here = rows.to(self.seen.device)
+        self.seen.index_add_(0, here, torch.ones_like(here))
         log_p = logits.to(self.counts.device, torch.float64).log_softmax(1)
+        # a logit of -inf alone leaves no trace in the sums
+        log_p = torch.where(logits.to(log_p.device).isfinite(), log_p, torch.nan)
         p = log_p.exp()
         split = self.split[rows.cpu()].to(p.device)
         self.counts.index_add_(0, split, torch.ones_like(p[:, 0]))
@@ -82,8 +88,9 @@ class ProbabilityAccumulator(Metric):
 
     def compute(self) -> InceptionScore:
         """Raises ValueError unless all n images came, once each, and for logits that are not finite."""
-        if int(self.counts.sum()) != self.n:
-            raise ValueError(f"{int(self.counts.sum())} images came, {self.n} were announced")
+        if not bool((self.seen == 1).all()):
+            times = f"{int((self.seen == 0).sum())} never and {int((self.seen > 1).sum())} more than once"
+            raise ValueError(f"of {self.n} images that were announced, {times} came")
         if not bool(self.sums.isfinite().all()):
             raise ValueError("logits hold NaN or infinite values")
         marginal = self.sums / self.counts[:, None]

@@ -42,6 +42,8 @@ def kernel_distance(
     if not 2 <= subset_size <= largest or subsets < 1:
         raise ValueError(f"{subsets} subsets of {subset_size} of {largest} features: want 1 or more, of 2 to {largest}")
     random = np.random.RandomState(seed)
+    if not bool(first.isfinite().all() and second.isfinite().all()):
+        raise ValueError("features hold NaN or infinite values")
     values = []
     for _ in range(subsets):
         x, y = (

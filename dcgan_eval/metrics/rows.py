@@ -23,6 +23,13 @@ class FeatureAccumulator(Metric):
         self.add_state("features", [], dist_reduce_fx="cat")
         self.add_state("rows", [], dist_reduce_fx="cat")
 
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """A rank without rows must gather what the others do: float32 (0, d) and int64 (0,)."""
+        if isinstance(self.rows, list) and not self.rows:
+            self.features.append(torch.empty(0, self.dimensions, device=self.device))
+            self.rows.append(torch.empty(0, dtype=torch.int64, device=self.device))
+        super().sync(*args, **kwargs)
+
     def update(self, features: Tensor, rows: Tensor) -> None:
         """features: float32 (b, d); rows: int64 (b,), which image of the whole set each belongs to."""
         if features.shape != (len(rows), self.dimensions):

@@ -1,0 +1,43 @@
+"""Images of another shape than a network takes, made to fit it: for comparing sets, where resizing is usual."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from dcgan_eval.images.source import Images, Rows
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's mode L
+
+
+def fitted(images: Images, shape: tuple[int | None, int | None, int | None]) -> tuple[Images, str]:
+    """The images in this (C, H, W), where None is whatever they have, and what is done to them: '' where nothing is.
+
+    Grey becomes RGB by replication and RGB grey by its luma; then the whole image is resized, bilinear and antialiased,
+    and rounded to uint8.
+    """
+    c, h, w = (got if want is None else want for want, got in zip(shape, images.shape, strict=True))
+    resizes = (h, w) != images.shape[1:]
+    steps = []
+    if c != images.shape[0]:
+        steps.append("grey replicated to RGB" if c == 3 else "RGB made grey by its luma")
+    if resizes:
+        steps.append(f"{images.shape[1]}x{images.shape[2]} resized to {h}x{w}, bilinear, antialiased")
+    if not steps:
+        return images, ""
+
+    def read(rows: Rows) -> Tensor:
+        x = images.read(rows)
+        if c != images.shape[0]:
+            x = x.expand(-1, 3, -1, -1) if c == 3 else _luma(x)
+        return transforms.resize(x, [h, w], antialias=True) if resizes else x
+
+    what = "; ".join(steps)
+    return replace(
+        images, shape=(c, h, w), read=read, selection=f"{images.selection}, {what} to {c}x{h}x{w}", survey=None
+    ), what
+
+
+def _luma(images: Tensor) -> Tensor:
+    return (images.float() * torch.tensor(LUMA)[:, None, None]).sum(1, keepdim=True).round().to(torch.uint8)
