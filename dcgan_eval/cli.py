@@ -311,6 +311,95 @@ def fid(
 
 
 @app.command()
+def neighbors(
+    context: typer.Context,
+    fake: Annotated[
+        str | None, typer.Argument(help="Samples: gen:CHECKPOINT, a folder, .zip or .npz. [default: gen:digits]")
+    ] = None,
+    train: Annotated[str | None, typer.Argument(help="The images that the generator was trained on.")] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Real images that it was not trained on: what makes a distance mean something.")
+    ] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(KINDS)}. Repeat to compare. [default: pixels]")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Inception's, where they are not in torch.hub's folder.")] = None,
+    num: Annotated[int, typer.Option(min=2, help="Samples drawn from a gen:CHECKPOINT.")] = 10000,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="PNG of the most suspicious samples with their neighbours, by the first features."),
+    ] = None,
+    nearest: Annotated[
+        Path | None, typer.Option(help="CSV of every sample's nearest training image, by every features.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides samples and C_T's cells.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; results do not depend on it.")] = 256,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps features for the next run.")] = None,
+    data_root: Annotated[Path, typer.Option(help="Where named sets lie.")] = Path("data"),
+    download: Annotated[bool, typer.Option("--download", help="Fetch what is missing.")] = False,
+    format: Annotated[Format, typer.Option(help="Of what is printed.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="CSV to append the rows to.")] = None,
+) -> None:
+    """Ask whether a generator copies: its samples' distances to training images beside those of held-out images.
+
+    Without arguments: 899 samples of the embedded digits generator, by pixels and the embedded discriminator.
+    """
+    from dcgan_eval import devices, results
+    from dcgan_eval.copying import copying
+    from dcgan_eval.copying import picture as draw
+    from dcgan_eval.files import write_whole
+    from dcgan_eval.images import Images
+    from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
+
+    chosen = devices.choose(device)
+    _check_out(out)
+    for path, option in ((picture, "--picture"), (nearest, "--nearest")):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise InputError(f"{option} {path}: the folder {path.absolute().parent} does not exist")
+    if fake is None:
+        fake, train, test, num = "gen:digits", "digits:train", test or "digits:test", 899
+        features = features or ["pixels", "disc:digits"]
+    if train is None:
+        raise InputError("TRAIN is missing: name the images that the generator was trained on")
+
+    def images(spec: str) -> "Images":
+        opened = open_side(spec, num=num, seed=seed, root=data_root, download=download, device=chosen)
+        if not isinstance(opened, Images):
+            raise InputError(f"{spec}: holds statistics only; neighbours are sought among images")
+        return opened
+
+    options = FeatureOptions(seed=seed, download=download, grid=1, weights=weights)
+    plans = [open_extractor(spec, options) for spec in features or ["pixels"]]
+    fakes, trained, held_out = images(fake), images(train), None if test is None else images(test)
+    rows: list[Row] = []
+    lines = ["features,mirrored,sample,nearest,distance"]
+    for found in copying(
+        fakes,
+        trained,
+        held_out,
+        [plan(trained) for plan in plans],
+        seed=seed,
+        batch_size=batch_size,
+        device=chosen,
+        cache=cache,
+        progress=sys.stderr.isatty(),
+        command=results.command(context.obj),
+    ):
+        if picture is not None and not rows:
+            write_whole(picture, draw(found, fakes, trained))
+        if found.flips:  # which include the others
+            near = zip(found.fake.flipped[:, 0], found.fake.rows[:, 0], found.fake.distances[:, 0], strict=True)
+            lines += [f"{found.extractor},{int(f)},{i},{int(r)},{float(d):.9g}" for i, (f, r, d) in enumerate(near)]
+        rows += found.rows
+    if nearest is not None:
+        write_whole(nearest, "\n".join(lines) + "\n")
+    if out is not None:
+        results.append(out, rows)
+    _print(rows, format)
+
+
+@app.command()
 def info(
     checkpoint: Annotated[
         str, typer.Argument(help="Ours (.safetensors), the authors' (prefix or .jl), netG/netD (.pth), or digits.")

@@ -59,3 +59,36 @@ def curves(panels: Mapping[str, Mapping[str, Line]], xlabel: str, columns: int =
         file = io.BytesIO()
         figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
+
+
+def suspects(tiles: Tensor, distances: Mapping[str, Any], xlabel: str) -> bytes:
+    """A PNG: histograms of distances (n,), one by each name, above rows of images, each a sample and its neighbours.
+
+    tiles: uint8 (rows, 1 + k, 3, H, W).
+    """
+    import numpy as np
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    rows, columns = tiles.shape[:2]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.1 * columns + 0.4, 2.4 + 1.1 * rows), dpi=150, layout="constrained")
+        layout = figure.add_gridspec(rows + 2, columns)
+        above = figure.add_subplot(layout[:2, :])
+        values = np.concatenate(list(distances.values()))
+        bins = np.linspace(values.min(), values.max() or 1.0, 61).tolist()
+        for name, some in distances.items():
+            above.hist(some, bins=bins, density=True, histtype="stepfilled", alpha=0.5, label=name)
+        above.set_xlabel(xlabel)
+        above.set_yticks([])
+        above.legend()
+        for i in range(rows):
+            for j in range(columns):
+                ax = figure.add_subplot(layout[i + 2, j])
+                ax.imshow(tiles[i, j].permute(1, 2, 0).numpy(), interpolation="nearest")
+                ax.set_axis_off()
+                if i == 0 and j < 2:
+                    ax.set_title("sample" if j == 0 else "nearest …", fontsize=8)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()

@@ -74,6 +74,7 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
     return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=COLUMNS)
 
 
+FLAGGED = 0.01  # p-values below it are called out
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
 
 
@@ -139,7 +140,7 @@ def command(argv: Sequence[str] | None = None) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """For people: a line per number, then what they rest on."""
-    return _comparisons(rows) if rows[0].task == "fid" else _accuracies(rows)
+    return {"fid": _comparisons, "neighbors": _copying}.get(rows[0].task, _accuracies)(rows)
 
 
 def _comparisons(rows: Sequence[Row]) -> str:
@@ -160,6 +161,36 @@ def _comparisons(rows: Sequence[Row]) -> str:
         f"seed {first.seed}; {first.seconds_features:.1f} s of features, on {first.device}; {first.versions}",
     ]
     return "\n".join([pd.DataFrame(lines).to_string(index=False, justify="left"), "", *dict.fromkeys(notes)])
+
+
+def _copying(rows: Sequence[Row]) -> str:
+    """A line per number, the held-out images' and the p-value beside it."""
+    lines: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in rows:
+        metric, _, suffix = row.metric.partition(", ")
+        line = lines.setdefault((row.features, row.protocol, metric), {"features": row.features, "": row.protocol})
+        if suffix == "p":
+            line["p"] = f"{row.value:.2g}"
+            line["verdict"] = "copies" if row.value < FLAGGED else ""
+        else:
+            line |= {"metric": metric} if not suffix else {}
+            line["held-out" if suffix else "value"] = f"{row.value:.5g}{' ' * bool(row.unit) + row.unit}"
+    first = rows[0]
+    notes = [f"{row.metric}: {row.method}" for row in rows if ", " not in row.metric]
+    notes += [f"{row.features}: {row.features_protocol}" for row in rows]
+    notes += [
+        f"verdict: copies, where p < {FLAGGED}: so near to training images would held-out ones seldom be",
+        f"{first.n} samples of {first.model}, sha256 {first.model_sha256}; {first.n_reference} training images",
+        f"training and held-out images: {first.data}, sha256 {first.data_sha256}",
+        f"seed {first.seed}, on {first.device}; {first.versions}",
+    ]
+    return "\n".join(
+        [
+            pd.DataFrame(list(lines.values())).fillna("").to_string(index=False, justify="left"),
+            "",
+            *dict.fromkeys(notes),
+        ]
+    )
 
 
 def _accuracies(rows: Sequence[Row]) -> str:

@@ -20,6 +20,8 @@ ARROWS = {
     "sampling": {"images", "networks", "streams"},
     "statistics": {"files", "images", "metrics"},
     "specs": {"checkpoint", "features", "images", "networks", "sampling", "statistics"},
+    "memorization": {"neighbors"},
+    "copying": {"features", "figures", "images", "memorization", "metrics", "results"},
     "comparison": {"features", "images", "metrics", "results", "statistics"},
     "svm": {"svm"},
     "features": {"features", "networks", "images"},

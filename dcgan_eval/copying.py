@@ -1,0 +1,192 @@
+"""From samples, training and held-out images to what their distances say about copying, and a picture to judge by."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dcgan_eval import figures, results
+from dcgan_eval.errors import InputError
+from dcgan_eval.features import Extractor, extract
+from dcgan_eval.images import Images, Rows, fitted
+from dcgan_eval.memorization import (
+    TAU,
+    Nearest,
+    authenticity,
+    copying_test,
+    cosine_distances,
+    mifid,
+    nearer,
+    nearer_than_any,
+    nearest,
+)
+from dcgan_eval.metrics.frechet import frechet_distance_of_features
+from dcgan_eval.results import Row
+
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Of one extractor: rows, and the nearest training images of samples and held-out images, mirror images included
+    if `flips`."""
+
+    extractor: str
+    flips: bool
+    rows: list[Row]
+    fake: Nearest
+    held_out: Nearest | None
+
+
+def copying(
+    fake: Images,
+    train: Images,
+    held_out: Images | None,
+    extractors: Sequence[Extractor],
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    progress: bool = False,
+    command: str = "",
+) -> Iterator[Found]:
+    """By every extractor, without and with mirror images: how near samples come to training images.
+
+    Beside the held-out images where there are some: mean distances, the share of samples nearer than any held-out one,
+    authenticity, the data-copying test C_T, and the memorisation-informed distance (MiFID, by Inception); each with the
+    same number of the held-out images and a p-value. seed: of C_T's cells. The rest: see `extract`.
+    Raises InputError where there are fewer than two training images, or where `NEIGHBOURS` are more than there are.
+    """
+    if train.n <= NEIGHBOURS:
+        raise InputError(f"{train.name}: {train.n} images; the {NEIGHBOURS} nearest need more")
+    for extractor in extractors:
+        start = time.perf_counter()
+
+        def features(images: Images, judge: Extractor = extractor) -> Tensor:
+            ready, _ = fitted(images, judge.input_shape)
+            found = extract(judge, ready, batch_size=batch_size, device=device, cache=cache, progress=progress)
+            return found[:, judge.slices.get("pool", slice(None))].to(device)
+
+        sides = [images for images in (fake, held_out) if images is not None]
+        in_train = features(train)
+        plain = [features(images) for images in sides]
+        mirrored = [features(_mirrored(images)) for images in sides]
+        seconds_features = time.perf_counter() - start
+        for flips in (False, True):
+            start = time.perf_counter()
+            near = [
+                nearest(x, in_train, NEIGHBOURS, y if flips else None) for x, y in zip(plain, mirrored, strict=True)
+            ]
+            numbers = list(_numbers(near, plain, in_train, extractor, flips, seed))
+            took = time.perf_counter() - start
+            notes = dict.fromkeys(
+                f"{images.name}: {what}"
+                for images in (train, *sides)
+                if (what := fitted(images, extractor.input_shape)[1])
+            )
+            rows = [
+                Row(
+                    task="neighbors",
+                    data=" ".join(images.name for images in (train, *sides[1:])),
+                    data_sha256=" ".join(images.sha256 for images in (train, *sides[1:])),
+                    model=fake.name,
+                    model_sha256=fake.sha256,
+                    features=extractor.name,
+                    features_sha256=extractor.fingerprint,
+                    features_protocol="; ".join([extractor.protocol, *notes]),
+                    layer="all",
+                    dimensions=in_train.shape[1],
+                    protocol="with mirror images" if flips else "without mirror images",
+                    method=method,
+                    metric=metric,
+                    value=value,
+                    unit=unit,
+                    spread=None,
+                    spread_kind="",
+                    n=fake.n,
+                    n_reference=train.n,
+                    C=None,
+                    gap=None,
+                    seed=seed,
+                    seconds_features=seconds_features,
+                    seconds=took,
+                    device=str(device),
+                    versions=results.versions(),
+                    command=command,
+                    time=results.now(),
+                )
+                for metric, value, unit, method in numbers
+            ]
+            yield Found(extractor.name, flips, rows, near[0], near[1] if len(near) > 1 else None)
+
+
+def _numbers(
+    near: Sequence[Nearest], plain: Sequence[Tensor], train: Tensor, extractor: Extractor, flips: bool, seed: int
+) -> Iterator[tuple[str, float, str, str]]:
+    """(metric, value, unit, method); of held-out images and as p-values under the metric's name with a suffix."""
+
+    def each(
+        metric: str, values: Sequence[float], unit: str, method: str, p: float | None = None
+    ) -> Iterator[tuple[str, float, str, str]]:
+        yield metric, values[0], unit, method
+        if len(values) > 1:
+            yield f"{metric}, held-out", values[1], unit, method
+        if p is not None:
+            yield f"{metric}, p", p, "", method
+
+    first = [n.distances[:, 0] for n in near]
+    means = [float(d.mean()) for d in first]
+    p = nearer(first[0], first[1]) if len(near) > 1 else None
+    yield from each("nearest distance", means, "", "mean Euclidean distance to the nearest; p by Mann-Whitney's U", p)
+    if len(near) > 1:
+        share = nearer_than_any(first[0], first[1])
+        how = "share no farther than the nearest held-out image; p by Fisher's exact test"
+        yield from each("nearer than any", [100 * share.value, 100 * share.held_out], "%", how, share.p)
+        share = authenticity(near[0], near[1], train)
+        how = "share farther from the nearest than that one from its own (Alaa et al. 2022); p of two proportions"
+        yield from each("AuthPct", [100 * share.value, 100 * share.held_out], "%", how, share.p)
+    if flips:
+        return
+    cosines = [cosine_distances(x, train) for x in plain]
+    if len(near) > 1:
+        try:
+            test = copying_test(plain[0], plain[1], train, seed=seed)
+        except ValueError as error:
+            raise InputError(f"C_T: {error}") from error
+        how = f"data-copying test (Meehan et al. 2020), {test.cells} of {test.all_cells} cells, seed {seed}"
+        yield from each("C_T", [test.value], "", how, test.p)
+        how = "mean of 1 - |cos| to the nearest; p by Mann-Whitney's U"
+        p = nearer(*cosines)
+        yield from each("cosine distance", [float(c.mean()) for c in cosines], "", how, p)
+    else:
+        yield from each("cosine distance", [float(cosines[0].mean())], "", "mean of 1 - |cos| to the nearest")
+    distances = [frechet_distance_of_features(x, train) for x in plain]
+    name = "MiFID" if extractor.name == "inception" else "memorisation-informed Fréchet distance"
+    how = f"Fréchet distance over the cosine distance where below {TAU} (Bai et al. 2021); p is the cosine distance's"
+    yield from each(name, [mifid(d, float(c.mean())) for d, c in zip(distances, cosines, strict=True)], "", how, p)
+
+
+def _mirrored(images: Images) -> Images:
+    def read(rows: Rows) -> Tensor:
+        return images.read(rows).flip(3)
+
+    return replace(images, read=read, selection=f"{images.selection}, mirrored", survey=None)
+
+
+def picture(found: Found, fake: Images, train: Images, count: int = 8) -> bytes:
+    """A PNG: the distances of samples and held-out images, and the nearest samples, each with its neighbours."""
+    rows = torch.argsort(found.fake.distances[:, 0])[:count].cpu()
+    tiles = []
+    for row in rows.tolist():
+        sample = fitted(fake, (3, *train.shape[1:]))[0].read(torch.tensor([row]))
+        near = fitted(train, (3, None, None))[0].read(found.fake.rows[row].cpu())
+        flips = found.fake.flipped[row].cpu()[:, None, None, None]
+        tiles.append(torch.cat([sample, torch.where(flips, near.flip(3), near)]))
+    lines = {f"{fake.name}": found.fake.distances[:, 0].cpu().numpy()}
+    if found.held_out is not None:
+        lines["held-out images"] = found.held_out.distances[:, 0].cpu().numpy()
+    return figures.suspects(torch.stack(tiles), lines, f"distance to the nearest of {train.name}, {found.extractor}")
