@@ -1,14 +1,15 @@
 """Inception's weights in torch-fidelity's layout, of a seed: the published ones cannot be part of a test."""
 
 import contextlib
+from pathlib import Path
 from unittest import mock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3 as peer
 
 
-def write_weights(path, images, seed=0):
+def write_weights(path: Path, images: Tensor, seed: int = 0) -> None:
     """Drawn as for training, with BatchNorm statistics of the images, so that features are of the usual size."""
     with contextlib.ExitStack() as stack, torch.random.fork_rng(devices=[]):
         stack.enter_context(mock.patch.object(peer, "load_state_dict_from_url", lambda *a, **k: {}))

@@ -637,7 +637,7 @@ def test_mnist(tmp_path: Path, name: str):
 
 @pytest.mark.usefixtures("unchecked")
 def test_svhn(tmp_path: Path):
-    from scipy.io import savemat  # type: ignore[import-untyped]
+    from scipy.io import savemat
 
     pixels = RNG.integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
     for split in ("train", "test", "extra"):
@@ -796,3 +796,183 @@ def test_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", offline)
     with pytest.raises(InputError, match=r"could not be downloaded into .*: no network, none at all$"):
         open_images("cifar10", root=tmp_path, download=True)
+
+
+# Surveys: which files are broken, and which have another shape
+
+
+NOISE = Image.effect_noise((5, 6), 50)  # of the size of RGB[i]
+BROKEN = {
+    "empty": b"",
+    "garbage": b"\x89PNG\r\n\x1a\nnot really",
+    "text": b"hello",
+    "truncated": png(RGB[3])[:-30],
+    "cut short": png(RGB[3])[:20],
+    "truncated JPEG": encode(Image.effect_noise((64, 64), 50), "JPEG")[:-400],
+}
+
+
+def open_kind(tmp_path: Path, kind: str, files: dict[str, bytes]) -> Images:
+    path = fill_folder(tmp_path / "f", files) if kind == "folder" else fill_zip(tmp_path / "f.zip", files)
+    return open_split(str(path))
+
+
+def survey(images: Images) -> tuple[dict[tuple[int, int, int], list[int]], list[str]]:
+    """Rows by shape, after checking that the parts hold what they say."""
+    assert images.survey is not None
+    found = images.survey(False)
+    rows = torch.cat([torch.empty(0, dtype=torch.int64), *(rows for rows, _ in found.parts)])
+    assert rows.dtype == torch.int64
+    assert len(rows) == len(set(rows.tolist())) == images.n - len(found.broken)
+    for rows, part in found.parts:
+        assert part.n == len(rows)
+        assert part.tensor().shape == (part.n, *part.shape)
+    return {part.shape: rows.tolist() for rows, part in found.parts}, found.broken
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_survey_of_whole_files_is_one_part(tmp_path: Path, kind: str):
+    images = open_kind(tmp_path, kind, {f"{i}.png": png(RGB[i]) for i in range(5)})
+    assert images.survey is not None
+    [(rows, part)], broken = images.survey(False)
+    assert rows.tolist() == [0, 1, 2, 3, 4]
+    assert broken == []
+    assert part.fingerprint == images.fingerprint  # so that features in a cache are found again
+    assert torch.equal(part.tensor(), images.tensor())
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_survey_names_broken_files(tmp_path: Path, kind: str, case: str, place: int):
+    files = {f"{i}.png": png(RGB[i]) for i in range(5)} | {f"{place}.png": BROKEN[case]}
+    images = open_kind(tmp_path, kind, files)
+    assert (images.n, images.shape) == (5, (3, 6, 5))
+    kept = [i for i in range(5) if i != place]
+    shapes, broken = survey(images)
+    assert shapes == {(3, 6, 5): kept}
+    [what] = broken
+    assert re.fullmatch(rf"'{place}\.png' \(.+\)", what)
+    assert images.survey is not None
+    [(_, part)], _ = images.survey(False)
+    assert torch.equal(part.tensor(), torch.from_numpy(RGB[kept]).permute(0, 3, 1, 2))
+    assert part.fingerprint == images.subset(kept).fingerprint != images.fingerprint
+    with pytest.raises(InputError, match=rf"'{place}\.png' cannot be read"):
+        images.tensor()
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_survey_tells_shapes_apart(tmp_path: Path, kind: str):
+    """Grey among RGB counts as grey, although reading all at once would replicate it."""
+    pixels = [RGB[0], GREY[1], RGB[2, :4], b"", RGB[4], GREY[5, :4], GREY[6]]
+    files = {f"{i}.png": p if isinstance(p, bytes) else png(p) for i, p in enumerate(pixels)}
+    images = open_kind(tmp_path, kind, files)
+    shapes, broken = survey(images)
+    assert shapes == {(3, 6, 5): [0, 4], (1, 6, 5): [1, 6], (3, 4, 5): [2], (1, 4, 5): [5]}
+    assert [line.split()[0] for line in broken] == ["'3.png'"]
+    assert images.survey is not None
+    for rows, part in images.survey(False).parts:
+        for i, image in zip(rows.tolist(), part.tensor(), strict=True):
+            expected = pixels[i]
+            assert isinstance(expected, np.ndarray)
+            assert np.array_equal(
+                image.permute(1, 2, 0).squeeze(2) if part.shape[0] == 1 else image.permute(1, 2, 0), expected
+            )
+        halves = torch.cat(list(part.batches(1)))
+        assert torch.equal(halves, part.tensor())
+    assert len({part.fingerprint for _, part in images.survey(False).parts}) == 4
+
+
+def test_labels_stay_with_their_images(tmp_path: Path):
+    files = {"a/0.png": b"", "a/1.png": png(RGB[1]), "b/0.png": png(GREY[2]), "b/1.png": png(RGB[3])}
+    images = open_kind(tmp_path, "zip", files)
+    assert images.survey is not None
+    found = {part.shape[0]: part for _, part in images.survey(False).parts}
+    for channels, labels in ((3, [0, 1]), (1, [1])):
+        part = found[channels]
+        assert part.labels is not None
+        assert part.labels.tolist() == labels
+        assert part.classes == ("a", "b")
+
+
+def test_a_split_of_another_size_than_the_first(tmp_path: Path):
+    files = {f"train/{i}.png": png(RGB[i]) for i in range(2)} | {f"test/{i}.png": png(RGB[i, :4]) for i in range(3)}
+    images = open_images(str(fill_folder(tmp_path / "f", files)))["test"]
+    assert survey(images) == ({(3, 4, 5): [0, 1, 2]}, [])
+    assert images.survey is not None
+    [(_, part)], _ = images.survey(False)
+    assert torch.equal(part.tensor(), torch.from_numpy(RGB[:3, :4]).permute(0, 3, 1, 2))
+
+
+def test_many_files_are_surveyed_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """More than a wave of them, by several threads."""
+    monkeypatch.setattr(module, "THREADS", 4)
+    pixels = np.arange(700, dtype=np.uint16).view(np.uint8).reshape(700, 1, 2)
+    files = {f"{i:03}.png": png(pixels[i] if i % 3 else pixels[i].reshape(2, 1)) for i in range(700)}
+    files |= dict.fromkeys(["100.png", "255.png", "256.png", "699.png"], b"no image")
+    shapes, broken = survey(open_kind(tmp_path, "zip", files))
+    bad = [100, 255, 256, 699]
+    assert shapes == {
+        (1, 2, 1): [i for i in range(700) if i % 3 == 0 and i not in bad],
+        (1, 1, 2): [i for i in range(700) if i % 3 and i not in bad],
+    }
+    assert [line.split()[0] for line in broken] == [f"'{i}.png'" for i in bad]
+
+
+def test_a_wrong_checksum_in_a_zip_is_a_broken_file(tmp_path: Path):
+    """The image itself may decode all the same."""
+    path = tmp_path / "z.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for i in range(3):
+            archive.writestr(f"{i}.bmp", encode(Image.fromarray(RGB[i]), "BMP"))
+    content = bytearray(path.read_bytes())
+    content[content.index(encode(Image.fromarray(RGB[1]), "BMP")) + 60] ^= 1
+    path.write_bytes(content)
+    images = open_split(str(path))
+    shapes, broken = survey(images)
+    assert shapes == {(3, 6, 5): [0, 2]}
+    assert len(broken) == 1
+    assert re.match(r"'1\.bmp' \(Bad CRC-32", broken[0])
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize(
+    "case", ["16-bit grey", "16-bit RGB", "CMYK", "floats", "alpha", "transparent colour", "animation", "pixel bomb"]
+)
+def test_images_of_a_kind_that_is_refused_are_not_merely_broken(tmp_path: Path, kind: str, case: str):
+    (bad,), message = BAD_FILES[case][0].items(), BAD_FILES[case][1]
+    images = open_kind(tmp_path, kind, {"0.png": png(RGB[0]), bad[0]: bad[1]})
+    assert images.survey is not None
+    with pytest.raises(InputError, match=message) as caught:
+        images.survey(False)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_nothing_but_broken_files(tmp_path: Path, kind: str):
+    with pytest.raises(InputError, match=r"'0\.png' cannot be read"):
+        open_kind(tmp_path, kind, {"0.png": b"", "1.png": b"x"})
+    files = {"train/0.png": png(RGB[0]), "test/0.png": b"", "test/1.png": b"x"}
+    path = fill_folder(tmp_path / "g", files) if kind == "folder" else fill_zip(tmp_path / "g.zip", files)
+    shapes, broken = survey(open_split(f"{path}:test"))
+    assert shapes == {}
+    assert [line.split()[0] for line in broken] == ["'test/0.png'", "'test/1.png'"]
+
+
+def test_only_whole_splits_of_files_are_surveyed(tmp_path: Path):
+    folder = open_kind(tmp_path, "folder", {f"{i}.png": png(RGB[i]) for i in range(3)})
+    assert folder.survey is not None
+    assert folder.subset([0, 1, 2]).survey is None
+    np.savez(tmp_path / "f.npz", x=RGB)
+    assert open_split(str(tmp_path / "f.npz")).survey is None
+    assert open_split("digits:train").survey is None
+    assert generated(draw, 3, name="gen:x", sha256="abc", shape=(1, 2, 2)).survey is None
+
+
+def test_a_survey_shows_a_bar_only_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    images = open_kind(tmp_path, "folder", {f"{i}.png": png(RGB[i]) for i in range(3)})
+    assert images.survey is not None
+    images.survey(False)
+    assert capsys.readouterr().err == ""
+    images.survey(True)
+    assert "checking f" in capsys.readouterr().err

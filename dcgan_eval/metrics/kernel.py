@@ -41,13 +41,13 @@ def kernel_distance(
     largest = min(len(first), len(second))
     if not 2 <= subset_size <= largest or subsets < 1:
         raise ValueError(f"{subsets} subsets of {subset_size} of {largest} features: want 1 or more, of 2 to {largest}")
-    random = np.random.RandomState(seed)
+    draws = np.random.RandomState(seed)
     if not bool(first.isfinite().all() and second.isfinite().all()):
         raise ValueError("features hold NaN or infinite values")
     values = []
     for _ in range(subsets):
         x, y = (
-            f[torch.from_numpy(random.choice(len(f), subset_size, replace=False)).to(f.device)].double()
+            f[torch.from_numpy(draws.choice(len(f), subset_size, replace=False)).to(f.device)].double()
             for f in (first, second)
         )
         values.append(mmd2(x, y))
