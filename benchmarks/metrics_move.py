@@ -143,7 +143,16 @@ def main() -> int:
         def measure(fake: Images | Statistics) -> list[Row]:
             settings = Settings(METRICS)
             measured = list(
-                compare(train, [fake], extractor, settings, classifier=classifier, device=device, command=command)
+                compare(
+                    train,
+                    [fake],
+                    extractor,
+                    settings,
+                    classifier=classifier,
+                    device=device,
+                    cache=Path(folder),  # for the real images, which come every time
+                    command=command,
+                )
             )
             print(results.table(measured).split("\n\n")[0], f"\n{fake.name}\n", flush=True)
             return measured

@@ -131,6 +131,7 @@ def compare(
                 value, spread = float(values.mean()), float(Z95 * values.std(ddof=1))
                 kind = f"1.96 standard deviations over {len(numbers)} seeds of the samples"
             judge = classifier if metric == "is" and classifier is not None else extractor
+            used = _outputs(judge, metric == "is")
             yield Row(
                 task="fid",
                 data=reals.name,
@@ -141,7 +142,7 @@ def compare(
                 features_sha256=judge.fingerprint,
                 features_protocol="; ".join([judge.protocol, *dict.fromkeys(reals.notes + drawn[0].notes)]),
                 layer="all",
-                dimensions=len(reals.gaussian.mean) if metric != "is" else judge.dimensions,
+                dimensions=used.stop - used.start,
                 protocol=f"{_count(drawn[0].n)} against {_count(reals.n)} images",
                 method=first.method,
                 metric=first.name,
@@ -180,7 +181,8 @@ def check_metrics(
         needs = [m for m in settings.metrics if not (m == "fid" or (is_real and m in ("is", "fid-infinity")))]
         if needs:
             raise InputError(f"{images.name}: holds statistics only, but {', '.join(needs)} needs its images")
-        d = _columns(extractor).stop - _columns(extractor).start
+        columns = _outputs(extractor)
+        d = columns.stop - columns.start
         if len(images.gaussian.mean) != d:
             raise InputError(
                 f"{images.name}: statistics of {len(images.gaussian.mean)} dimensions, but {extractor.name} has {d}; "
@@ -214,9 +216,9 @@ def _check_counts(name: str, n: int, settings: Settings, is_real: bool) -> None:
         raise InputError(f"--subset-size {settings.subset_size}: a subset needs at least two images")
 
 
-def _columns(extractor: Extractor) -> slice:
-    """The features, without the logits that Inception has beside them."""
-    return extractor.slices.get("pool", slice(0, extractor.dimensions))
+def _outputs(extractor: Extractor, logits: bool = False) -> slice:
+    """Columns of the features without the logits that Inception has beside them, or of the logits; else all."""
+    return extractor.slices.get("logits" if logits else "pool", slice(0, extractor.dimensions))
 
 
 def _side(
@@ -250,12 +252,12 @@ def _side(
     # rows of what is left, in the order of the files
     place = torch.full((images.n,), -1, dtype=torch.int64)
     place[torch.cat([rows for rows, _ in parts]).sort().values] = torch.arange(n)
-    columns = _columns(extractor)
+    columns = _outputs(extractor)
     gaussian = GaussianAccumulator(columns.stop - columns.start).to(_precise(device))
     features = FeatureAccumulator(columns.stop - columns.start) if keeps else None
     logits = None
+    span = _outputs(classifier or extractor, logits=True)
     if scores:
-        span = slice(0, classifier.dimensions) if classifier is not None else extractor.slices["logits"]
         logits = ProbabilityAccumulator(n, span.stop - span.start, seed=settings.seed, splits=settings.splits)
     for rows, part in parts:
         judges = [extractor] if classifier is None or not scores else [extractor, classifier]
