@@ -80,7 +80,10 @@ def load(path: str | Path) -> Checkpoint:
     A network with BatchNorm statistics comes in mode "stored", one without in mode "batch".
     Raises InputError, naming the file, for whatever is absent, damaged, not finite, or fits no known network.
     """
-    path = EMBEDDED.get(str(path), Path(path)) if not Path(path).exists() else Path(path)
+    try:
+        path = EMBEDDED.get(str(path), Path(path)) if not Path(path).exists() else Path(path)
+    except OSError as error:  # a name that is too long
+        raise InputError(f"{str(path)[:60]}…: {error.strerror}") from error
     if path.name.endswith(".npy"):
         raise InputError(f"{path}: one array of a checkpoint; name the .jl or the prefix before _gen_params.jl")
     if path.suffix == ".jl":

@@ -212,7 +212,9 @@ def fid(
     classifier: Annotated[
         Path | None, typer.Option(help="A program (TorchScript, torch.export) that gives class logits, for `is`.")
     ] = None,
-    num: Annotated[int, typer.Option(min=2, help="Samples drawn from a gen:CHECKPOINT.")] = 50000,
+    num: Annotated[
+        int | None, typer.Option(min=2, help="Samples drawn from a gen:CHECKPOINT. [default: 50000; with digits: 898]")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Times a gen: FAKE is sampled, by so many seeds.")] = 1,
     subsets: Annotated[int, typer.Option(min=1, help="Of kid.")] = 100,
     subset_size: Annotated[int, typer.Option(min=2, help="Of kid.")] = 1000,
@@ -238,13 +240,13 @@ def fid(
     """Compare generated images with real ones: FID, IS, KID, precision, recall, density, coverage.
 
     Only numbers by Inception's published weights are called FID, KID and IS. Images of another size than the features
-    take are resized, and grey ones made RGB, and the protocol says so. Without arguments: 1,797 samples of the embedded
-    digits generator against scikit-learn's digits, by the embedded discriminator.
+    take are resized, and grey ones made RGB, and the protocol says so. Without arguments: 898 samples of the embedded
+    digits generator against as many of scikit-learn's digits, by the embedded discriminator.
     """
     from dcgan_eval import devices, results
     from dcgan_eval.comparison import Settings, compare
     from dcgan_eval.features import module_features
-    from dcgan_eval.images import Images
+    from dcgan_eval.images import Images, most_common_shape
     from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
     from dcgan_eval.statistics import save_statistics
 
@@ -252,14 +254,15 @@ def fid(
     chosen = devices.choose(device)
     _check_out(out)
     if real is None:
-        real, fake, num = "digits:train", "gen:digits", 898
+        real, fake, num = "digits:train", "gen:digits", num or 898
         features = features or "disc:digits"
     features = features or "inception"
     kind = features.partition(":")[0]
     if fake is None and save_stats is None:
         raise InputError("FAKE is missing: name images to judge, or --save-stats to keep REAL's statistics alone")
     if repeats > 1 and not (fake or "").startswith("gen:"):
-        raise InputError(f"--repeats {repeats}: {fake} is one set of images; only a gen:CHECKPOINT is drawn again")
+        what = "there is no FAKE" if fake is None else f"{fake} is one set of images"
+        raise InputError(f"--repeats {repeats}: {what}; only a gen:CHECKPOINT is drawn again")
     for given, option, owner in (
         (weights is not None, "--weights", "inception"),
         (resize is not Resize.tf1, f"--resize {resize}", "inception"),
@@ -271,13 +274,15 @@ def fid(
         raise InputError(f"--precision {precision}: is a choice for {', '.join(sorted(PRECISIONS))} only")
     if save_stats is not None and not save_stats.absolute().parent.is_dir():
         raise InputError(f"--save-stats {save_stats}: the folder {save_stats.absolute().parent} does not exist")
+    if save_stats is not None and (save_stats.suffix != ".npz" or save_stats.is_dir()):
+        raise InputError(f"--save-stats {save_stats}: want the name of an .npz file")
     options = FeatureOptions(
         batchnorm.value, precision.value, seed, download, grid=1, logits=True, weights=weights, resize=resize.value
     )
     plan = open_extractor(features, options)
 
     def side(spec: str, seed: int) -> "Images | Statistics":
-        return open_side(spec, num=num, seed=seed, root=data_root, download=download, device=chosen)
+        return open_side(spec, num=num or 50000, seed=seed, root=data_root, download=download, device=chosen)
 
     reals = side(real, seed)
     fakes = [side(fake, seed + i) for i in range(repeats)] if fake is not None else []
@@ -290,7 +295,7 @@ def fid(
         compare(
             reals,
             fakes,
-            plan(images[0]),
+            plan(most_common_shape(images[0], sys.stderr.isatty())),
             settings,
             classifier=None if classifier is None else module_features(classifier, images[-1].shape),
             save=None if save_stats is None else lambda statistics: save_statistics(save_stats, statistics),

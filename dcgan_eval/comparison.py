@@ -96,17 +96,18 @@ def compare(
 
     def side(images: Images | Statistics, is_real: bool) -> Side:
         if isinstance(images, Statistics):
-            return Side(
-                images.name, images.sha256, images.gaussian.n, images.gaussian, None, None, (images.protocol,), 0.0
-            )
+            # ours begin with the extractor's protocol; what was done to the images follows
+            what = images.protocol.removeprefix(extractor.protocol).removeprefix("; ")
+            g = images.gaussian
+            return Side(images.name, images.sha256, g.n, g, None, None, (what,) if what else (), 0.0)
         keep = NEED_FEATURES | (set() if is_real else {"fid-infinity"})
         return _side(
             images,
             extractor,
             settings,
-            classifier if not is_real else None,
+            classifier,
+            is_real=is_real,
             keeps=bool(keep & set(settings.metrics)),
-            scores=not is_real and "is" in settings.metrics,
             skip_corrupt=skip_corrupt,
             batch_size=batch_size,
             device=torch.device(device),
@@ -174,9 +175,13 @@ def check_metrics(
     """Raises InputError for what can be known to fail before an image is read."""
     if "is" in settings.metrics and classifier is None and "logits" not in extractor.slices:
         raise InputError(f"metric 'is' needs class probabilities, which {extractor.name} has not; name a classifier")
-    for images, is_real in ((real, True), *((fake, False) for fake in fakes)):
+    sides = [(real, True), *((fake, False) for fake in fakes)]
+    # of the smaller side first, so that the largest possible is possible for both
+    for images, is_real in sorted(sides, key=lambda side: side[0].n if isinstance(side[0], Images) else 0):
         if isinstance(images, Images):
             _check_counts(images.name, images.n, settings, is_real)
+    for images, is_real in sides:
+        if isinstance(images, Images):
             continue
         needs = [m for m in settings.metrics if not (m == "fid" or (is_real and m in ("is", "fid-infinity")))]
         if needs:
@@ -227,8 +232,8 @@ def _side(
     settings: Settings,
     classifier: Extractor | None,
     *,
+    is_real: bool,
     keeps: bool,
-    scores: bool,
     skip_corrupt: bool,
     batch_size: int,
     device: torch.device,
@@ -236,6 +241,7 @@ def _side(
     progress: bool,
 ) -> Side:
     start = time.perf_counter()
+    scores = not is_real and "is" in settings.metrics
     notes: list[str] = []
     parts = [(torch.arange(images.n), images)]
     if images.survey is not None:
@@ -248,7 +254,7 @@ def _side(
                 raise InputError(f"{images.name}: {what}; replace them, or leave them out with --skip-corrupt")
             notes.append(f"{images.name}: {what}; left out")
     n = sum(part.n for _, part in parts)
-    _check_counts(images.name, n, settings, not scores and classifier is None)
+    _check_counts(images.name, n, settings, is_real)
     # rows of what is left, in the order of the files
     place = torch.full((images.n,), -1, dtype=torch.int64)
     place[torch.cat([rows for rows, _ in parts]).sort().values] = torch.arange(n)
@@ -333,7 +339,7 @@ def _measure(
         reals = real.features.to(_precise(device))
         if metric == "kid":
             s = settings
-            found = kernel_distance(reals, fakes, seed=s.seed, subsets=s.subsets, subset_size=s.subset_size)
+            found = kernel_distance(fakes, reals, seed=s.seed, subsets=s.subsets, subset_size=s.subset_size)
             how = f"unbiased MMD², kernel (x·y/d + 1)³, {s.subsets} subsets of {s.subset_size}, seed {s.seed}"
             kind = f"standard deviation over {s.subsets} subsets"
             return [_Number("KID" if inception else "kernel distance", found.mean, found.std, kind, how)]

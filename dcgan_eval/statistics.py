@@ -17,6 +17,8 @@ from dcgan_eval.files import write_whole
 from dcgan_eval.images.source import file_digest, reading
 from dcgan_eval.metrics.frechet import Gaussian
 
+FIELDS = {"n", "name", "sha256", "extractor", "protocol"}  # beside mu and sigma, in files of our own
+
 
 class Statistics(NamedTuple):
     """gaussian: float64 on the CPU; its n is 0 where the file does not say. name, sha256: of the images, or, where the
@@ -44,22 +46,27 @@ def save_statistics(path: Path, statistics: Statistics) -> None:
 
 def is_statistics(path: Path) -> bool:
     """Whether a file is an .npz with mu and sigma."""
-    if path.suffix != ".npz" or not path.is_file() or not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return path.suffix == ".npz" and {"mu.npy", "sigma.npy"} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return {"mu.npy", "sigma.npy"} <= set(archive.namelist())
 
 
 def load_statistics(path: Path) -> Statistics:
     """Raises InputError for arrays that are no mean and covariance."""
-    with reading(str(path)), np.load(path, allow_pickle=False) as file:
-        found = {name: file[name] for name in file.files}
+    try:
+        with reading(str(path)), np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in {"mu", "sigma", *FIELDS & set(file.files)}}
+    except MemoryError as error:  # what a header claims
+        raise InputError(f"{path}: {error}; save the statistics anew") from error
     mean, covariance = found["mu"], found["sigma"]
     d = mean.shape[0] if mean.ndim == 1 else 0
     if d == 0 or covariance.shape != (d, d) or {mean.dtype.kind, covariance.dtype.kind} != {"f"}:
         got = f"mu {mean.dtype} {mean.shape} and sigma {covariance.dtype} {covariance.shape}"
         raise InputError(f"{path}: {got} are no mean (d,) and covariance (d, d); save the statistics anew")
-    if not (np.isfinite(mean).all() and np.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-8, equal_nan=False)):
+    finite = np.isfinite(mean).all() and np.isfinite(covariance).all()
+    if not (finite and np.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-8)):
         raise InputError(f"{path}: sigma is not symmetric, or values are not finite; save the statistics anew")
     text = {name: str(found[name]) for name in ("name", "sha256", "extractor", "protocol") if name in found}
     gaussian = Gaussian(

@@ -12,8 +12,8 @@ from torch_fidelity import feature_extractor_inceptionv3 as peer
 def write_weights(path: Path, images: Tensor, seed: int = 0) -> None:
     """Drawn as for training, with BatchNorm statistics of the images, so that features are of the usual size."""
     with contextlib.ExitStack() as stack, torch.random.fork_rng(devices=[]):
-        stack.enter_context(mock.patch.object(peer, "load_state_dict_from_url", lambda *a, **k: {}))
-        stack.enter_context(mock.patch.object(peer.FeatureExtractorInceptionV3, "load_state_dict", lambda *a: None))
+        stack.enter_context(mock.patch.object(peer, "load_state_dict_from_url", return_value={}))
+        stack.enter_context(mock.patch.object(peer.FeatureExtractorInceptionV3, "load_state_dict", return_value=None))
         torch.manual_seed(seed)
         network = peer.FeatureExtractorInceptionV3("inception", ["2048", "logits"])
     for part in network.modules():

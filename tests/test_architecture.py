@@ -22,6 +22,7 @@ ARROWS = {
     "specs": {"checkpoint", "features", "images", "networks", "sampling", "statistics"},
     "memorization": {"neighbors"},
     "copying": {"features", "figures", "images", "memorization", "metrics", "results"},
+    "sample_neighbors": {"images", "neighbors"},
     "comparison": {"features", "images", "metrics", "results", "statistics"},
     "svm": {"svm"},
     "features": {"features", "networks", "images"},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from scipy.signal import convolve2d, correlate2d  # type: ignore[import-untyped]
+from scipy.signal import convolve2d, correlate2d
 from torch import nn
 
 from dcgan_eval.checkpoint import convert, describe, load, save

@@ -883,6 +883,15 @@ def test_a_survey_tells_shapes_apart(tmp_path: Path, kind: str):
     assert len({part.fingerprint for _, part in images.survey(False).parts}) == 4
 
 
+def test_a_survey_says_the_same_every_time(tmp_path: Path):
+    """It becomes part of a protocol."""
+    images = open_kind(tmp_path, "folder", {"0.png": png(RGB[0]), "1.png": b"hello"})
+    assert images.survey is not None
+    first, second = (images.survey(False).broken for _ in range(2))
+    assert first == second
+    assert "0x" not in first[0]
+
+
 def test_labels_stay_with_their_images(tmp_path: Path):
     files = {"a/0.png": b"", "a/1.png": png(RGB[1]), "b/0.png": png(GREY[2]), "b/1.png": png(RGB[3])}
     images = open_kind(tmp_path, "zip", files)

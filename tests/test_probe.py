@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest  # type: ignore[import-untyped]
+from scipy.stats import binomtest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 

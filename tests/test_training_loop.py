@@ -25,6 +25,7 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.networks import Discriminator, Generator, has_statistics, initialise
+from dcgan_eval.streams import stream
 from tests.test_training_config import digits, pictures, recipe
 from tests.test_training_states import advance, equal, reloaded, trained
 from training import data, evaluate, monitor, states
@@ -36,7 +37,6 @@ from training.loop import CHECK, train
 from training.monitor import samples
 from training.states import create, is_finite, plain, saved
 from training.step import DiscriminatorLoss, Trainer
-from dcgan_eval.streams import stream
 
 CURVES = figures.curves
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,9 +13,9 @@ from torchvision.transforms.v2 import functional as transforms
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images
 from dcgan_eval.networks import Architecture
+from dcgan_eval.streams import stream
 from training.config import TrainConfig
 from training.distributed import Ranks
-from dcgan_eval.streams import stream
 
 RESIDENT_SHARE = 0.25  # of memory that a set may take to be held on the device whole
 FITTED = 1024  # images resized at a time

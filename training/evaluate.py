@@ -13,10 +13,10 @@ from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.neighbors import k_nearest
 from dcgan_eval.networks import Discriminator, initialise, sample_z, to_uint8
 from dcgan_eval.probe import Split, linear_probe
+from dcgan_eval.streams import stream
 from training.config import TrainConfig
 from training.data import classes_in_turn, prepared
 from training.states import State, plain
-from dcgan_eval.streams import stream
 
 PROBE = "probe accuracy"
 LABELLED = 2000  # images to fit the probe, and as many others to judge it

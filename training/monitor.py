@@ -18,11 +18,11 @@ from dcgan_eval import figures
 from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
 from dcgan_eval.networks import Generator, sample_z, to_uint8
+from dcgan_eval.streams import stream
 from training.config import TrainConfig
 from training.data import classes_in_turn
 from training.evaluate import PROBE, Measurement
 from training.states import State
-from dcgan_eval.streams import stream
 
 METRICS = ("images", "epoch", "loss_d", "loss_g", "d_real", "d_fake", "diversity", "images_per_second", "seconds")
 EVALUATION = ("images", *(field.name for field in dataclasses.fields(Measurement)))

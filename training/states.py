@@ -20,8 +20,8 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
 from dcgan_eval.images import Images
 from dcgan_eval.networks import Discriminator, Generator, initialise, set_batchnorm_mode
-from training.config import TrainConfig
 from dcgan_eval.streams import stream
+from training.config import TrainConfig
 
 HEADER = "dcgan_eval_training"
 VERSION = 1

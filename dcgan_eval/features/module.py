@@ -17,6 +17,13 @@ from torch import Tensor
 from dcgan_eval.errors import InputError
 from dcgan_eval.features.extract import CPU_CHUNK, Extractor, Function
 
+# all that torch.export.save writes of a program and plain arrays; torch looks for more, in older layouts too
+MEMBER = re.compile(
+    r"[^/]+/(models/model\.json|(?P<inputs>data/sample_inputs/model\.pt)|data/weights/weight_[0-9]+"
+    r"|data/constants/tensor_[0-9]+|(?P<config>data/(weights|constants)/model_(weights|constants)_config\.json)"
+    r"|archive_format|archive_version|byteorder|\.data/(version|serialization_id))"
+)
+
 
 def module_features(path: Path, shape: tuple[int, int, int]) -> Extractor:
     """What a program computes: it takes uint8 images (n, C, H, W), any n, and gives floats (n, d).
@@ -28,20 +35,23 @@ def module_features(path: Path, shape: tuple[int, int, int]) -> Extractor:
     Raises InputError for a file that is absent, of another kind or damaged, and a program that does something else.
     """
     where = f"module:{path}"
-    if not path.is_file():
-        raise InputError(f"{where}: no such file")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{where}: {error.strerror or error}; name a file") from error
     sha256 = hashlib.sha256(content).hexdigest()
     run = _exported(content, where) if path.suffix == ".pt2" else _scripted(content, where)
     c, h, w = shape
-    try:
-        with torch.inference_mode():
-            found = run("cpu")(torch.zeros(2, c, h, w, dtype=torch.uint8))
-    except Exception as error:  # whatever the program does
-        raise InputError(f"{where}: fails on two uint8 images of {c}x{h}x{w}: {_last_line(error)}") from error
-    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2 or not found.is_floating_point():
-        got = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise InputError(f"{where}: gives {got} for two images; it must give floats of shape (2, d)")
+    for n in (2, 3):
+        try:
+            with torch.inference_mode():
+                found = run("cpu")(torch.zeros(n, c, h, w, dtype=torch.uint8))
+        except Exception as error:  # whatever the program does
+            raise InputError(f"{where}: fails on {n} uint8 images of {c}x{h}x{w}: {_last_line(error)}") from error
+        good = isinstance(found, Tensor) and found.ndim == 2 and found.is_floating_point()
+        if not good or len(found) != n or found.shape[1] == 0:
+            got = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"{where}: gives {got} for {n} images; it must give floats of shape ({n}, d)")
 
     @cache
     def on(device: torch.device) -> Function:
@@ -90,17 +100,15 @@ def _without_pickles(content: bytes, where: str) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(out, "w") as copied:
         for info in archive.infolist():
+            if not (known := MEMBER.fullmatch(info.filename)):
+                raise InputError(
+                    f"{where}: not a program of this torch, or not a plain one: holds {info.filename!r}, which may be "
+                    "unpickled; export it again"
+                )
             data = archive.read(info)
-            name = info.filename.partition("/")[2]
-            if re.fullmatch(r"data/sample_inputs/.*\.pt", name):
-                data = b""
-            elif re.fullmatch(r"data/(weights|constants)/.*config\.json", name):
-                entries = json.loads(data)["config"].values()
-                if any(entry["use_pickle"] for entry in entries):
-                    raise InputError(f"{where}: holds pickled arrays, which are never read; export plain ones")
-            elif re.fullmatch(r"data/(weights|constants)/(.*\.pt|custom_obj.*)", name) or "aotinductor" in name:
-                raise InputError(f"{where}: holds {name}, which is never unpickled; export it with this torch")
-            copied.writestr(info.filename, data)
+            if known["config"] and any(entry["use_pickle"] for entry in json.loads(data)["config"].values()):
+                raise InputError(f"{where}: holds pickled arrays, which are never read; export plain ones")
+            copied.writestr(info.filename, b"" if known["inputs"] else data)
     return out.getvalue()
 
 

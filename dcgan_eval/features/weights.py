@@ -1,6 +1,7 @@
 """Published weights of networks that are not ours: where they lie, and whether they are what was published."""
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ def published_weights(
     name: of the extractor, for messages. Raises InputError for a file that is absent or damaged.
     """
     file = path or Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if not file.exists() and path is None and download:
+    if not os.path.exists(file) and path is None and download:
         try:
             torch.hub.load_state_dict_from_url(url, check_hash=True, weights_only=True, map_location="cpu")
         except (OSError, RuntimeError) as error:
             raise InputError(f"{name}: {url} cannot be fetched ({error})") from error
-    if not file.exists():
+    if not os.path.exists(file):
         raise InputError(f"{name}: no weights; download {url} and put it at {file}")
     try:
         expected = re.search(r"-([0-9a-f]{8,})\.", file.name)

@@ -6,6 +6,17 @@ in a fixed order. Nothing is resized or unpickled, and no archive that is given 
 
 from dcgan_eval.images.fitting import fitted
 from dcgan_eval.images.opening import open_images, open_split
-from dcgan_eval.images.source import BLOCK, Images, Rows, Survey, from_tensor, generated
+from dcgan_eval.images.source import BLOCK, Images, Rows, Survey, from_tensor, generated, most_common_shape
 
-__all__ = ["BLOCK", "Images", "Rows", "Survey", "fitted", "from_tensor", "generated", "open_images", "open_split"]
+__all__ = [
+    "BLOCK",
+    "Images",
+    "Rows",
+    "Survey",
+    "fitted",
+    "from_tensor",
+    "generated",
+    "most_common_shape",
+    "open_images",
+    "open_split",
+]

@@ -160,7 +160,7 @@ def open_files(files: Files, path: Path) -> dict[str, Images]:
         shape, read = decoder(files, names, like)
         title = title_of(path, files.digest, split, list(splits))
         found = Images(title, split, shape, as_targets(labels), classes, len(names), read, files.digest)
-        return replace(found, survey=lambda progress: _survey(found, files, names, progress))
+        return replace(found, survey=cache(lambda progress: _survey(found, files, names, progress)))
 
     return {split: images(split) for split in splits}
 

@@ -1,6 +1,7 @@
 """What a source of images is, and what all kinds of it share."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -96,6 +97,16 @@ class Survey(NamedTuple):
     broken: list[str]
 
 
+def most_common_shape(images: Images, progress: bool = False) -> Images:
+    """Those images that can be read and have the shape that most of them have. InputError where none can be read."""
+    if images.survey is None:
+        return images
+    parts, broken = images.survey(progress)
+    if not parts:
+        raise InputError(f"{images.name}: no image can be read: {broken[0]}")
+    return max((part for _, part in parts), key=lambda part: part.n)
+
+
 def from_tensor(
     images: Tensor, labels: Tensor | None = None, *, name: str, split: str = "all", classes: tuple[str, ...] = ()
 ) -> Images:
@@ -189,7 +200,8 @@ def reading(where: str) -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = re.sub(r"<_io\.BytesIO[^>]*>", "", str(error))  # an address, which is another one every time
+    return " ".join(text.split())[:200] or type(error).__name__
 
 
 def file_digest(path: Path) -> Callable[[], str]:

@@ -31,7 +31,8 @@ class KernelDistance(NamedTuple):
 def kernel_distance(
     first: Tensor, second: Tensor, *, seed: int, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE
 ) -> KernelDistance:
-    """From features (n₁, d) and (n₂, d). A seed draws the subsets that torch-fidelity's `rng_seed` draws.
+    """From features (n₁, d) and (n₂, d). A seed draws the subsets that torch-fidelity's `rng_seed` draws, whose
+    first features are the fakes'.
 
     Raises ValueError where a subset is larger than a set or smaller than 2, for dimensions that differ, and for values
     that are not finite.
