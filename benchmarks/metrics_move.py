@@ -170,7 +170,7 @@ def main() -> int:
         metric: {damage: (range(5), [values[damage, level] for level in range(5)]) for damage in STRENGTHS}
         for metric, values in found.items()
     }
-    write_whole(a.figure, figures.curves(panels, "strength of the damage, 0: none", columns=3))
+    write_whole(a.figure, figures.curves(panels, "strength of the damage, 0: none", columns=3, logarithmic=GROW))
     results.append(a.out, rows)
     wrong = 0
     for damage, falling in MUST.items():

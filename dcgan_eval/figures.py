@@ -37,8 +37,13 @@ def grid(images: Tensor, columns: int, margin: int = 2) -> bytes:
     return file.getvalue()
 
 
-def curves(panels: Mapping[str, Mapping[str, Line]], xlabel: str, columns: int = 1) -> bytes:
-    """A PNG of panels in rows of `columns`, each titled, over one x; their lines are labelled."""
+def curves(
+    panels: Mapping[str, Mapping[str, Line]], xlabel: str, columns: int = 1, logarithmic: Sequence[str] = ()
+) -> bytes:
+    """A PNG of panels in rows of `columns`, each titled, over one x; their lines are labelled.
+
+    logarithmic: titles of panels whose values differ by orders of magnitude; below 0.1 they are linear.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -52,7 +57,9 @@ def curves(panels: Mapping[str, Mapping[str, Line]], xlabel: str, columns: int =
             for label, (x, y) in lines.items():
                 ax.plot(x, y, label=label, marker="." if len(x) < 30 else "")
             ax.set_title(title, loc="left")
-            if len(lines) > 1:
+            if title in logarithmic:
+                ax.set_yscale("symlog", linthresh=0.1)
+            if len(lines) > 1 and (columns == 1 or ax is axes[0]):
                 ax.legend()
             ax.tick_params(labelbottom=True)
             ax.set_xlabel(xlabel if columns > 1 or ax is axes[-1] else "")

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import warnings
 import zipfile
 from collections.abc import Callable
 from functools import cache
@@ -87,7 +88,8 @@ def _exported(content: bytes, where: str) -> Callable[[str], Callable[[Tensor], 
     # the reader says more than one line of what it does not like
     logging.getLogger("torch.export").setLevel(logging.ERROR)
     try:
-        program = torch.export.load(io.BytesIO(_without_pickles(content, where)))
+        with warnings.catch_warnings(action="ignore"):
+            program = torch.export.load(io.BytesIO(_without_pickles(content, where)))
     except InputError:
         raise
     except Exception as error:
