@@ -23,9 +23,12 @@ from torch.nn import functional
 from dcgan_eval import checkpoint, figures
 from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
+from dcgan_eval.features import inception_features
 from dcgan_eval.images import from_tensor, open_images
+from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.networks import Discriminator, Generator, has_statistics, initialise
 from dcgan_eval.streams import stream
+from tests.test_inception import seeded_weights
 from tests.test_training_config import digits, pictures, recipe
 from tests.test_training_states import advance, equal, reloaded, trained
 from training import data, evaluate, monitor, states
@@ -892,6 +895,23 @@ def test_the_probe_is_fitted_and_judged_on_other_training_images(few):
     rows = [set(part.tensor()[:, 0, 0, 0].tolist()) for part in found.probe or ()]
     assert [len(r) for r in rows] == [50, 50]
     assert not rows[0] & rows[1]
+
+
+def test_fid_while_training_is_that_of_any_set(tmp_path_factory):
+    """Grey digits are made RGB; the number is that of `frechet_distance_of_features`, in Inception's features."""
+    extractor = inception_features(weights=seeded_weights(tmp_path_factory))
+    evaluation = Evaluation(recipe(), digits(), open_images("digits")["test"].subset(range(12)), extractor)
+    samples = torch.randint(0, 256, (12, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = evaluation._frechet_distance(samples, extractor, CPU)
+    assert evaluation.held_out is not None
+    real, fake = (extractor(x.expand(-1, 3, -1, -1)) for x in (evaluation.held_out.tensor(), samples))
+    assert found.value == pytest.approx(frechet_distance_of_features(real, fake), rel=1e-4)
+    assert found.metric == "FID-like"
+    assert "inception-like: pool of Inception 2015-12-05" in found.protocol
+    published = evaluation._frechet_distance(samples, replace(extractor, name="inception"), CPU)
+    assert published.metric == "FID"
+    with pytest.raises(InputError, match="held-out images"):
+        Evaluation(recipe(), digits(), None, extractor)
 
 
 def test_the_best_is_the_first_of_the_highest_however_often_a_run_is_stopped(few, tmp_path, monkeypatch):

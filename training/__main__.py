@@ -38,6 +38,9 @@ def parser() -> Parser:
     run.add_argument("--keep", type=int, default=2, help="states that are kept [%(default)d]")
     run.add_argument("--sample-epochs", type=float, help="between two grids of samples [1, or what makes 50 grids]")
     run.add_argument("--evaluate-epochs", type=float, default=0.0, help="between two evaluations; 0 for none")
+    run.add_argument(
+        "--evaluate-fid", action="store_true", help="with --evaluate-epochs: also FID, by Inception's weights"
+    )
     run.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
     run.add_argument("--debug", action="store_true", help="show the traceback of an error")
     recipe = parser.add_argument_group("the recipe", "defaults are the preset's")
@@ -69,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from dcgan_eval import devices
+    from dcgan_eval.features import inception_features
     from dcgan_eval.images import open_images
     from training.distributed import ranks
     from training.loop import train
@@ -78,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         preset(arguments.preset),
         {k.removeprefix("recipe."): v for k, v in vars(arguments).items() if k.startswith("recipe.") and v is not None},
     )
+    if arguments.evaluate_fid and not arguments.evaluate_epochs:
+        raise InputError("--evaluate-fid: needs --evaluate-epochs, which says when")
     device = torch.device(devices.choose(arguments.device))
     found = open_images(arguments.data, root=arguments.data_root, download=arguments.download)
     images = found.get("train") or next(iter(found.values()))
@@ -102,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
             keep=arguments.keep,
             sample_epochs=arguments.sample_epochs,
             evaluate_epochs=arguments.evaluate_epochs,
+            extractor=inception_features(download=arguments.download) if arguments.evaluate_fid else None,
             held_out=held_out,
             progress=here.first and sys.stderr.isatty(),
             tensorboard=arguments.tensorboard,

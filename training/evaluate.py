@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dcgan_eval.errors import InputError
-from dcgan_eval.features import discriminator_features, extract
-from dcgan_eval.images import Images, from_tensor
+from dcgan_eval.features import Extractor, discriminator_features, extract
+from dcgan_eval.images import Images, fitted, from_tensor
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.neighbors import k_nearest
 from dcgan_eval.networks import Discriminator, initialise, sample_z, to_uint8
@@ -45,11 +45,16 @@ class Evaluation:
     Nearest sample: the mean Euclidean distance, pixels in [0, 255], of held-out images to the nearest of `SAMPLES`
     samples; the authors' faces/train_uncond_dcgan.py logs such a distance, of training images in [-1, 1].
     Fréchet distance: of as many held-out images and samples in the features of this D with random weights, which stay
-    the same through the run; it is comparable within a run, and is no FID, which is Inception's.
+    the same through the run; it is comparable within a run, and is no FID, which is Inception's: that comes beside it
+    where `extractor` is `inception_features`.
     Raises InputError where nothing can be measured: no labels for the probe, or too few of a class.
     """
 
-    def __init__(self, config: TrainConfig, images: Images, held_out: Images | None) -> None:
+    def __init__(
+        self, config: TrainConfig, images: Images, held_out: Images | None, extractor: Extractor | None = None
+    ) -> None:
+        if extractor is not None and held_out is None:
+            raise InputError("FID while training is of held-out images, and --data has none")
         order = torch.randperm(images.n, generator=stream(config.seed, "evaluation"))
         self.statistics = images.subset(order[:STATISTICS])
         self.probe = None if config.architecture.n_classes else _halves(images, order)
@@ -60,9 +65,10 @@ class Evaluation:
         # a conditional network has no features without labels: the random one does without
         untrained = Discriminator(dataclasses.replace(config.architecture, n_classes=0))
         initialise(untrained, stream(config.seed, "evaluation weights"))
-        self.random = discriminator_features(
+        random = discriminator_features(
             untrained, name="D with random weights", batchnorm="reestimated", images=self.statistics
         )
+        self.extractors = [random] if extractor is None else [random, extractor]
         self.held_out = None
         if held_out is not None:
             held_out = prepared(held_out, config)
@@ -86,7 +92,8 @@ class Evaluation:
             found.append(Measurement(PROBE, probe.accuracy, probe.spread, f"{probe.protocol}; {how}"))
         if self.held_out is not None:
             samples = self._samples(state)
-            found += [self._nearest_sample(samples, device), self._frechet_distance(samples, device)]
+            found.append(self._nearest_sample(samples, device))
+            found += [self._frechet_distance(samples, extractor, device) for extractor in self.extractors]
         return found
 
     def _samples(self, state: State) -> Tensor:
@@ -112,16 +119,19 @@ class Evaluation:
             f"{len(database)} samples",
         )
 
-    def _frechet_distance(self, samples: Tensor, device: torch.device) -> Measurement:
+    def _frechet_distance(self, samples: Tensor, extractor: Extractor, device: torch.device) -> Measurement:
         assert self.held_out is not None
         n = min(self.held_out.n, len(samples))
         drawn = from_tensor(samples[:n], name="samples")
-        real, fake = (extract(self.random, images, device=device) for images in (self.held_out.subset(range(n)), drawn))
+        real, fake = (
+            extract(extractor, fitted(images, extractor.input_shape)[0], device=device)
+            for images in (self.held_out.subset(range(n)), drawn)
+        )
         return Measurement(
-            "Fréchet distance",
+            {"inception": "FID", "inception-like": "FID-like"}.get(extractor.name, "Fréchet distance"),
             frechet_distance_of_features(real, fake),
             None,
-            f"of {n} images of {self.held_out.name} and as many samples; {self.random.name}: {self.random.protocol}",
+            f"of {n} images of {self.held_out.name} and as many samples; {extractor.name}: {extractor.protocol}",
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from dcgan_eval.errors import InputError
+from dcgan_eval.features import Extractor
 from dcgan_eval.images import Images
 from training import distributed, states
 from training.config import TrainConfig
@@ -42,6 +43,7 @@ def train(
     keep: int = 2,
     sample_epochs: float | None = None,
     evaluate_epochs: float = 0.0,
+    extractor: Extractor | None = None,
     held_out: Images | None = None,
     progress: bool = False,
     tensorboard: bool = False,
@@ -51,7 +53,7 @@ def train(
     resume: go on from the newest state in `out`; `epochs` may have changed if no rate decays. save_minutes: after so
     many a state is saved, of which the last `keep` are kept. sample_epochs: between two grids of samples; by default
     1, or what makes 50 grids. evaluate_epochs: between two evaluations (0: none), written to
-    evaluation.csv, the best also to best.safetensors; held_out: images that were not trained on, for `Evaluation`.
+    evaluation.csv, the best also to best.safetensors; extractor, held_out: see `Evaluation`.
     Returns False where SIGINT or SIGTERM stopped the run early; it is saved, and resumes to the same weights (on CPU,
     to the bit). Raises InputError for images that do not fit, a folder that holds another run, an image that cannot
     be read, or a loss that is not finite; what was saved before stays.
@@ -68,7 +70,7 @@ def train(
     distributed.check_share(config.batch_size, ranks)
     per_epoch = steps_per_epoch(images, config)
     steps = states.total_steps(config, per_epoch)
-    evaluation = Evaluation(config, images, held_out) if evaluate_epochs else None
+    evaluation = Evaluation(config, images, held_out, extractor) if evaluate_epochs else None
     state = _begin(config, images, out, device, resume, ranks)
     distributed.check_same(state.step, ranks, device)
     trainer = Trainer(state, device, ranks)
