@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from dcgan_eval import checkpoint, figures
 from dcgan_eval.errors import InputError
-from dcgan_eval.files import write_whole
 from dcgan_eval.features import inception_features
+from dcgan_eval.files import write_whole
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.networks import Discriminator, Generator, has_statistics, initialise
