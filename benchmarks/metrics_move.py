@@ -130,7 +130,7 @@ def main() -> int:
         splits[split].subset(torch.randperm(splits[split].n, generator=stream(0, split))[:n])
         for split, n in (("train", a.real), ("test", splits["test"].n))
     )
-    command = results.command(["python -m benchmarks.metrics_move", *sys.argv[1:]]).removeprefix("dcgan-eval ")
+    command = results.command(["python", "-m", "benchmarks.metrics_move", *sys.argv[1:]]).removeprefix("dcgan-eval ")
     extractor = open_extractor(a.features, FeatureOptions(grid=1))(train)
     found: dict[str, dict[tuple[str, int], float]] = {}
     rows: list[Row] = []
