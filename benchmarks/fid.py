@@ -63,6 +63,7 @@ def peer(real: Images, fake: Images, weights: Path, device: str) -> dict[str, fl
         kid_subsets=10,
         kid_subset_size=100,
         cuda=device != "cpu",
+        feature_extractor="inception-v3-compat",  # for prc, too, whose default is another network
         feature_extractor_weights_path=str(weights),
         cache=False,
         verbose=False,

@@ -1,6 +1,8 @@
 """The command `dcgan-eval`: parse, load, call one function, print or write."""
 
+import csv
 import dataclasses
+import io
 import json
 import logging
 import sys
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dcgan_eval.errors import InputError
+from dcgan_eval.kinds import KINDS, PRECISIONS
 
 # everything that imports torch is imported where it is used: --help must not wait for it
 if TYPE_CHECKING:
@@ -27,9 +30,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-KINDS = ("disc:CHECKPOINT", "inception", "random:PRESET", "kmeans:UNITS", "torchvision:NAME", "module:FILE", "pixels")
-PRECISIONS = {"disc", "random", "inception"}
 
 
 class Format(StrEnum):
@@ -134,13 +134,13 @@ def classify(
     Without options: scikit-learn's digits, by pixels, a discriminator with random weights, and one that was trained on
     them; in seconds, offline.
     """
-    from dcgan_eval import devices, results
+    from dcgan_eval import results
     from dcgan_eval.classification import classify, labelled
     from dcgan_eval.probe import Protocol
     from dcgan_eval.specs import FeatureOptions, open_extractor
 
     parsed, Cs = Protocol.parse(protocol), _numbers(C, "--C")
-    chosen = devices.choose(device)
+    chosen = _device(device)
     _check_out(out)
     specs = features or (["pixels", "random:digits", "disc:digits"] if data == "digits" else [])
     if not specs:
@@ -243,15 +243,15 @@ def fid(
     take are resized, and grey ones made RGB, and the protocol says so. Without arguments: 898 samples of the embedded
     digits generator against as many of scikit-learn's digits, by the embedded discriminator.
     """
-    from dcgan_eval import devices, results
+    from dcgan_eval import results
     from dcgan_eval.comparison import Settings, compare
     from dcgan_eval.features import module_features
     from dcgan_eval.images import Images, most_common_shape
-    from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
-    from dcgan_eval.statistics import save_statistics
+    from dcgan_eval.specs import FeatureOptions, is_fitted, open_extractor, open_side
+    from dcgan_eval.statistics import is_statistics, save_statistics
 
-    settings = Settings(tuple(metrics.split(",")), seed, subsets, subset_size, splits, k)
-    chosen = devices.choose(device)
+    settings = Settings(tuple(metric.strip() for metric in metrics.split(",")), seed, subsets, subset_size, splits, k)
+    chosen = _device(device)
     _check_out(out)
     if real is None:
         real, fake, num = "digits:train", "gen:digits", num or 898
@@ -276,15 +276,23 @@ def fid(
         raise InputError(f"--save-stats {save_stats}: the folder {save_stats.absolute().parent} does not exist")
     if save_stats is not None and (save_stats.suffix != ".npz" or save_stats.is_dir()):
         raise InputError(f"--save-stats {save_stats}: want the name of an .npz file")
+    if save_stats is not None and save_stats.exists() and not is_statistics(save_stats):
+        raise InputError(f"--save-stats {save_stats}: is there and holds no statistics; choose another name")
+    if num is not None and not any((side or "").startswith("gen:") for side in (real, fake)):
+        raise InputError(f"--num {num}: is a choice for gen:CHECKPOINT only")
+    if classifier is not None and "is" not in settings.metrics:
+        raise InputError(f"--classifier {classifier}: judges metric `is` only, which --metrics does not name")
     options = FeatureOptions(
         batchnorm.value, precision.value, seed, download, grid=1, logits=True, weights=weights, resize=resize.value
     )
     plan = open_extractor(features, options)
+    if save_stats is not None and is_fitted(features, options):
+        raise InputError(f"--save-stats: {features} is fitted to REAL, and cannot be found again from its statistics")
 
     def side(spec: str, seed: int) -> "Images | Statistics":
         return open_side(spec, num=num or 50000, seed=seed, root=data_root, download=download, device=chosen)
 
-    reals = side(real, seed)
+    reals = side(real, seed + repeats)  # other z than FAKE's, where both are samples
     fakes = [side(fake, seed + i) for i in range(repeats)] if fake is not None else []
     images = [part for part in (reals, *fakes) if isinstance(part, Images)]
     if save_stats is not None and not isinstance(reals, Images):
@@ -297,7 +305,7 @@ def fid(
             fakes,
             plan(most_common_shape(images[0], sys.stderr.isatty())),
             settings,
-            classifier=None if classifier is None else module_features(classifier, images[-1].shape),
+            classifier=None if classifier is None else module_features(classifier, most_common_shape(images[-1]).shape),
             save=None if save_stats is None else lambda statistics: save_statistics(save_stats, statistics),
             skip_corrupt=skip_corrupt,
             batch_size=batch_size,
@@ -329,7 +337,9 @@ def neighbors(
         list[str] | None, typer.Option(help=f"{', '.join(KINDS)}. Repeat to compare. [default: pixels]")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Inception's, where they are not in torch.hub's folder.")] = None,
-    num: Annotated[int, typer.Option(min=2, help="Samples drawn from a gen:CHECKPOINT.")] = 10000,
+    num: Annotated[
+        int | None, typer.Option(min=2, help="Samples drawn from a gen:CHECKPOINT. [default: 10000; with digits: 899]")
+    ] = None,
     picture: Annotated[
         Path | None,
         typer.Option(help="PNG of the most suspicious samples with their neighbours, by the first features."),
@@ -350,26 +360,30 @@ def neighbors(
 
     Without arguments: 899 samples of the embedded digits generator, by pixels and the embedded discriminator.
     """
-    from dcgan_eval import devices, results
+    from dcgan_eval import results
     from dcgan_eval.copying import copying
     from dcgan_eval.copying import picture as draw
     from dcgan_eval.files import write_whole
     from dcgan_eval.images import Images
     from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
 
-    chosen = devices.choose(device)
+    chosen = _device(device)
     _check_out(out)
     for path, option in ((picture, "--picture"), (nearest, "--nearest")):
         if path is not None and not path.absolute().parent.is_dir():
             raise InputError(f"{option} {path}: the folder {path.absolute().parent} does not exist")
+        if path is not None and (path.is_dir() or (path.exists() and str(path) in (fake, train, test))):
+            raise InputError(f"{option} {path}: is a folder, or images to be read; want the name of another file")
     if fake is None:
-        fake, train, test, num = "gen:digits", "digits:train", test or "digits:test", 899
+        fake, train, test, num = "gen:digits", "digits:train", test or "digits:test", num or 899
         features = features or ["pixels", "disc:digits"]
+    if weights is not None and "inception" not in (features or []):
+        raise InputError(f"--weights {weights}: are inception's, which --features does not name")
     if train is None:
         raise InputError("TRAIN is missing: name the images that the generator was trained on")
 
     def images(spec: str) -> "Images":
-        opened = open_side(spec, num=num, seed=seed, root=data_root, download=download, device=chosen)
+        opened = open_side(spec, num=num or 10000, seed=seed, root=data_root, download=download, device=chosen)
         if not isinstance(opened, Images):
             raise InputError(f"{spec}: holds statistics only; neighbours are sought among images")
         return opened
@@ -378,7 +392,9 @@ def neighbors(
     plans = [open_extractor(spec, options) for spec in features or ["pixels"]]
     fakes, trained, held_out = images(fake), images(train), None if test is None else images(test)
     rows: list[Row] = []
-    lines = ["features,mirrored,sample,nearest,distance"]
+    table = io.StringIO()
+    lines = csv.writer(table, lineterminator="\n")
+    lines.writerow(["features", "mirrored", "sample", "nearest", "distance"])
     for found in copying(
         fakes,
         trained,
@@ -395,10 +411,11 @@ def neighbors(
             write_whole(picture, draw(found, fakes, trained))
         if found.flips:  # which include the others
             near = zip(found.fake.flipped[:, 0], found.fake.rows[:, 0], found.fake.distances[:, 0], strict=True)
-            lines += [f"{found.extractor},{int(f)},{i},{int(r)},{float(d):.9g}" for i, (f, r, d) in enumerate(near)]
+            for i, (flipped, row, distance) in enumerate(near):
+                lines.writerow([found.extractor, int(flipped), i, int(row), f"{float(distance):.9g}"])
         rows += found.rows
     if nearest is not None:
-        write_whole(nearest, "\n".join(lines) + "\n")
+        write_whole(nearest, table.getvalue())
     if out is not None:
         results.append(out, rows)
     _print(rows, format)
@@ -478,6 +495,16 @@ def _splits(data: str, test: str | None, valid: str | None, root: Path, download
         if name not in sets:
             raise InputError(f"--data {data}: has no {name} split besides {', '.join(found)}; {remedy}")
     return sets
+
+
+def _device(name: str) -> str:
+    import torch
+
+    from dcgan_eval import devices
+
+    # for the whole process: samples are drawn in one thread while features are computed in another
+    torch.backends.cudnn.allow_tf32 = False
+    return devices.choose(name)
 
 
 def _check_out(out: Path | None) -> None:

@@ -1,7 +1,8 @@
 """From two sets of images to the distances between them: features of both, streamed once, then every metric.
 
-A side is read once whatever is measured. The Fréchet distance and the Inception score keep sums only; what needs the
-features themselves, the kernel distance and precision, recall, density and coverage, keeps them in memory.
+A side is read once whatever is measured, but for the check that its files are whole. The Fréchet distance and the
+Inception score keep sums only; what needs the features themselves, the kernel distance and precision, recall, density
+and coverage, keeps them in memory.
 """
 
 import time
@@ -174,7 +175,9 @@ def check_metrics(
 ) -> None:
     """Raises InputError for what can be known to fail before an image is read."""
     if "is" in settings.metrics and classifier is None and "logits" not in extractor.slices:
-        raise InputError(f"metric 'is' needs class probabilities, which {extractor.name} has not; name a classifier")
+        raise InputError(
+            f"metric 'is' needs class probabilities, which {extractor.name} has not; name one with --classifier"
+        )
     sides = [(real, True), *((fake, False) for fake in fakes)]
     # of the smaller side first, so that the largest possible is possible for both
     for images, is_real in sorted(sides, key=lambda side: side[0].n if isinstance(side[0], Images) else 0):
@@ -334,7 +337,7 @@ def _measure(
                 f"{line.sizes[0]:,} to {line.sizes[-1]:,}, seed {settings.seed}"
             )
             name = "FID∞" if inception else "Fréchet distance∞"
-            return [_Number(name, line.intercept, Z95 * line.error, "1.96 standard errors of the intercept", how)]
+            return [_Number(name, line.intercept, None, "", how)]
         assert real.features is not None
         reals = real.features.to(_precise(device))
         if metric == "kid":

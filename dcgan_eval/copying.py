@@ -1,5 +1,6 @@
 """From samples, training and held-out images to what their distances say about copying, and a picture to judge by."""
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, Rows, fitted
 from dcgan_eval.memorization import (
+    FEWEST,
     TAU,
     Nearest,
     authenticity,
@@ -56,22 +58,36 @@ def copying(
 ) -> Iterator[Found]:
     """By every extractor, without and with mirror images: how near samples come to training images.
 
-    Beside the held-out images where there are some: mean distances, the share of samples nearer than any held-out one,
-    authenticity, the data-copying test C_T, and the memorisation-informed distance (MiFID, by Inception); each with the
-    same number of the held-out images and a p-value. seed: of C_T's cells. The rest: see `extract`.
-    Raises InputError where there are fewer than two training images, or where `NEIGHBOURS` are more than there are.
+    Mean distances, cosine distances and the memorisation-informed distance (MiFID, by Inception); where there are
+    held-out images also the share of samples nearer than any of them, authenticity, the data-copying test C_T, and of
+    each number a p-value and, but for C_T, the same number of the held-out images. seed: of C_T's cells. The rest: see
+    `extract`.
+    Raises InputError for fewer images than these numbers need, and where two of the sets are the same. Held-out images
+    that are training images too, and training images that repeat, bend every number: the protocol counts them.
     """
+    sides = [images for images in (fake, held_out) if images is not None]
+    if len({images.fingerprint for images in (train, *sides)}) <= len(sides):
+        names = ", ".join(images.name for images in (train, *sides))
+        raise InputError(
+            f"{names}: two of these are the same images; samples, training and held-out images must differ"
+        )
     if train.n <= NEIGHBOURS:
         raise InputError(f"{train.name}: {train.n} images; the {NEIGHBOURS} nearest need more")
+    fewest = 2 if held_out is None else FEWEST
+    for images in sides:
+        if images.n < fewest:
+            raise InputError(f"{images.name}: {images.n} images are too few; want at least {fewest}")
+    bends = _bends(train, held_out)
     for extractor in extractors:
         start = time.perf_counter()
 
         def features(images: Images, judge: Extractor = extractor) -> Tensor:
             ready, _ = fitted(images, judge.input_shape)
             found = extract(judge, ready, batch_size=batch_size, device=device, cache=cache, progress=progress)
-            return found[:, judge.slices.get("pool", slice(None))].to(device)
+            # Apple's GPUs have no float64, in which distances are kept
+            where = "cpu" if torch.device(device).type == "mps" else device
+            return found[:, judge.slices.get("pool", slice(None))].to(where)
 
-        sides = [images for images in (fake, held_out) if images is not None]
         in_train = features(train)
         plain = [features(images) for images in sides]
         mirrored = [features(_mirrored(images)) for images in sides]
@@ -100,7 +116,7 @@ def copying(
                     features_protocol="; ".join([extractor.protocol, *notes]),
                     layer="all",
                     dimensions=in_train.shape[1],
-                    protocol="with mirror images" if flips else "without mirror images",
+                    protocol="; ".join(["with mirror images" if flips else "without mirror images", *bends]),
                     method=method,
                     metric=metric,
                     value=value,
@@ -153,10 +169,7 @@ def _numbers(
         return
     cosines = [cosine_distances(x, train) for x in plain]
     if len(near) > 1:
-        try:
-            test = copying_test(plain[0], plain[1], train, seed=seed)
-        except ValueError as error:
-            raise InputError(f"C_T: {error}") from error
+        test = copying_test(plain[0], plain[1], train, seed=seed)
         how = f"data-copying test (Meehan et al. 2020), {test.cells} of {test.all_cells} cells, seed {seed}"
         yield from each("C_T", [test.value], "", how, test.p)
         how = "mean of 1 - |cos| to the nearest; p by Mann-Whitney's U"
@@ -168,6 +181,20 @@ def _numbers(
     name = "MiFID" if extractor.name == "inception" else "memorisation-informed Fréchet distance"
     how = f"Fréchet distance over the cosine distance where below {TAU} (Bai et al. 2021); p is the cosine distance's"
     yield from each(name, [mifid(d, float(c.mean())) for d, c in zip(distances, cosines, strict=True)], "", how, p)
+
+
+def _bends(train: Images, held_out: Images | None) -> list[str]:
+    """How many training images repeat others, and how many held-out images are training images, to the pixel."""
+    seen = {hash_ for batch in train.batches(1024) for hash_ in _hashes(batch)}
+    found = [f"{train.n - len(seen)} training images repeat others"] if len(seen) < train.n else []
+    if held_out is not None:
+        among = sum(hash_ in seen for batch in held_out.batches(1024) for hash_ in _hashes(batch))
+        found += [f"{among} held-out images are training images"] if among else []
+    return found
+
+
+def _hashes(images: Tensor) -> Iterator[bytes]:
+    return (hashlib.sha256(image.numpy().tobytes()).digest() for image in images)
 
 
 def _mirrored(images: Images) -> Images:

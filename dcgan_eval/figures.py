@@ -83,7 +83,8 @@ def suspects(tiles: Tensor, distances: Mapping[str, Any], xlabel: str) -> bytes:
         layout = figure.add_gridspec(rows + 2, columns)
         above = figure.add_subplot(layout[:2, :])
         values = np.concatenate(list(distances.values()))
-        bins = np.linspace(values.min(), values.max() or 1.0, 61).tolist()
+        low, high = values.min(), values.max()
+        bins = np.linspace(low, high if high > low else low + 1, 61).tolist()
         for name, some in distances.items():
             above.hist(some, bins=bins, density=True, histtype="stepfilled", alpha=0.5, label=name)
         above.set_xlabel(xlabel)

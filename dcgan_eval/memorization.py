@@ -104,12 +104,21 @@ def copying_test(fake: Tensor, held_out: Tensor, train: Tensor, *, seed: int) ->
     Training features are divided into cells by k-means. In every cell the distances of samples to the nearest training
     feature of the cell are compared with those of held-out features by the Mann-Whitney U statistic, standardised as in
     the authors' code; C_T is the mean over cells, each weighted by its share of held-out features. Cells with fewer
-    than FEWEST of either do not count. p: of the weighted mean of standard normal variables.
-    Raises ValueError where no cell counts.
+    than FEWEST of either do not count; where none does, as of a collapsed generator, there are half as many larger
+    ones. p: of the weighted mean of standard normal variables.
+    Raises ValueError for fewer than FEWEST samples or held-out features.
     """
+    if min(len(fake), len(held_out)) < FEWEST:
+        raise ValueError(f"{len(fake)} samples and {len(held_out)} held-out images; want {FEWEST} of both")
+    count = max(1, min(min(len(fake), len(held_out)) // CELL, len(train)))
+    while (found := _cells(fake, held_out, train, count, seed)) is None:
+        count //= 2
+    return found
+
+
+def _cells(fake: Tensor, held_out: Tensor, train: Tensor, count: int, seed: int) -> CopyingTest | None:
     from sklearn.cluster import KMeans
 
-    count = max(1, min(len(fake), len(held_out)) // CELL)
     cells = KMeans(count, n_init=1, random_state=seed).fit(train.cpu().numpy())
     of_fake, of_held_out = (torch.from_numpy(cells.predict(x.cpu().numpy())) for x in (fake, held_out))
     of_train = torch.from_numpy(cells.labels_)
@@ -123,7 +132,7 @@ def copying_test(fake: Tensor, held_out: Tensor, train: Tensor, *, seed: int) ->
         scores.append((u - product / 2 + 0.5) / (product * (len(a) + len(b) + 1) / 12) ** 0.5)
         weights.append(len(b))
     if not scores:
-        raise ValueError(f"no cell holds {FEWEST} samples and {FEWEST} held-out images; give more of both")
+        return None
     z, w = np.array(scores), np.array(weights) / sum(weights)
     value = float(w @ z)
     return CopyingTest(value, float(norm.cdf(value / np.sqrt(w @ w))), len(scores), count)
@@ -136,10 +145,15 @@ def cosine_distances(fake: Tensor, train: Tensor) -> Tensor:
     Memorization", eq. 2, and the code of Kaggle's competition); torchmetrics takes the other one, in which a generator
     that emits a few training images goes free.
     """
-    x, t = (functional.normalize(f.double(), dim=1).float() for f in (fake, train))
+    # features of length 0 have no direction: as far as can be
+    t = functional.normalize(train[train.any(1)].double(), dim=1).float()
+    if not len(t):
+        return torch.ones(len(fake), dtype=torch.float64, device=fake.device)
+    x = functional.normalize(fake.double(), dim=1).float()
+    both = bool((train < 0).any() or (fake < 0).any())
     # ‖x − t‖² = 2 − 2 cos, and for the opposite direction 2 + 2 cos
-    squares = [k_nearest(q, t, 1)[0][:, 0].square() for q in ((x, -x) if bool((train < 0).any()) else (x,))]
-    return torch.stack(squares).amin(0) / 2
+    squares = [k_nearest(q, t, 1)[0][:, 0].square() for q in ((x, -x) if both else (x,))]
+    return torch.where(fake.any(1), torch.stack(squares).amin(0) / 2, 1.0)
 
 
 def mifid(fid: float, distance: float, tau: float = TAU) -> float:

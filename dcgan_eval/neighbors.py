@@ -12,7 +12,9 @@ again in float32, and among copies row by row. Memory beyond the arguments is th
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -52,15 +54,15 @@ def k_nearest(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor
     centre = _centre(database)
     distances = torch.empty(len(queries), k, dtype=torch.float64, device=device)
     rows = torch.empty(len(queries), k, dtype=torch.int64, device=device)
-    for chunk in _parts(len(queries), QUERIES):
+    for chunk in _parts(len(queries), min(QUERIES, VALUES // queries.shape[1])):
         pending = torch.arange(chunk.start, chunk.stop, device=device)
         for dtype in _precisions(device):
             if len(pending):
                 found, where, proven = _candidates(queries[pending], database, centre, k, dtype)
                 distances[pending], rows[pending] = found, where
                 pending = pending[~proven]
-        for i in pending.tolist():  # more candidates at one distance than are kept: copies, as a rule
-            distances[i], rows[i] = _measured(queries[i], database, k)
+        if len(pending):  # more candidates at one distance than are kept: copies, as a rule
+            distances[pending], rows[pending] = _among_copies(queries[pending], database, k)
     return distances, rows
 
 
@@ -82,7 +84,8 @@ def inside_balls(points: Tensor, centres: Tensor, radii: Tensor) -> Inside:
     if not points.shape[1]:
         points, centres = points.new_zeros(len(points), 1), centres.new_zeros(len(centres), 1)
     if not len(centres):
-        return Inside(torch.zeros(len(points), dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
+        none = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+        return Inside(none, torch.zeros(0, dtype=torch.bool, device=points.device))
     device = points.device
     if device.type == "mps":
         found = inside_balls(points.cpu(), centres.cpu(), radii.cpu())
@@ -91,7 +94,7 @@ def inside_balls(points: Tensor, centres: Tensor, radii: Tensor) -> Inside:
     counts = torch.zeros(len(points), dtype=torch.int64, device=device)
     occupied = torch.zeros(len(centres), dtype=torch.bool, device=device)
     precisions = _precisions(device)
-    for chunk in _parts(len(points), QUERIES):
+    for chunk in _parts(len(points), min(QUERIES, VALUES // points.shape[1])):
         some = points[chunk]
         low = _lowered(some, centre, precisions[0])
         for rows, block in _blocks(centres, centre, precisions[0]):
@@ -220,6 +223,42 @@ def _smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     inside = split.gather(2, group[:, None].expand(-1, GROUPS, -1)).flatten(1)
     smallest, index = inside.topk(k, largest=False, sorted=False)
     return smallest, index // k * groups + group.gather(1, index % k)
+
+
+def _among_copies(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest, sought among distinct rows; row by row where there are no copies."""
+    _, first, group = np.unique(
+        _bytes(database + 0.0),
+        return_index=True,
+        return_inverse=True,  # -0 is 0
+    )
+    if len(first) == len(database):
+        found = [_measured(query, database, k) for query in queries]
+        return torch.stack([f[0] for f in found]), torch.stack([f[1] for f in found])
+    by_first = np.argsort(first)  # so that equal distances are ordered by row
+    distinct = torch.from_numpy(first[by_first]).to(database.device)
+    copies = [members[:k] for members in np.split(*_split(np.argsort(by_first)[group]))]
+    near, which = k_nearest(queries, database[distinct], min(k, len(distinct)))
+    distances = torch.empty(len(queries), k, dtype=torch.float64, device=queries.device)
+    rows = torch.empty(len(queries), k, dtype=torch.int64, device=queries.device)
+    for i, (values, groups) in enumerate(zip(near.cpu().numpy(), which.tolist(), strict=True)):
+        members = np.concatenate([copies[g] for g in groups])
+        each = np.repeat(values, [len(copies[g]) for g in groups])
+        order = np.lexsort((members, each))[:k]
+        distances[i], rows[i] = torch.from_numpy(each[order]), torch.from_numpy(members[order])
+    return distances, rows
+
+
+def _bytes(x: Tensor) -> NDArray[np.void]:
+    """Each row as one value, to be compared to the bit."""
+    plain = np.ascontiguousarray(x.cpu().numpy())
+    return plain.view(np.dtype((np.void, plain.shape[1] * plain.itemsize))).ravel()
+
+
+def _split(group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Members by group, ascending, and where the groups after the first begin."""
+    order = np.argsort(group, kind="stable")
+    return order, np.flatnonzero(np.diff(group[order])) + 1
 
 
 def _measured(query: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:

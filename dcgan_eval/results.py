@@ -171,15 +171,20 @@ def _copying(rows: Sequence[Row]) -> str:
         line = lines.setdefault((row.features, row.protocol, metric), {"features": row.features, "": row.protocol})
         if suffix == "p":
             line["p"] = f"{row.value:.2g}"
-            line["verdict"] = "copies" if row.value < FLAGGED else ""
+            verdict = "copies" if metric == "nearer than any" else "nearer"
+            line["verdict"] = verdict if row.value < FLAGGED else ""
         else:
             line |= {"metric": metric} if not suffix else {}
             line["held-out" if suffix else "value"] = f"{row.value:.5g}{' ' * bool(row.unit) + row.unit}"
     first = rows[0]
     notes = [f"{row.metric}: {row.method}" for row in rows if ", " not in row.metric]
     notes += [f"{row.features}: {row.features_protocol}" for row in rows]
+    if any(row.metric.endswith(", p") for row in rows):
+        notes.append(
+            f"verdict: where p < {FLAGGED}: held-out images would seldom be as near. Blurred samples, or of little "
+            "contrast, are nearer to all images without copying any: only 'nearer than any' speaks of copies"
+        )
     notes += [
-        f"verdict: copies, where p < {FLAGGED}: so near to training images would held-out ones seldom be",
         f"{first.n} samples of {first.model}, sha256 {first.model_sha256}; {first.n_reference} training images",
         f"training and held-out images: {first.data}, sha256 {first.data_sha256}",
         f"seed {first.seed}, on {first.device}; {first.versions}",

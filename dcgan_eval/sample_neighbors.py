@@ -2,7 +2,7 @@
 
 Table 3 classifies MNIST's test digits by their nearest neighbour among generated, labelled digits (Radford et al. 2015,
 appendix). Samples are drawn in blocks and forgotten; only the best distance and its label are kept of every test image,
-so that ten million take no more memory than ten thousand.
+so that ten million take no more memory than ten thousand, their labels aside.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,14 +39,19 @@ def by_samples(
     """At each of the ascending sizes: how far the queries are from the nearest of so many images of the source.
 
     Exact, and ties go to the earlier image, as `k_nearest`; free of the block. Where both sides are labelled, the
-    nearest image's label is the prediction.
-    Raises InputError for images of another shape, a source that is too small, or sizes that do not ascend.
+    nearest image's label is the prediction; queries without one do not count.
+    Raises InputError for images of another shape, a source that is too small or lacks labels, or sizes that do not
+    ascend.
     """
     if queries.shape != source.shape:
         shapes = (f"{images.name} of {'x'.join(map(str, images.shape))}" for images in (queries, source))
         raise InputError(f"{' and '.join(shapes)} have no distances; both must have one shape")
     if not sizes or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= source.n:
         raise InputError(f"sizes {', '.join(map(str, sizes))}: want ascending ones from 1 to the {source.n} there are")
+    labels = None if queries.labels is None or source.labels is None else queries.labels
+    answers = source.labels if source.labels is not None else torch.empty(0)
+    if labels is not None and (queries.classes != source.classes or bool((answers < 0).any())):
+        raise InputError(f"{source.name}: needs a label on every image, of the classes of {queries.name}")
     x = _flat(queries.tensor(), device)
     best = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     label = torch.full((len(x),), -1, device=x.device)
@@ -60,15 +65,17 @@ def by_samples(
                 )
                 nearer = distances < best
                 best = torch.where(nearer, distances, best)
-                if source.labels is not None:
-                    label = torch.where(nearer, source.labels.to(x.device)[start + rows], label)
+                if labels is not None:
+                    label = torch.where(nearer, answers[start + rows.cpu()].to(x.device), label)
                 bar.update(stop - start)
                 start = stop
             error = None
-            if queries.labels is not None and source.labels is not None:
-                error = 100 * float((label.cpu() != queries.labels).double().mean())
+            if labels is not None:
+                known = labels >= 0
+                error = 100 * float((label.cpu()[known] != labels[known]).double().mean())
             yield Point(size, float(best.mean()), error)
 
 
 def _flat(images: Tensor, device: torch.device | str) -> Tensor:
-    return images.flatten(1).float().to(device)
+    # Apple's GPUs have no float64, in which distances are kept
+    return images.flatten(1).float().to("cpu" if torch.device(device).type == "mps" else device)

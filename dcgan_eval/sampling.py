@@ -1,13 +1,13 @@
 """Images of a generator, as a source like any other."""
 
 import copy
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dcgan_eval.images import BLOCK, Images, generated
-from dcgan_eval.images.source import sha256_of
 from dcgan_eval.networks import Generator, has_statistics, sample_z, set_batchnorm_mode, to_uint8
 from dcgan_eval.streams import stream
 
@@ -32,7 +32,9 @@ def samples(
         y = torch.arange(start, start + count, device=device) % a.n_classes if a.n_classes else None
         return to_uint8(network(z, y), a)
 
-    identity = sha256_of(f"{sha256} {seed} {BLOCK} {mode}".encode())
     shape = (a.image_channels, a.image_size, a.image_size)
     labels = torch.arange(n) % a.n_classes if a.n_classes else None
-    return generated(sample, n, name=name, sha256=identity, shape=shape, labels=labels, classes=a.n_classes)
+    if mode == "batch":
+        name = f"{name} (BatchNorm of each {BLOCK})"
+    drawn = generated(sample, n, name=name, sha256=sha256, shape=shape, labels=labels, classes=a.n_classes)
+    return replace(drawn, selection=f"seed {seed}, {BLOCK}, {mode}")

@@ -13,12 +13,11 @@ from dcgan_eval.checkpoint import load
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.features import Extractor, Precision, Resize
 from dcgan_eval.images import Images, fitted, open_split
+from dcgan_eval.kinds import FITTED, KINDS, NO_ARGUMENT
 from dcgan_eval.networks import Architecture, BatchNormMode, preset
 from dcgan_eval.sampling import samples
 from dcgan_eval.statistics import Statistics, is_statistics, load_statistics
 
-KINDS = ("disc:CHECKPOINT", "inception", "random:PRESET", "kmeans:UNITS", "torchvision:NAME", "module:FILE", "pixels")
-NO_ARGUMENT = ("inception", "pixels")
 BATCHNORM_IMAGES = 12800  # 100 batches of 128; of more images the statistics no longer change
 
 
@@ -93,6 +92,15 @@ def open_extractor(spec: str, options: FeatureOptions) -> Callable[[Images], Ext
     )
 
 
+def is_fitted(spec: str, options: FeatureOptions) -> bool:
+    """Whether the extractor depends on the images that it is made from."""
+    kind, _, argument = spec.partition(":")
+    if kind != "disc":
+        return kind in FITTED
+    auto = options.batchnorm == "auto"
+    return (load(argument).discriminator_batchnorm if auto else options.batchnorm) == "reestimated"
+
+
 def open_side(
     spec: str,
     *,
@@ -108,6 +116,8 @@ def open_side(
     """
     if spec.startswith("gen:"):
         argument = spec.removeprefix("gen:")
+        if not argument:
+            raise InputError(f"{spec!r}: name a checkpoint, as in gen:netG.safetensors")
         checkpoint = load(argument)
         if checkpoint.generator is None:
             raise InputError(f"{argument}: holds a discriminator only; samples come from a generator")

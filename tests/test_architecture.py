@@ -12,14 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dcgan_eval"
 
 # everything may import errors; cli may import everything, and only `python -m dcgan_eval` imports it
-LEAVES = {"errors", "devices", "figures", "files", "paper", "networks", "neighbors", "streams"}
+LEAVES = {"errors", "devices", "figures", "files", "paper", "networks", "neighbors", "streams", "kinds"}
 ARROWS = {
     **{name: set[str]() for name in LEAVES},
     "images": {"images"},
     "metrics": {"metrics", "neighbors"},
     "sampling": {"images", "networks", "streams"},
     "statistics": {"files", "images", "metrics"},
-    "specs": {"checkpoint", "features", "images", "networks", "sampling", "statistics"},
+    "specs": {"checkpoint", "features", "images", "kinds", "networks", "sampling", "statistics"},
     "memorization": {"neighbors"},
     "copying": {"features", "figures", "images", "memorization", "metrics", "results"},
     "sample_neighbors": {"images", "neighbors"},
@@ -32,7 +32,7 @@ ARROWS = {
     "classification": {"features", "images", "probe", "results"},
 }
 FRONT = {"__init__", "__main__", "cli"}
-STARTS_UP = ("cli", "results", "errors", "files", "paper")  # what --help and a bad command line wait for
+STARTS_UP = ("cli", "kinds", "results", "errors", "files", "paper")  # what --help and a bad command line wait for
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 

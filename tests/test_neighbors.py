@@ -225,13 +225,27 @@ def test_each_way_to_a_proof_is_taken(monkeypatch):
     """The problems above are those that bfloat16 settles, those that float32 does, and those that neither does."""
     fixed(monkeypatch, [BF16, F32])
     seen = watch(monkeypatch)
-    for name, expected in {"normal": {BF16}, "noise": {BF16, F32}, "copies": {BF16, F32, "rows"}}.items():
+    for name, expected in {"normal": {BF16}, "noise": {BF16, F32}, "copies": {BF16, F32}}.items():
         seen.clear()
         queries, database = PROBLEMS[name]()
         k_nearest(queries, database, 3)
         assert set(seen) == expected, name
-    # no more than the nine queries that are a copy or near one
-    assert seen.count("rows") <= 9
+    # of copies the distinct rows; where none are, row by row
+    seen.clear()
+    monkeypatch.setattr(neighbors, "SPARE", 0)
+    ring = torch.stack([torch.cos(torch.arange(64) * 0.1), torch.sin(torch.arange(64) * 0.1)], 1)
+    k_nearest(torch.zeros(1, 2), ring, 3)
+    assert set(seen) == {BF16, F32, "rows"}
+
+
+def test_many_copies_are_not_measured_one_by_one(monkeypatch):
+    monkeypatch.setattr(neighbors, "_measured", None)
+    distinct, queries = normal(20, 16, 1), normal(30, 16, 2)
+    database = distinct[torch.arange(2000) % 20]
+    distances, rows = k_nearest(torch.cat([database[:30], queries]), database, 50)
+    expected, order = by_definition(torch.cat([database[:30], queries]), database, 50)
+    assert rows.numpy().tolist() == order.tolist()
+    np.testing.assert_allclose(distances, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_many_pairs_close_to_a_sphere_are_sorted_out_in_float32(monkeypatch):

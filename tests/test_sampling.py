@@ -71,7 +71,7 @@ def test_seeds_are_told_apart():
     first, same, other = draw(network, 50), draw(network, 50), draw(network, 50, seed=1)
     assert torch.equal(first.tensor(), same.tensor())
     assert (first.tensor() == other.tensor()).flatten(1).all(1).sum() == 0
-    assert first.sha256 == same.sha256 != other.sha256
+    assert first.fingerprint == same.fingerprint != other.fingerprint
     assert first.fingerprint == same.fingerprint != other.fingerprint
     assert first.sha256 != samples(network, 50, seed=0, name="gen:x", sha256="def").sha256
     assert (first.name, first.split, first.n, first.shape) == ("gen:x", "all", 50, (1, 8, 8))
@@ -102,7 +102,7 @@ def test_a_network_without_statistics_takes_those_of_its_block():
     assert torch.equal(images.tensor()[:BLOCK], block(reference, 0, 0))
     assert torch.equal(draw(network, 3).tensor(), images.tensor()[:3])
     assert torch.equal(draw(network, BLOCK + 5).subset([BLOCK + 4]).tensor(), images.tensor()[-1:])
-    assert images.sha256 != draw(trained()[0], BLOCK + 5).sha256  # by the mode alone: both said 'abc'
+    assert images.fingerprint != draw(trained()[0], BLOCK + 5).fingerprint  # by the mode alone: both said 'abc'
 
 
 def test_the_network_and_the_global_generator_are_left_alone():

@@ -2,7 +2,6 @@
 
 from dcgan_eval.features.discriminator import discriminator_features, random_features
 from dcgan_eval.features.extract import Extractor, Precision, extract, feature_blocks
-from dcgan_eval.features.fitting import fitted
 from dcgan_eval.features.inception import Resize, inception_features
 from dcgan_eval.features.kmeans import kmeans_features
 from dcgan_eval.features.module import module_features
@@ -16,7 +15,6 @@ __all__ = [
     "discriminator_features",
     "extract",
     "feature_blocks",
-    "fitted",
     "inception_features",
     "kmeans_features",
     "module_features",

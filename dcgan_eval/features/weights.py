@@ -38,5 +38,6 @@ def published_weights(
             raise ValueError("it is no state dict")
     except Exception as error:  # a damaged stream fails in as many ways as it has opcodes
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{file}: damaged ({reason}); delete it and download {url}") from error
+        remedy = "delete it and" if path is None else "or give another file;"
+        raise InputError(f"{file}: damaged ({reason}); {remedy} download {url}") from error
     return state, file

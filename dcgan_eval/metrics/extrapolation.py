@@ -21,7 +21,8 @@ SHARE = 10
 
 class Extrapolation(NamedTuple):
     """intercept: the estimate, which may be below 0 for a distance of almost 0. slope: per 1/N. error: the standard
-    error of the intercept, of ordinary least squares. sizes, distances: the points of the line."""
+    error of the intercept by ordinary least squares: of the line alone, as subsets overlap. Several seeds of the
+    samples tell more. sizes, distances: the points of the line."""
 
     intercept: float
     slope: float

@@ -5,9 +5,9 @@ Heusel et al. 2017 ("GANs Trained by a Two Time-Scale Update Rule"), eq. 6:
     d² = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½)
 
 Covariances divide by n − 1, as the authors' code, pytorch-fid, torch-fidelity and torchmetrics do (stylegan3 divides
-by n). tr (Σ₁Σ₂)^½ is the sum of the singular values of A₁ᵀA₂ for any factors Σ = AAᵀ. That is how it is computed
-here, in float64: real by construction, whereas SciPy's sqrtm of a product that is not symmetric turns complex or
-not-a-number where a covariance is singular.
+by n). tr (Σ₁Σ₂)^½ is the sum of the singular values of A₁ᵀA₂ for any factors Σ = AAᵀ, whose squares are the eigenvalues
+of A₁ᵀΣ₂A₁. So it is computed here, in float64, of symmetric matrices: real by construction, whereas SciPy's sqrtm of a
+product that is not symmetric turns complex or not-a-number where a covariance is singular.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from torchmetrics import Metric
 
 Array = NDArray[np.float64]
 
-ROUNDING = 1e-10  # negative eigenvalues beyond this share of the largest are not rounding
+ROUNDING = 1e-10  # negative eigenvalues beyond this share of the trace are not rounding
 
 
 class Gaussian(NamedTuple):
@@ -51,7 +51,8 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     # the singular values of A₁ᵀA₂ are the square roots of the eigenvalues of A₁ᵀ Σ₂ A₁
     M = A.T @ cov2.numpy() @ A
     _finite(M)
-    root = np.sqrt(_not_negative(linalg.eigvalsh(M, check_finite=False))).sum()
+    scale = float(cov1.trace() * cov2.trace())
+    root = np.sqrt(_not_negative(linalg.eigvalsh(M, check_finite=False), scale)).sum()
     return _distance(mean1, mean2, cov1.trace() + cov2.trace(), torch.tensor(root))
 
 
@@ -81,12 +82,12 @@ def _factor(covariance: Array) -> Array:
         return linalg.cholesky(covariance, lower=True, check_finite=False)
     except linalg.LinAlgError:
         values, vectors = linalg.eigh(covariance, check_finite=False)
-        return vectors * np.sqrt(_not_negative(values))
+        return vectors * np.sqrt(_not_negative(values, float(np.trace(covariance))))
 
 
-def _not_negative(values: Array) -> Array:
-    """Eigenvalues of a positive semidefinite matrix: what is negative must be rounding, and counts as 0."""
-    if values[0] < -ROUNDING * max(values[-1], 0.0):
+def _not_negative(values: Array, scale: float) -> Array:
+    """Eigenvalues of a positive semidefinite matrix: what is negative must be rounding of `scale`, and counts as 0."""
+    if values[0] < -ROUNDING * max(scale, 0.0):
         raise ValueError(f"not a covariance: its eigenvalues run from {values[0]:g} to {values[-1]:g}")
     return values.clip(min=0)
 
@@ -110,7 +111,7 @@ class GaussianAccumulator(Metric):
     features far from 0 lose no digits.
     """
 
-    full_state_update = False
+    full_state_update = True  # a state of its own merges otherwise than torchmetrics would
     n: Tensor
     mean: Tensor
     scatter: Tensor
@@ -135,6 +136,11 @@ class GaussianAccumulator(Metric):
         self.scatter += scatter + torch.outer(shift, shift) * (self.n * n / total)
         self.mean += shift * (n / total)
         self.n = total
+
+    def merge_state(self, incoming_state: Any) -> None:
+        """Adds what another `GaussianAccumulator` was given."""
+        self._merge(incoming_state.n, incoming_state.mean, incoming_state.scatter)
+        self._update_count += incoming_state._update_count
 
     def compute(self) -> Gaussian:
         """Raises ValueError after fewer than two features, or values that are not finite."""

@@ -65,9 +65,9 @@ class ProbabilityAccumulator(Metric):
         if not 1 <= splits <= n:
             raise ValueError(f"{splits} splits of {n} images: want 1 to {n}")
         self.n, self.splits = n, splits
-        self.split = torch.empty(n, dtype=torch.int64)
+        self.split, order = torch.empty(n, dtype=torch.int64), _shuffled(n, seed)
         for i in range(splits):
-            self.split[_shuffled(n, seed)[i * n // splits : (i + 1) * n // splits]] = i
+            self.split[order[i * n // splits : (i + 1) * n // splits]] = i
         self.add_state("seen", torch.zeros(n, dtype=torch.int64), dist_reduce_fx="sum")
         for name, shape in (("counts", (splits,)), ("sums", (splits, classes)), ("negentropy", (splits,))):
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")

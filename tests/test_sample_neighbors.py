@@ -1,0 +1,240 @@
+"""Distances and errors by more and more samples: beside scikit-learn, whatever the blocks, and never held whole."""
+
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
+
+from dcgan_eval import sample_neighbors
+from dcgan_eval.checkpoint import load
+from dcgan_eval.errors import InputError
+from dcgan_eval.images import from_tensor, open_split
+from dcgan_eval.sample_neighbors import by_samples
+from dcgan_eval.sampling import samples
+from tests.test_sampling import conditional
+
+
+def source(pixels, labels=None, name="x"):
+    """Images of one row of pixels each."""
+    images = torch.as_tensor(pixels).to(torch.uint8)[:, None, None]
+    return from_tensor(images, None if labels is None else torch.as_tensor(labels), name=name)
+
+
+def digits(rows, labelled=True):
+    x, y = load_digits(return_X_y=True)
+    return source(x[rows] * 15, y[rows] if labelled else None, "digits")
+
+
+def noise(n, seed=0, width=64):
+    return torch.randint(0, 241, (n, width), generator=torch.Generator().manual_seed(seed))
+
+
+def drawn(n):
+    checkpoint = load("digits")
+    assert checkpoint.generator is not None
+    return samples(checkpoint.generator, n, seed=0, name="gen:digits", sha256=checkpoint.sha256)
+
+
+def by_scikit_learn(queries, images, size):
+    """Mean distance, and error of the classifier in %."""
+    x, pool = (part.tensor().flatten(1).double().numpy() for part in (queries, images.subset(range(size))))
+    classifier = KNeighborsClassifier(1, algorithm="brute").fit(pool, images.labels[:size].numpy())
+    distances, _ = classifier.kneighbors(x)
+    return distances.mean(), 100 * np.mean(classifier.predict(x) != queries.labels.numpy())
+
+
+def check(queries, images, sizes):
+    found = list(by_samples(queries, images, sizes))
+    assert [point.samples for point in found] == list(sizes)
+    for size, distance, error in found:
+        assert (distance, error) == pytest.approx(by_scikit_learn(queries, images, size), rel=1e-9)
+    return found
+
+
+def test_mnist_is_scikit_learns(data):
+    train, test = (open_split(f"{data / 'mnist.npz'}:{split}") for split in ("train", "test"))
+    found = check(test.subset(range(300)), train.subset(range(4000)), (1, 10, 100, 1000, 4000))
+    errors = [point.error for point in found]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 80
+    assert 5 < errors[-1] < 15
+
+
+def test_digits_are_scikit_learns():
+    found = check(digits(range(900, 1797)), digits(range(900)), (1, 3, 30, 899, 900))
+    assert found[-1].error < 6
+
+
+@pytest.mark.parametrize("block", [1, 7, 100, 101, 10**6])
+def test_blocks_change_nothing(block, monkeypatch):
+    sets = digits(range(900, 1000)), digits(range(300))
+    expected = list(by_samples(*sets, [100, 201, 300]))
+    monkeypatch.setattr(sample_neighbors, "BLOCK", block)
+    assert list(by_samples(*sets, [100, 201, 300])) == expected
+    assert len({point.distance for point in expected}) == 3
+
+
+def test_a_size_is_what_so_many_alone_would_give():
+    queries, images = digits(range(900, 1000)), digits(range(300))
+    for point in by_samples(queries, images, [1, 2, 50, 128, 300]):
+        assert [point] == list(by_samples(queries, images, [point.samples]))
+        only = images.subset(range(point.samples))
+        assert [point] == list(by_samples(queries, only, [point.samples]))
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 16384])
+def test_ties_go_to_the_earlier_image(block, monkeypatch):
+    """All at one distance from the query, or copies; within a block and across two."""
+    monkeypatch.setattr(sample_neighbors, "BLOCK", block)
+    around = [[10, 13], [13, 10], [10, 7], [7, 10]]
+    queries = source([[10, 10], [10, 10], [50, 50]], [0, 3, 2])
+    images = source([*around, [51, 50], [50, 51], [51, 50]], [3, 1, 2, 0, 2, 1, 0])
+    found = list(by_samples(queries, images, [1, 4, 7]))
+    assert [point.error for point in found] == pytest.approx([200 / 3, 200 / 3, 100 / 3])
+    assert found[2].distance == pytest.approx((3 + 3 + 1) / 3)
+
+
+def test_distances_are_of_pixels_up_to_255():
+    queries, images = source([[0, 0, 0], [255, 255, 255]]), source([[255, 255, 255], [0, 0, 255]])
+    one, two = by_samples(queries, images, [1, 2])
+    assert (one.samples, two.samples) == (1, 2)
+    assert (one.distance, two.distance) == pytest.approx((255 * np.sqrt(3) / 2, 255 / 2))
+    assert one.error is two.error is None
+
+
+@pytest.mark.parametrize(("of_queries", "of_source"), [(False, True), (True, False), (False, False)])
+def test_without_labels_on_both_sides_there_is_no_error(of_queries, of_source):
+    queries, images = digits(range(900, 950), of_queries), digits(range(100), of_source)
+    [point] = by_samples(queries, images, [100])
+    assert point.error is None
+    assert point.distance == next(by_samples(digits(range(900, 950)), digits(range(100)), [100])).distance
+
+
+def test_errors_are_of_the_queries_in_percent():
+    queries = source([[0], [100], [200], [201]], [0, 1, 2, 0])
+    assert next(by_samples(queries, source([[1], [101], [199]], [0, 1, 2]), [3])).error == 25
+    assert next(by_samples(queries, queries, [4])) == (4, 0.0, 0.0)
+
+
+def test_labels_are_their_classes():
+    """Two folders, of which one lacks a class: a label is an index into the classes of its own source."""
+    pixels = torch.tensor([[0], [100], [200]], dtype=torch.uint8)[:, None, None]
+    queries = from_tensor(pixels[1:], torch.tensor([0, 1]), name="queries", classes=("1", "2"))
+    images = from_tensor(pixels, torch.tensor([0, 1, 2]), name="source", classes=("0", "1", "2"))
+    try:
+        [point] = by_samples(queries, images, [3])
+    except InputError:
+        return
+    assert point.error == 0
+
+
+@pytest.mark.parametrize(("labels", "others"), [([0, -1], [0, 1]), ([0, -1, 1], [1, 0])])
+def test_queries_without_a_label_are_left_out(labels, others):
+    queries, images = source([[0], [100], [102]][: len(labels)], labels), source([[1], [101]], others)
+    known = [i for i, label in enumerate(labels) if label >= 0]
+    [point] = by_samples(queries, images, [2])
+    assert point.error == next(by_samples(queries.subset(known), images, [2])).error
+
+
+# generated samples
+
+
+def watched(images):
+    """The same, the ranges that are read, and how many of them were held at once."""
+    reads: list[tuple[int, int]] = []
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most: list[int] = []
+
+    def read(rows):
+        most.append(1 + sum(some() is not None for some in alive))
+        out = images.read(rows)
+        reads.append((rows.start, rows.stop))
+        alive.append(weakref.ref(out))
+        return out
+
+    return replace(images, read=read), reads, most
+
+
+@pytest.mark.parametrize("block", [128, 100])
+def test_a_generated_source_is_read_once_block_by_block(block, monkeypatch):
+    monkeypatch.setattr(sample_neighbors, "BLOCK", block)
+    images, reads, most = watched(drawn(1000))
+    x = digits(range(60), labelled=False).tensor().reshape(60, 1, 8, 8)
+    queries = from_tensor(x, name="queries")
+    sizes = [1, 130, 700]
+    found = list(by_samples(queries, images, sizes))
+    assert [start for start, _ in reads] == [0, *(stop for _, stop in reads[:-1])]
+    assert reads[-1][1] == 700  # and nothing beyond
+    assert max(stop - start for start, stop in reads) == block
+    assert max(most) <= 2
+    distances = cdist(x.flatten(1).double(), drawn(700).tensor().flatten(1).double())
+    expected = [distances[:, :size].min(1).mean() for size in sizes]
+    assert [point.distance for point in found] == pytest.approx(expected, rel=1e-12)
+    assert [(point.samples, point.error) for point in found] == [(size, None) for size in sizes]
+    assert 0 < found[2].distance < found[1].distance < found[0].distance
+
+
+def test_points_come_as_soon_as_they_are_known():
+    images, reads, _ = watched(drawn(500))
+    points = by_samples(drawn(20), images, [100, 500])
+    assert next(points).samples == 100
+    assert reads == [(0, 100)]
+    assert next(points).samples == 500
+    # a sample is the same whichever side it is on
+    assert next(by_samples(drawn(20), drawn(30), [30])).distance == 0
+
+
+def test_classes_of_a_conditional_generator_are_the_predictions():
+    network = conditional()
+    images = samples(network, 300, seed=0, name="gen:x", sha256="abc")
+    queries = samples(network, 60, seed=1, name="gen:x", sha256="abc")
+    check(queries, images, (1, 50, 300))
+    same = images.subset(range(299, 239, -1))
+    assert [point.error for point in by_samples(same, images, [300])] == [0]
+
+
+# what is wrong
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([], "sizes : want ascending ones from 1 to the 20 there are"),
+        ([0, 5], "sizes 0, 5: want ascending ones from 1 to the 20 there are"),
+        ([-1], "sizes -1: want"),
+        ([5, 3], "sizes 5, 3: want"),
+        ([5, 5], "sizes 5, 5: want"),
+        ([1, 21], "sizes 1, 21: want ascending ones from 1 to the 20 there are"),
+    ],
+)
+def test_sizes_that_do_not_ascend_or_fit(sizes, message):
+    images, reads, _ = watched(source(noise(20)))
+    with pytest.raises(InputError, match=message):
+        list(by_samples(source(noise(5)), images, sizes))
+    assert reads == []
+
+
+@pytest.mark.parametrize("width", [63, 65])
+def test_images_of_another_shape(width):
+    queries, images = source(noise(5), name="queries"), source(noise(20, width=width), name="samples")
+    with pytest.raises(InputError, match=f"queries of 1x1x64 and samples of 1x1x{width} have no distances; both must"):
+        list(by_samples(queries, images, [20]))
+
+
+def test_as_many_values_in_another_shape_are_refused_too():
+    images = from_tensor(noise(20).to(torch.uint8).reshape(20, 1, 8, 8), name="square")
+    with pytest.raises(InputError, match="x of 1x1x64 and square of 1x8x8 have no distances"):
+        list(by_samples(source(noise(5)), images, [20]))
+
+
+def test_progress_is_on_standard_error_where_asked_for(capsys):
+    for progress in (False, True):
+        list(by_samples(source(noise(5)), source(noise(20), name="many"), [10, 20], progress=progress))
+        captured = capsys.readouterr()
+        assert ("many" in captured.err) == progress
+        assert captured.out == ""
