@@ -292,7 +292,8 @@ def fid(
     def side(spec: str, seed: int) -> "Images | Statistics":
         return open_side(spec, num=num or 50000, seed=seed, root=data_root, download=download, device=chosen)
 
-    reals = side(real, seed + repeats)  # other z than FAKE's, where both are samples
+    # where both are samples they have other z
+    reals = side(real, seed + repeats if (fake or "").startswith("gen:") else seed)
     fakes = [side(fake, seed + i) for i in range(repeats)] if fake is not None else []
     images = [part for part in (reals, *fakes) if isinstance(part, Images)]
     if save_stats is not None and not isinstance(reals, Images):
@@ -378,7 +379,7 @@ def neighbors(
         fake, train, test, num = "gen:digits", "digits:train", test or "digits:test", num or 899
         features = features or ["pixels", "disc:digits"]
     if weights is not None and "inception" not in (features or []):
-        raise InputError(f"--weights {weights}: are inception's, which --features does not name")
+        raise InputError("--weights: is a choice for inception features only, which --features does not name")
     if train is None:
         raise InputError("TRAIN is missing: name the images that the generator was trained on")
 
