@@ -21,7 +21,7 @@ from torchmetrics import Metric
 
 Array = NDArray[np.float64]
 
-ROUNDING = 1e-10  # negative eigenvalues beyond this share of the trace are not rounding
+ROUNDING = 1e-10  # what is not positive semidefinite beyond this share of the trace is not rounding
 
 
 class Gaussian(NamedTuple):
@@ -52,7 +52,7 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     M = A.T @ cov2.numpy() @ A
     _finite(M)
     scale = float(cov1.trace() * cov2.trace())
-    root = np.sqrt(_not_negative(linalg.eigvalsh(M, check_finite=False), scale)).sum()
+    root = np.sqrt(_not_negative(linalg.eigvalsh(M, check_finite=False), scale)).sum() if M.size else 0.0
     return _distance(mean1, mean2, cov1.trace() + cov2.trace(), torch.tensor(root))
 
 
@@ -76,13 +76,18 @@ def _distance(mean1: Tensor, mean2: Tensor, traces: Tensor, root: Tensor) -> flo
 
 
 def _factor(covariance: Array) -> Array:
-    """A with AAᵀ = Σ: Cholesky's, or by eigenvectors where Σ is singular."""
+    """A (d, rank) with AAᵀ = Σ: Cholesky's, with pivots where Σ is singular."""
     _finite(covariance)
     try:
         return linalg.cholesky(covariance, lower=True, check_finite=False)
     except linalg.LinAlgError:
-        values, vectors = linalg.eigh(covariance, check_finite=False)
-        return vectors * np.sqrt(_not_negative(values, float(np.trace(covariance))))
+        factored, pivots, rank, _ = linalg.lapack.dpstrf(covariance, lower=1)
+        A = np.empty((len(covariance), rank))
+        A[pivots - 1] = np.tril(factored)[:, :rank]
+        rest = np.abs(covariance - A @ A.T).max()
+        if rest > ROUNDING * max(np.trace(covariance), 0.0):
+            raise ValueError(f"not a covariance: no square, to {rest:g}") from None
+        return A
 
 
 def _not_negative(values: Array, scale: float) -> Array:
