@@ -92,6 +92,8 @@ def copying(
         plain = [features(images) for images in sides]
         mirrored = [features(_mirrored(images)) for images in sides]
         seconds_features = time.perf_counter() - start
+        fits = ((images.name, fitted(images, extractor.input_shape)[1]) for images in (train, *sides))
+        notes = dict.fromkeys(f"{name}: {what}" for name, what in fits if what)
         for flips in (False, True):
             start = time.perf_counter()
             near = [
@@ -99,11 +101,6 @@ def copying(
             ]
             numbers = list(_numbers(near, plain, in_train, extractor, flips, seed))
             took = time.perf_counter() - start
-            notes = dict.fromkeys(
-                f"{images.name}: {what}"
-                for images in (train, *sides)
-                if (what := fitted(images, extractor.input_shape)[1])
-            )
             rows = [
                 Row(
                     task="neighbors",

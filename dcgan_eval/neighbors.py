@@ -6,7 +6,8 @@ bound proves that it missed none. With a = c + ã + ε for a common centre c and
     | ‖a − b‖ − ‖ã − b̃‖ | ≤ ‖ε_a‖ + ‖ε_b‖        (triangle inequality)
 
 and the computed ‖ã‖² + ‖b̃‖² − 2ã·b̃ is off by what its rounding allows. Queries whose bound is too loose are looked for
-again in float32, and among copies row by row. Memory beyond the arguments is that of a few blocks.
+again in float32, then among the distinct rows or, where there are no copies, by every distance. Memory beyond the
+arguments is that of a few blocks.
 """
 
 from collections.abc import Iterator

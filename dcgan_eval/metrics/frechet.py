@@ -41,9 +41,10 @@ def fit(features: Tensor) -> Gaussian:
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """d², at least 0: what rounding leaves below is 0. Computed by SciPy's
-    LAPACK on the CPU, wherever the Gaussians are. Raises ValueError for dimensions that differ, or a matrix that
-    is no covariance."""
+    """d², at least 0: what rounding leaves below is 0. Computed on the CPU, wherever the Gaussians are.
+
+    Raises ValueError for dimensions that differ, or a matrix that is no covariance.
+    """
     if first.mean.shape != second.mean.shape:
         raise ValueError(f"features of {len(first.mean)} and of {len(second.mean)} dimensions cannot be compared")
     mean1, mean2, cov1, cov2 = (x.cpu() for x in (first.mean, second.mean, first.covariance, second.covariance))
