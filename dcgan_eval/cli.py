@@ -63,6 +63,15 @@ class Resize(StrEnum):
     clean = "clean"
 
 
+class Method(StrEnum):
+    """What makes two images one."""
+
+    autoencoder = "autoencoder"
+    paper = "paper"
+    exact = "exact"
+    phash = "phash"
+
+
 class StoredPrecision(StrEnum):
     """Of arrays in a file."""
 
@@ -420,6 +429,78 @@ def neighbors(
     if out is not None:
         results.append(out, rows)
     _print(rows, format)
+
+
+@app.command()
+def dedup(
+    context: typer.Context,
+    data: Annotated[str, typer.Argument(help="Images: a named set, folder, .zip or .npz; of several splits, train.")],
+    against: Annotated[
+        str | None, typer.Option(help="Held-out images: what is like one of these is not kept, either.")
+    ] = None,
+    method: Annotated[
+        list[Method] | None,
+        typer.Option(
+            help="Codes of an autoencoder: near ones, or equal ones as in the paper; perceptual hashes; equal pixels. "
+            "Repeat to compare; files are by the first. [default: autoencoder, exact]"
+        ),
+    ] = None,
+    radius: Annotated[
+        int | None, typer.Option(min=0, help="Bits that two codes may differ in. [default: 4, or 0 for paper, exact]")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where keep.json, groups.csv and groups.png are written.")] = Path(
+        "duplicates"
+    ),
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides the autoencoder.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; results do not depend on it.")] = 1024,
+    data_root: Annotated[Path, typer.Option(help="Where named sets lie.")] = Path("data"),
+    download: Annotated[bool, typer.Option("--download", help="Fetch what is missing.")] = False,
+    format: Annotated[Format, typer.Option(help="Of what is printed.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="CSV to append the rows to.")] = None,
+) -> None:
+    """Find the images that repeat others, near-duplicates included, and say which to keep.
+
+    `python -m training … --keep-list duplicates/keep.json` trains on these alone.
+    """
+    from dcgan_eval import dedup, results
+    from dcgan_eval.files import write_whole
+    from dcgan_eval.images import open_images, open_split
+
+    chosen = _device(device)
+    _check_out(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--folder {folder}: is a file; want a folder")
+    methods = list(dict.fromkeys(method or [Method.autoencoder, Method.exact]))
+    if radius is not None and not {Method.autoencoder, Method.phash} & set(methods):
+        raise InputError(f"--radius {radius}: is a choice for autoencoder and phash; {methods[0]} asks for equal codes")
+    found = open_images(data, root=data_root, download=download)
+    train = found["train"] if "train" in found else open_split(data, root=data_root, download=download)
+    held_out = None if against is None else open_split(against, root=data_root, download=download)
+    if held_out is not None and held_out.fingerprint == train.fingerprint:
+        raise InputError(f"--against {against}: are the same images as {data}")
+    rows: list[Row] = []
+    for each in methods:
+        duplicates = dedup.find(
+            train,
+            held_out,
+            method=each.value,
+            radius=radius if each in (Method.autoencoder, Method.phash) else None,
+            seed=seed,
+            batch_size=batch_size,
+            device=chosen,
+            progress=sys.stderr.isatty(),
+        )
+        if each is methods[0]:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / "groups.csv", dedup.groups_csv(duplicates))
+            write_whole(folder / "groups.png", dedup.picture(duplicates))
+            dedup.save_keep_list(folder / "keep.json", duplicates)
+        rows += dedup.rows(duplicates, seed=seed, device=chosen, command=results.command(context.obj))
+    if out is not None:
+        results.append(out, rows)
+    _print(rows, format)
+    _note(f"{folder}: keep.json, groups.csv and groups.png, by {methods[0]}")
 
 
 @app.command()

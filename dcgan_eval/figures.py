@@ -100,3 +100,34 @@ def suspects(tiles: Tensor, distances: Mapping[str, Any], xlabel: str) -> bytes:
         file = io.BytesIO()
         figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
+
+
+def groups(tiles: Sequence[Tensor], titles: Sequence[Sequence[str]], title: str) -> bytes:
+    """A PNG of groups of images, uint8 (k, 3, H, W) of one size each, under their titles; lines hold ten images."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    tile, step, apart, line, width = 1.0, 1.15, 0.35, 1.4, 10 * 1.15 + 4 * 0.35  # in tiles
+    places: list[tuple[float, float]] = []
+    x = y = 0.0
+    for group in tiles:
+        if x and x + step * len(group) > width:
+            x, y = 0.0, y + line
+        places.append((x, y))
+        x += step * len(group) + apart
+    height = y + line
+    with rc_context(STYLE):
+        figure = Figure(figsize=(0.7 * width, 0.7 * (height + 0.6)), dpi=150)
+        ax = figure.add_axes((0.01, 0.0, 0.98, 1.0))
+        ax.set_axis_off()
+        ax.text(0, -0.55, title if tiles else f"{title}: no duplicates", fontsize=8)
+        for (left, top), group, names in zip(places, tiles, titles, strict=True):
+            for i, (image, name) in enumerate(zip(group, names, strict=True)):
+                box = (left + i * step, left + i * step + tile, top + tile, top)
+                ax.imshow(image.permute(1, 2, 0).numpy(), extent=box, interpolation="nearest")
+                ax.text(box[0], top - 0.05, name, fontsize=5)
+        ax.set_xlim(0, width)
+        ax.set_ylim(height - 0.3, -0.9)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()

@@ -140,7 +140,7 @@ def command(argv: Sequence[str] | None = None) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """For people: a line per number, then what they rest on."""
-    return {"fid": _comparisons, "neighbors": _copying}.get(rows[0].task, _accuracies)(rows)
+    return {"fid": _comparisons, "neighbors": _copying, "dedup": _duplicates}.get(rows[0].task, _accuracies)(rows)
 
 
 def _comparisons(rows: Sequence[Row]) -> str:
@@ -196,6 +196,23 @@ def _copying(rows: Sequence[Row]) -> str:
             *dict.fromkeys(notes),
         ]
     )
+
+
+def _duplicates(rows: Sequence[Row]) -> str:
+    """A line per count."""
+    lines = [
+        {"found by": row.features, "": row.metric, "images": f"{row.value:,.0f}", "of": f"{row.n:,}"}
+        | ({"held out": f"{row.n_reference:,}"} if row.n_reference else {})
+        for row in rows
+    ]
+    first = rows[0]
+    notes = [f"{row.features}: {row.features_protocol}; {row.seconds:.1f} s" for row in rows]
+    notes += [
+        first.method,
+        f"training{' and held-out' if first.n_reference else ''} images: {first.data}, sha256 {first.data_sha256}",
+        f"seed {first.seed}, on {first.device}; {first.versions}",
+    ]
+    return "\n".join([pd.DataFrame(lines).to_string(index=False, justify="left"), "", *dict.fromkeys(notes)])
 
 
 def _accuracies(rows: Sequence[Row]) -> str:

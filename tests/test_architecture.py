@@ -22,6 +22,8 @@ ARROWS = {
     "specs": {"checkpoint", "features", "images", "kinds", "networks", "sampling", "statistics"},
     "memorization": {"neighbors"},
     "copying": {"features", "figures", "images", "memorization", "metrics", "results"},
+    "hashing": {"streams"},
+    "dedup": {"figures", "files", "hashing", "images", "results", "streams"},
     "sample_neighbors": {"images", "neighbors"},
     "comparison": {"features", "images", "metrics", "results", "statistics"},
     "svm": {"svm"},

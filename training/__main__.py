@@ -28,6 +28,7 @@ def parser() -> Parser:
     parser.add_argument("preset", metavar="PRESET", help=", ".join(PRESETS))
     run = parser.add_argument_group("the run")
     run.add_argument("--data", default="digits", help="images, written as for dcgan-eval; its train split, if any")
+    run.add_argument("--keep-list", type=Path, help="of dcgan-eval dedup: train on the images that it names")
     run.add_argument("--data-root", type=Path, default=Path("data"), help="where named sets lie")
     run.add_argument("--download", action="store_true", help="fetch what is missing")
     run.add_argument("--out", type=Path, help="folder of the run [runs/PRESET]")
@@ -72,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from dcgan_eval import devices
+    from dcgan_eval.dedup import kept
     from dcgan_eval.features import inception_features
     from dcgan_eval.images import open_images
     from training.distributed import ranks
@@ -88,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     found = open_images(arguments.data, root=arguments.data_root, download=arguments.download)
     images = found.get("train") or next(iter(found.values()))
     held_out = next((found[s] for s in ("valid", "test") if s in found and found[s] is not images), None)
+    if arguments.keep_list is not None:
+        images = kept(images, arguments.keep_list)
     if arguments.dry_run:
         print(plan(config, images, device))
         return 0

@@ -4,21 +4,18 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
 from dcgan_eval.errors import InputError
-from dcgan_eval.images import Images
+from dcgan_eval.images import Images, min_resized
 from dcgan_eval.networks import Architecture
 from dcgan_eval.streams import stream
 from training.config import TrainConfig
 from training.distributed import Ranks
 
 RESIDENT_SHARE = 0.25  # of memory that a set may take to be held on the device whole
-FITTED = 1024  # images resized at a time
 AHEAD = 4  # minibatches read before they are asked for, of a set that is streamed
 
 Batch = tuple[Tensor, Tensor | None]  # uint8 (b, C, H, W) and int64 (b,) labels, on the device
@@ -28,8 +25,11 @@ def prepared(images: Images, config: TrainConfig) -> Images:
     """The images as the network takes them. Raises InputError where they do not fit, or lack labels that it needs."""
     a = config.architecture
     wanted = (a.image_channels, a.image_size, a.image_size)
-    if config.fit and images.shape[1:] != wanted[1:]:
-        images = _fitted(images, a.image_size)
+    if config.fit:
+        if min(images.shape[1:]) < a.image_size:
+            c, h, w = images.shape
+            raise InputError(f"{images.name} has images of {h}x{w}, smaller than {a.image_size}x{a.image_size}")
+        images = min_resized(images, a.image_size)
     if images.shape != wanted:
         c, h, w = images.shape
         advice = (
@@ -47,24 +47,6 @@ def prepared(images: Images, config: TrainConfig) -> Images:
                 f"{images.name}: a conditional network wants labels from 0 to {a.n_classes - 1} on all images"
             )
     return images
-
-
-def _fitted(images: Images, side: int) -> Images:
-    """Short side to `side` pixels, antialiased bilinear, then the centre: the paper's "min-resized center crops"."""
-    if min(images.shape[1:]) < side:
-        raise InputError(f"{images.name} has images of {images.shape[1]}x{images.shape[2]}, smaller than {side}x{side}")
-
-    def read(rows: range | Tensor) -> Tensor:
-        wanted = torch.arange(rows.start, rows.stop) if isinstance(rows, range) else rows
-        out = torch.empty(len(wanted), images.shape[0], side, side, dtype=torch.uint8)
-        for to, some in zip(torch.split(out, FITTED), torch.split(wanted, FITTED), strict=True):
-            resized = transforms.resize(images.read(some), [side], antialias=True)
-            to.copy_(transforms.center_crop(resized, [side, side]))
-        return out
-
-    return replace(
-        images, shape=(images.shape[0], side, side), read=read, selection=f"{images.selection}, fitted to {side}"
-    )
 
 
 def steps_per_epoch(images: Images, config: TrainConfig) -> int:

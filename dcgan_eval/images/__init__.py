@@ -4,7 +4,7 @@ Whatever the source, images are uint8 (n, C, H, W) tensors on the CPU with C = 1
 in a fixed order. Nothing is resized or unpickled, and no archive that is given is extracted to disk.
 """
 
-from dcgan_eval.images.fitting import fitted
+from dcgan_eval.images.fitting import fitted, min_resized
 from dcgan_eval.images.opening import open_images, open_split
 from dcgan_eval.images.source import BLOCK, Images, Rows, Survey, from_tensor, generated, most_common_shape
 
@@ -16,6 +16,7 @@ __all__ = [
     "fitted",
     "from_tensor",
     "generated",
+    "min_resized",
     "most_common_shape",
     "open_images",
     "open_split",

@@ -8,6 +8,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from dcgan_eval.images.source import Images, Rows
 
+CHUNK = 1024  # images resized at a time
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's mode L
 
 
@@ -37,6 +38,23 @@ def fitted(images: Images, shape: tuple[int | None, int | None, int | None]) -> 
     return replace(
         images, shape=(c, h, w), read=read, selection=f"{images.selection}, {what} to {c}x{h}x{w}", survey=None
     ), what
+
+
+def min_resized(images: Images, side: int) -> Images:
+    """Short side to `side` pixels, antialiased bilinear, then the centre: the paper's "min-resized center crops"."""
+    if images.shape[1:] == (side, side):
+        return images
+
+    def read(rows: Rows) -> Tensor:
+        wanted = torch.arange(rows.start, rows.stop) if isinstance(rows, range) else rows
+        out = torch.empty(len(wanted), images.shape[0], side, side, dtype=torch.uint8)
+        for to, some in zip(torch.split(out, CHUNK), torch.split(wanted, CHUNK), strict=True):
+            resized = transforms.resize(images.read(some), [side], antialias=True)
+            to.copy_(transforms.center_crop(resized, [side, side]))
+        return out
+
+    selection = f"{images.selection}, fitted to {side}"
+    return replace(images, shape=(images.shape[0], side, side), read=read, selection=selection, survey=None)
 
 
 def _luma(images: Tensor) -> Tensor:
