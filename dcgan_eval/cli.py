@@ -431,6 +431,68 @@ def neighbors(
     _print(rows, format)
 
 
+reproduce = typer.Typer(help="Make a table of the paper again.", add_completion=False, rich_markup_mode=None)
+app.add_typer(reproduce, name="reproduce")
+
+
+@reproduce.callback()
+def reproduce_options() -> None:
+    """Make a table of the paper again."""
+
+
+@reproduce.command()
+def table3(
+    context: typer.Context,
+    generator: Annotated[
+        str, typer.Option(help="Checkpoint of a conditional generator, as `python -m training mnist28` makes.")
+    ],
+    data: Annotated[str, typer.Option(help="Labelled images with the splits train and test.")] = "MNIST",
+    num: Annotated[int, typer.Option(min=1, help="Samples to go up to; the paper's are 10,000,000.")] = 1_000_000,
+    state: Annotated[
+        Path | None, typer.Option(help="File that keeps the search every minute, to go on from after a stop.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG of the error by the number of images.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides the samples.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    data_root: Annotated[Path, typer.Option(help="Where named sets lie.")] = Path("data"),
+    download: Annotated[bool, typer.Option("--download", help="Fetch what is missing.")] = False,
+    format: Annotated[Format, typer.Option(help="Of what is printed.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="CSV to append the rows to.")] = None,
+) -> None:
+    """Classify test digits by the nearest of more and more generated digits, and of real ones."""
+    from dcgan_eval import results
+    from dcgan_eval import table3 as table
+    from dcgan_eval.files import write_whole
+    from dcgan_eval.images import Images
+    from dcgan_eval.specs import open_side
+
+    chosen = _device(device)
+    _check_out(out)
+    for path, option in ((picture, "--picture"), (state, "--state")):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise InputError(f"{option} {path}: want the name of a file, in a folder that is there")
+    generated = open_side(f"gen:{generator}", num=num, seed=seed, device=chosen)
+    assert isinstance(generated, Images)
+    sets = _splits(data, None, None, data_root, download)
+    rows = list(
+        table.table3(
+            sets["test"],
+            sets["train"],
+            generated,
+            seed=seed,
+            state=state,
+            device=chosen,
+            progress=sys.stderr.isatty(),
+            command=results.command(context.obj),
+        )
+    )
+    if picture is not None:
+        write_whole(picture, table.picture(rows))
+    if out is not None:
+        results.append(out, rows)
+    _print(rows, format)
+
+
 @app.command()
 def dedup(
     context: typer.Context,

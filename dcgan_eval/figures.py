@@ -38,11 +38,16 @@ def grid(images: Tensor, columns: int, margin: int = 2) -> bytes:
 
 
 def curves(
-    panels: Mapping[str, Mapping[str, Line]], xlabel: str, columns: int = 1, logarithmic: Sequence[str] = ()
+    panels: Mapping[str, Mapping[str, Line]],
+    xlabel: str,
+    columns: int = 1,
+    logarithmic: Sequence[str] = (),
+    log_x: bool = False,
 ) -> bytes:
     """A PNG of panels in rows of `columns`, each titled, over one x; their lines are labelled.
 
-    logarithmic: titles of panels whose values differ by orders of magnitude; below 0.1 they are linear.
+    logarithmic: titles of panels whose values differ by orders of magnitude; below 0.1 they are linear. log_x: whether
+    x does.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -57,6 +62,8 @@ def curves(
             for label, (x, y) in lines.items():
                 ax.plot(x, y, label=label, marker="." if len(x) < 30 else "")
             ax.set_title(title, loc="left")
+            if log_x:
+                ax.set_xscale("log")
             if title in logarithmic:
                 ax.set_yscale("symlog", linthresh=0.1)
             if len(lines) > 1 and (columns == 1 or ax is axes[0]):

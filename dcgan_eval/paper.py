@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Quote:
     """One number of a table of the paper.
 
-    features, dimensions: the kind of ours that it corresponds to, as in `disc:…`, and how many there are, 0 for any.
+    features, dimensions: the kind of ours that it corresponds to, as in `disc:…`, and how many there are, 0 for any; of
+    Table 3 'gen' or 'real', the images that are searched.
     """
 
     table: int
@@ -38,7 +39,22 @@ QUOTES = (
     Quote(1, "DCGAN + L2-SVM", "disc", 28672, "CIFAR-10", "per-class:400", "accuracy", 73.8, 0.4),
     Quote(2, "DCGAN + L2-SVM", "disc", 7168, "SVHN", "labels:1000", "error", 22.48),
     Quote(2, "KNN", "pixels", 3072, "SVHN", "labels:1000", "error", 77.93),
+    Quote(3, "AlignMNIST", "", 784, "MNIST", "nearest of 10,000,000 generated images", "error", 1.4),
+    Quote(3, "InfiMNIST", "", 784, "MNIST", "nearest of 10,000,000 generated images", "error", 2.6),
+    Quote(3, "Real data", "real", 784, "MNIST", "nearest of 50,000 real images", "error", 3.1),
+    Quote(3, "GAN", "", 784, "MNIST", "nearest of 50,000 generated images", "error", 6.28),
+    Quote(3, "GAN", "", 784, "MNIST", "nearest of 10,000,000 generated images", "error", 5.65),
+    Quote(3, "DCGAN", "gen", 784, "MNIST", "nearest of 50,000 generated images", "error", 2.98),
+    Quote(3, "DCGAN", "gen", 784, "MNIST", "nearest of 10,000,000 generated images", "error", 1.48),
 )
+
+
+def quoted_in_table3(generated: bool, data: str, protocol: str) -> Quote | None:
+    """The paper's error on data such as 'MNIST:test' by a protocol such as 'nearest of 50,000 real images', if any."""
+    kind = "gen" if generated else "real"
+    return next(
+        (q for q in QUOTES if (q.features, q.protocol) == (kind, protocol) and data.upper().startswith(q.data)), None
+    )
 
 
 def quoted(features: str, dimensions: int, data: str, protocol: str, probe: str) -> Quote | None:

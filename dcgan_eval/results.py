@@ -18,7 +18,7 @@ import pandas as pd
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
-from dcgan_eval.paper import quoted
+from dcgan_eval.paper import QUOTES, quoted, quoted_in_table3
 
 try:
     import fcntl
@@ -140,7 +140,9 @@ def command(argv: Sequence[str] | None = None) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """For people: a line per number, then what they rest on."""
-    return {"fid": _comparisons, "neighbors": _copying, "dedup": _duplicates}.get(rows[0].task, _accuracies)(rows)
+    return {"fid": _comparisons, "neighbors": _copying, "dedup": _duplicates, "table3": _table3}.get(
+        rows[0].task, _accuracies
+    )(rows)
 
 
 def _comparisons(rows: Sequence[Row]) -> str:
@@ -196,6 +198,31 @@ def _copying(rows: Sequence[Row]) -> str:
             *dict.fromkeys(notes),
         ]
     )
+
+
+def _table3(rows: Sequence[Row]) -> str:
+    """A line per source and number of images, the paper's beside it."""
+    lines: dict[tuple[str | None, int], dict[str, str]] = {}
+    for row in rows:
+        line = lines.setdefault(
+            (row.model, row.n_reference), {"images searched": f"{row.n_reference:,} {row.model or 'real'}"}
+        )
+        if row.metric == "error":
+            quote = quoted_in_table3(row.model is not None, row.data, row.protocol)
+            line |= {"error %": f"{row.value:.2f} ± {row.spread:.2f}", "paper": f"{quote.value:g}" if quote else ""}
+        else:
+            line["mean distance"] = f"{row.value:.1f}"
+    first = rows[0]
+    others = [f"{q.model} {q.value:g} ({q.protocol})" for q in QUOTES if q.table == 3 and q.features in ("", "gen")]
+    notes = [
+        f"{first.method}; {first.features_protocol}; ± is {first.spread_kind}",
+        *(f"{row.model}: sha256 {row.model_sha256}" for row in rows if row.model is not None),
+        f"data: {first.data}, sha256 {first.data_sha256}",
+        f"the paper's Table 3, on MNIST, quoted: {', '.join(others)}",
+        f"{max(row.seconds for row in rows):.0f} s on {first.device}; {first.versions}",
+    ]
+    table = pd.DataFrame(list(lines.values())).fillna("")
+    return "\n".join([table.to_string(index=False, justify="left"), "", *dict.fromkeys(notes)])
 
 
 def _duplicates(rows: Sequence[Row]) -> str:

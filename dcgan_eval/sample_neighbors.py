@@ -5,18 +5,25 @@ appendix). Samples are drawn in blocks and forgotten; only the best distance and
 so that ten million take no more memory than ten thousand, their labels aside.
 """
 
+import io
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from dcgan_eval.errors import InputError
+from dcgan_eval.files import write_whole
 from dcgan_eval.images import Images
 from dcgan_eval.neighbors import k_nearest
 
 BLOCK = 16384  # samples that are held
+SAVE_SECONDS = 60.0
 
 
 class Point(NamedTuple):
@@ -33,13 +40,15 @@ def by_samples(
     source: Images,
     sizes: Sequence[int],
     *,
+    state: Path | None = None,
     device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> Iterator[Point]:
     """At each of the ascending sizes: how far the queries are from the nearest of so many images of the source.
 
     Exact, and ties go to the earlier image, as `k_nearest`; free of the block. Where both sides are labelled, the
-    nearest image's label is the prediction; queries without one do not count.
+    nearest image's label is the prediction; queries without one do not count. state: a file that keeps what was found,
+    every minute, so that the same search goes on from there, or on to more images.
     Raises InputError for images of another shape, a source that is too small or lacks labels, or sizes that do not
     ascend.
     """
@@ -53,27 +62,84 @@ def by_samples(
     if labels is not None and (queries.classes != source.classes or bool((answers < 0).any())):
         raise InputError(f"{source.name}: needs a label on every image, of the classes of {queries.name}")
     x = _flat(queries.tensor(), device)
-    best = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
-    label = torch.full((len(x),), -1, device=x.device)
-    start = 0
-    with tqdm(total=sizes[-1], desc=source.name, unit="image", leave=False, disable=not progress) as bar:
+    # of the source without its size: more samples of a generator begin with the fewer
+    identity = f"{queries.fingerprint} {source.sha256} {source.split} {source.selection}"
+    search = _Search.load(state, identity, sizes) or _Search.new(len(x))
+    saved = time.monotonic()
+    with tqdm(total=sizes[-1], initial=search.searched, desc=source.name, leave=False, disable=not progress) as bar:
         for size in sizes:
-            while start < size:
-                stop = min(start + BLOCK, size)
+            while search.searched < size:
+                start, stop = search.searched, min(search.searched + BLOCK, size)
                 distances, rows = (
-                    found[:, 0] for found in k_nearest(x, _flat(source.read(range(start, stop)), device), 1)
+                    found[:, 0].cpu() for found in k_nearest(x, _flat(source.read(range(start, stop)), device), 1)
                 )
-                nearer = distances < best
-                best = torch.where(nearer, distances, best)
+                nearer = distances < search.best
+                search.best = torch.where(nearer, distances, search.best)
                 if labels is not None:
-                    label = torch.where(nearer, answers[start + rows.cpu()].to(x.device), label)
+                    search.label = torch.where(nearer, answers[start + rows], search.label)
+                search.searched = stop
                 bar.update(stop - start)
-                start = stop
-            error = None
-            if labels is not None:
-                known = labels >= 0
-                error = 100 * float((label.cpu()[known] != labels[known]).double().mean())
-            yield Point(size, float(best.mean()), error)
+                if state is not None and time.monotonic() - saved > SAVE_SECONDS:
+                    search.save(state, identity)
+                    saved = time.monotonic()
+            if size not in search.points:
+                error = float("nan")
+                if labels is not None:
+                    known = labels >= 0
+                    error = 100 * float((search.label[known] != labels[known]).double().mean())
+                search.points[size] = (float(search.best.mean()), error)
+                if state is not None:
+                    search.save(state, identity)
+            distance, error = search.points[size]
+            yield Point(size, distance, None if labels is None else error)
+
+
+@dataclass(eq=False)
+class _Search:
+    """best: float64 (n,) and label: int64 (n,), of the nearest of the first `searched` images. points: (distance,
+    error) by size, as they were found."""
+
+    best: Tensor
+    label: Tensor
+    searched: int
+    points: dict[int, tuple[float, float]]
+
+    @classmethod
+    def new(cls, n: int) -> "_Search":
+        return cls(torch.full((n,), torch.inf, dtype=torch.float64), torch.full((n,), -1), 0, {})
+
+    @classmethod
+    def load(cls, path: Path | None, identity: str, sizes: Sequence[int]) -> "_Search | None":
+        """None where there is none yet. InputError for a file that is not of this search, or has gone beyond a size."""
+        if path is None or not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                same = str(arrays["identity"]) == identity
+                best, label = (torch.from_numpy(arrays[name]) for name in ("best", "label"))
+                searched, points = int(arrays["searched"]), arrays["points"].tolist()
+        except Exception as error:  # parsers of hostile bytes raise nearly anything
+            raise InputError(f"{path}: is not the state of a search; remove it, or name another file") from error
+        if not same:
+            raise InputError(f"{path}: is the state of another search; remove it, or name another file")
+        found = cls(best, label, searched, {int(size): (distance, error) for size, distance, error in points})
+        for size in sizes:
+            if size <= searched and size not in found.points:
+                raise InputError(f"{path}: the search has gone beyond {size:,} images; remove it to start again")
+        return found
+
+    def save(self, path: Path, identity: str) -> None:
+        file = io.BytesIO()
+        points = np.array([(size, *point) for size, point in self.points.items()], np.float64).reshape(-1, 3)
+        np.savez(
+            file,
+            identity=identity,
+            best=self.best.numpy(),
+            label=self.label.numpy(),
+            searched=self.searched,
+            points=points,
+        )
+        write_whole(path, file.getvalue())
 
 
 def _flat(images: Tensor, device: torch.device | str) -> Tensor:
