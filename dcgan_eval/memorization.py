@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from scipy.stats import fisher_exact, mannwhitneyu, norm
 from torch import Tensor
-from torch.nn import functional
 
 from dcgan_eval.neighbors import k_nearest
 
@@ -146,14 +145,14 @@ def cosine_distances(fake: Tensor, train: Tensor) -> Tensor:
     that emits a few training images goes free.
     """
     # features of length 0 have no direction: as far as can be
-    t = functional.normalize(train[train.any(1)].double(), dim=1).float()
-    if not len(t):
-        return torch.ones(len(fake), dtype=torch.float64, device=fake.device)
-    x = functional.normalize(fake.double(), dim=1).float()
-    both = bool((train < 0).any() or (fake < 0).any())
-    # ‖x − t‖² = 2 − 2 cos, and for the opposite direction 2 + 2 cos
-    squares = [k_nearest(q, t, 1)[0][:, 0].square() for q in ((x, -x) if both else (x,))]
-    return torch.where(fake.any(1), torch.stack(squares).amin(0) / 2, 1.0)
+    some = fake.any(1)
+    x, t = fake[some], train[train.any(1)]
+    distances = torch.ones(len(fake), dtype=torch.float64, device=fake.device)
+    if len(t):
+        both = bool((t < 0).any() or (x < 0).any())
+        found = [k_nearest(q, t, 1, metric="cosine")[0][:, 0] for q in ((x, -x) if both else (x,))]
+        distances[some] = torch.stack(found).amin(0)
+    return distances
 
 
 def mifid(fid: float, distance: float, tau: float = TAU) -> float:

@@ -10,14 +10,19 @@ again in float32, then among the distinct rows or, where there are no copies, by
 arguments is that of a few blocks.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+from dcgan_eval.errors import InputError
+
+Metric = Literal["euclidean", "cosine"]
+Engine = Literal["torch", "faiss"]
 
 QUERIES = 8192  # queries that are lowered at a time
 PRODUCT = 1024  # of these, as many enter one matrix product
@@ -36,13 +41,21 @@ class _Lowered(NamedTuple):
     errors: Tensor
 
 
-def k_nearest(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Euclidean distances, float64 (q, k) ascending, and rows, int64 (q, k), of each query's k nearest neighbours.
+def k_nearest(
+    queries: Tensor, database: Tensor, k: int, *, metric: Metric = "euclidean", engine: Engine = "torch"
+) -> tuple[Tensor, Tensor]:
+    """Distances, float64 (q, k) ascending, and rows, int64 (q, k), of each query's k nearest neighbours.
 
-    queries (q, d), database (n, d): float32 on one device. Exact: distances are computed from differences in float64,
-    and equal ones are ordered by row.
-    Raises ValueError unless 1 ≤ k ≤ n and both have the same d, and for values that are not finite.
+    queries (q, d), database (n, d): float32 on one device; the database may be mapped from a file. metric: Euclidean,
+    or 1 − cos of the angle, of rows that are scaled to length 1 and rounded to float32. Exact: distances are computed
+    from differences in float64, and equal ones are ordered by row. engine: what finds the candidates, the package faiss
+    on CPUs; the answer is the same.
+    Raises ValueError unless 1 ≤ k ≤ n and both have the same d, for values that are not finite, and for rows of length
+    0 under cosine; InputError where faiss is not installed.
     """
+    if metric == "cosine":
+        distances, rows = k_nearest(_unit(queries, "query"), _unit(database, "row"), k, engine=engine)
+        return distances.square() / 2, rows
     n, d = database.shape
     if not 1 <= k <= n or queries.shape[1] != d:
         raise ValueError(f"k={k}, queries {tuple(queries.shape)} and database {tuple(database.shape)} do not fit")
@@ -50,16 +63,17 @@ def k_nearest(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor
         queries, database = queries.new_zeros(len(queries), 1), database.new_zeros(n, 1)
     device = queries.device
     if device.type == "mps":  # has no float64
-        distances, rows = k_nearest(queries.cpu(), database.cpu(), k)
+        distances, rows = k_nearest(queries.cpu(), database.cpu(), k, engine=engine)
         return distances.float().to(device), rows.to(device)
     centre = _centre(database)
     distances = torch.empty(len(queries), k, dtype=torch.float64, device=device)
     rows = torch.empty(len(queries), k, dtype=torch.int64, device=device)
     for chunk in _parts(len(queries), min(QUERIES, VALUES // queries.shape[1])):
         pending = torch.arange(chunk.start, chunk.stop, device=device)
-        for dtype in _precisions(device):
+        for dtype in [torch.float32] if engine == "faiss" else _precisions(device):
             if len(pending):
-                found, where, proven = _candidates(queries[pending], database, centre, k, dtype)
+                search = _by_faiss if engine == "faiss" else _by_product
+                found, where, proven = _candidates(queries[pending], database, centre, k, dtype, search)
                 distances[pending], rows[pending] = found, where
                 pending = pending[~proven]
         if len(pending):  # more candidates at one distance than are kept: copies, as a rule
@@ -145,6 +159,17 @@ def _pick(rows: _Lowered, part: slice) -> _Lowered:
     return _Lowered(*(field[part] for field in rows))
 
 
+def _unit(x: Tensor, what: str) -> Tensor:
+    """The rows scaled to length 1, in float64."""
+    none = torch.nonzero(~x.any(1))[:, 0]
+    if len(none):
+        raise ValueError(f"{len(none)} rows of length 0, the first {what} {int(none[0])}, have no cosine distance")
+    out = torch.empty_like(x)
+    for part in _parts(len(x), SMALL // max(1, x.shape[1])):
+        out[part] = functional.normalize(x[part].double(), dim=1, eps=0)
+    return out
+
+
 def _parts(n: int, size: int) -> Iterator[slice]:
     size = max(1, size)
     return (slice(i, min(i + size, n)) for i in range(0, n, size))
@@ -178,7 +203,12 @@ def _slack(squares: Tensor, largest: Tensor, dtype: torch.dtype, d: int) -> Tens
 
 
 def _candidates(
-    queries: Tensor, database: Tensor, centre: Tensor, k: int, dtype: torch.dtype
+    queries: Tensor,
+    database: Tensor,
+    centre: Tensor,
+    k: int,
+    dtype: torch.dtype,
+    search: Callable[[_Lowered, _Lowered, int], tuple[Tensor, Tensor]],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Distances and rows of the k nearest among the likeliest, and whether those are proven to be the nearest."""
     n, d = database.shape
@@ -189,9 +219,8 @@ def _candidates(
     squares, errors = torch.empty(n, device=queries.device), torch.empty(n, device=queries.device)
     for here, block in _blocks(database, centre, dtype):
         squares[here], errors[here] = block.squares, block.errors
-        near = [_smallest(_squared(_pick(low, part), block), kept) for part in _parts(len(queries), PRODUCT)]
-        values = torch.cat([best, torch.cat([values for values, _ in near])], 1)
-        which = torch.cat([rows, torch.cat([index for _, index in near]) + here.start], 1)
+        near, index = search(low, block, kept)
+        values, which = torch.cat([best, near], 1), torch.cat([rows, index + here.start], 1)
         best, order = values.topk(min(kept, values.shape[1]), largest=False)
         rows = which.gather(1, order)
     # bounds of the distance to every candidate
@@ -210,6 +239,23 @@ def _candidates(
     beyond = best[:, -1] + low.squares - _slack(low.squares, squares.max(), dtype, d)
     beyond = beyond.clamp_min(0).sqrt() * (1 - 2**-20) - low.errors - errors.max()
     return nearest, where, nearest[:, -1] < beyond
+
+
+def _by_product(queries: _Lowered, block: _Lowered, k: int) -> tuple[Tensor, Tensor]:
+    """The k smallest ‖b̃‖² − 2ã·b̃ of each query, in no order, and the rows b in the block."""
+    near = [_smallest(_squared(_pick(queries, part), block), k) for part in _parts(len(queries.values), PRODUCT)]
+    return torch.cat([values for values, _ in near]), torch.cat([index for _, index in near])
+
+
+def _by_faiss(queries: _Lowered, block: _Lowered, k: int) -> tuple[Tensor, Tensor]:
+    """The same by faiss, in float32, whose rounding is no larger."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise InputError("faiss is not installed; pip install 'dcgan-eval[faiss]'") from error
+    a, b = (part.values.cpu().numpy() for part in (queries, block))
+    squares, index = (torch.from_numpy(found) for found in faiss.knn(a, b, min(k, len(b))))
+    return squares.to(queries.squares) - queries.squares[:, None], index.to(queries.values.device)
 
 
 def _smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from dcgan_eval import neighbors
+from dcgan_eval.errors import InputError
 from dcgan_eval.neighbors import inside_balls, k_nearest
 
 BF16, F32 = torch.bfloat16, torch.float32
@@ -146,6 +149,63 @@ def test_nearest_are_those_of_scipy(problem):
         check(queries, database, k)
 
 
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_candidates_of_faiss_give_the_same_answer(problem):
+    queries, database = PROBLEMS[problem]()
+    for k in sorted({1, min(6, len(database))}):
+        for ours, theirs in zip(
+            k_nearest(queries, database, k), k_nearest(queries, database, k, engine="faiss"), strict=True
+        ):
+            assert torch.equal(ours, theirs)
+
+
+def test_faiss_is_asked_for_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(InputError, match=r"faiss is not installed; pip install 'dcgan-eval\[faiss\]'"):
+        k_nearest(normal(3, 4), normal(40, 4), 2, engine="faiss")
+
+
+@pytest.mark.parametrize("engine", ["torch", "faiss"])
+@pytest.mark.parametrize("problem", ["normal", "norms", "far", "pixels", "one row", "large", "small"])
+def test_cosine_distances_are_those_of_scipy(problem, engine):
+    queries, database = PROBLEMS[problem]()
+    k = min(6, len(database))
+    distances, rows = k_nearest(queries, database, k, metric="cosine", engine=engine)
+    expected = cdist(queries.double(), database.double(), "cosine")
+    # scaled rows are rounded to float32, which moves each by 2⁻²⁴ of its length, and SciPy's 1 − cos cancels
+    bound = 2**-23 * np.sqrt(2 * expected) + 2**-46 + 1e-15
+    assert (abs(distances.numpy() - np.sort(expected, 1)[:, :k]) <= np.sort(bound, 1)[:, :k]).all()
+    assert (abs(distances.numpy() - np.take_along_axis(expected, rows.numpy(), 1)) <= bound.max(1, keepdims=True)).all()
+
+
+def test_cosine_knows_directions_only():
+    x = whole(30, 12, 1) + 1
+    distances, rows = k_nearest(x * 4, torch.cat([x, x * 2, -x]), 2, metric="cosine")
+    assert distances.tolist() == [[0.0, 0.0]] * 30
+    assert rows.tolist() == [[i, i + 30] for i in range(30)]
+    assert k_nearest(x[:1], -x[:1], 1, metric="cosine")[0].item() == pytest.approx(2, abs=1e-6)
+
+
+@pytest.mark.parametrize(("where", "message"), [(0, "the first query 2"), (1, "the first row 2")])
+def test_rows_of_length_0_have_no_cosine(where, message):
+    both = [normal(9, 4, 1), normal(30, 4, 2)]
+    both[where][[2, 5]] = 0
+    with pytest.raises(ValueError, match=f"2 rows of length 0, {message}, have no cosine distance"):
+        k_nearest(both[0], both[1], 3, metric="cosine")
+
+
+@pytest.mark.parametrize("problem", ["normal", "copies"])
+def test_a_database_may_be_mapped_from_a_file(problem, tmp_path):
+    queries, database = PROBLEMS[problem]()
+    np.save(tmp_path / "x.npy", database.numpy())
+    mapped = torch.from_numpy(np.load(tmp_path / "x.npy", mmap_mode="c"))
+    for metric in ("euclidean", "cosine"):
+        for here, there in zip(
+            k_nearest(queries, database, 4, metric=metric), k_nearest(queries, mapped, 4, metric=metric), strict=True
+        ):
+            assert torch.equal(here, there)
+
+
 @pytest.mark.usefixtures("precisions")
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_balls_are_those_of_scipy(problem):
@@ -208,9 +268,9 @@ def watch(monkeypatch):
     seen = []
     candidates, measured = neighbors._candidates, neighbors._measured
 
-    def counted(queries, database, centre, k, dtype):
+    def counted(queries, database, centre, k, dtype, search):
         seen.append(dtype)
-        return candidates(queries, database, centre, k, dtype)
+        return candidates(queries, database, centre, k, dtype, search)
 
     def counted_rows(query, database, k):
         seen.append("rows")
