@@ -27,8 +27,10 @@ from dcgan_eval.memorization import (
 )
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.results import Row
+from dcgan_eval.sample_neighbors import by_samples, sizes_up_to
 
 NEIGHBOURS = 5
+SAMPLES = (1000, 10_000, 100_000)  # of which the authors' training scripts log the distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +62,8 @@ def copying(
 
     Mean distances, cosine distances and the memorisation-informed distance (MiFID, by Inception); where there are
     held-out images also the share of samples nearer than any of them, authenticity, the data-copying test C_T, and of
-    each number a p-value and, but for C_T, the same number of the held-out images. seed: of C_T's cells. The rest: see
-    `extract`.
+    each number a p-value and, but for C_T, the same number of the held-out images; in pixels also how near held-out
+    images are to 1,000, 10,000 … samples. seed: of C_T's cells. The rest: see `extract`.
     Raises InputError for fewer images than these numbers need, and where two of the sets are the same. Held-out images
     that are training images too, and training images that repeat, bend every number: the protocol counts them.
     """
@@ -100,6 +102,8 @@ def copying(
                 nearest(x, in_train, NEIGHBOURS, y if flips else None) for x, y in zip(plain, mirrored, strict=True)
             ]
             numbers = list(_numbers(near, plain, in_train, extractor, flips, seed))
+            if extractor.name == "pixels" and held_out is not None and not flips:
+                numbers += _by_samples(held_out, fake, extractor, device)
             took = time.perf_counter() - start
             rows = [
                 Row(
@@ -178,6 +182,16 @@ def _numbers(
     name = "MiFID" if extractor.name == "inception" else "memorisation-informed Fréchet distance"
     how = f"Fréchet distance over the cosine distance where below {TAU} (Bai et al. 2021); p is the cosine distance's"
     yield from each(name, [mifid(d, float(c.mean())) for d, c in zip(distances, cosines, strict=True)], "", how, p)
+
+
+def _by_samples(
+    held_out: Images, fake: Images, extractor: Extractor, device: torch.device | str
+) -> Iterator[tuple[str, float, str, str]]:
+    """As the authors logged while they trained: how well more and more samples cover held-out images."""
+    x, samples = (replace(fitted(images, extractor.input_shape)[0], labels=None) for images in (held_out, fake))
+    how = "mean Euclidean distance of held-out images to the nearest of so many samples"
+    for point in by_samples(x, samples, sizes_up_to(samples.n, SAMPLES), device=device):
+        yield f"held-out to {point.samples:,} samples", point.distance, "", how
 
 
 def _bends(train: Images, held_out: Images | None) -> list[str]:

@@ -35,6 +35,11 @@ class Point(NamedTuple):
     error: float | None
 
 
+def sizes_up_to(n: int, sizes: Sequence[int]) -> list[int]:
+    """Those of the sizes below n, and n."""
+    return [*(size for size in sizes if size < n), n]
+
+
 def by_samples(
     queries: Images,
     source: Images,

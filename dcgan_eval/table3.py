@@ -10,16 +10,11 @@ from dcgan_eval import figures, results
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images
 from dcgan_eval.results import Row
-from dcgan_eval.sample_neighbors import by_samples
+from dcgan_eval.sample_neighbors import by_samples, sizes_up_to
 
 SIZES = (1000, 10_000, 50_000, 60_000, 100_000, 1_000_000, 10_000_000)
 REAL = (1000, 10_000, 50_000, 60_000)
 Z95 = 1.96
-
-
-def sizes_up_to(n: int, sizes: Sequence[int] = SIZES) -> list[int]:
-    """Those of the sizes below n, and n."""
-    return [*(size for size in sizes if size < n), n]
 
 
 def table3(

@@ -21,7 +21,7 @@ ARROWS = {
     "statistics": {"files", "images", "metrics"},
     "specs": {"checkpoint", "features", "images", "kinds", "networks", "sampling", "statistics"},
     "memorization": {"neighbors"},
-    "copying": {"features", "figures", "images", "memorization", "metrics", "results"},
+    "copying": {"features", "figures", "images", "memorization", "metrics", "results", "sample_neighbors"},
     "hashing": {"streams"},
     "dedup": {"figures", "files", "hashing", "images", "results", "streams"},
     "sample_neighbors": {"files", "images", "neighbors"},

@@ -1,0 +1,76 @@
+"""Does a generator copy more the longer it trains? Checkpoints of one run, each beside held-out images.
+
+The paper argues that after one epoch, in which every image is seen once, a network cannot have memorised them, and that
+samples after many look no different in that (Radford et al. 2015, section 3.1.1, figures 2 and 3). This measures it.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dcgan_eval import figures, results
+from dcgan_eval.copying import copying
+from dcgan_eval.files import write_whole
+from dcgan_eval.images import Images, open_split
+from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
+
+SHOWN = {
+    "nearest distance": "mean distance to the nearest training image",
+    "nearer than any": "samples as near as any held-out image, %",
+    "AuthPct": "AuthPct, %",
+    "C_T": "C_T (0 is as held-out images)",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("train")
+    parser.add_argument("held_out")
+    parser.add_argument("checkpoints", nargs="+", metavar="EPOCHS=CHECKPOINT")
+    parser.add_argument("--features", default="pixels")
+    parser.add_argument("--num", type=int, default=10_000, help="samples of every checkpoint")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    train, held_out = open_split(arguments.train), open_split(arguments.held_out)
+    command = results.command(["python", "-m", "benchmarks.copying_epochs", *sys.argv[1:]]).removeprefix("dcgan-eval ")
+    extractor = open_extractor(arguments.features, FeatureOptions(seed=arguments.seed, grid=1))(train)
+    panels: dict[str, dict[str, figures.Line]] = {title: {} for title in SHOWN.values()}
+    points: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+    for word in arguments.checkpoints:
+        epochs, _, checkpoint = word.partition("=")
+        drawn = open_side(f"gen:{checkpoint}", num=arguments.num, seed=arguments.seed, device=arguments.device)
+        assert isinstance(drawn, Images)
+        found = next(
+            copying(
+                drawn,
+                train,
+                held_out,
+                [extractor],
+                seed=arguments.seed,
+                device=arguments.device,
+                command=command,
+            )
+        )
+        print(f"\nafter {epochs} epochs\n{results.table(found.rows)}", flush=True)
+        if arguments.out is not None:
+            results.append(arguments.out, found.rows)
+        for row in found.rows:
+            metric, _, suffix = row.metric.partition(", ")
+            if metric in SHOWN and suffix != "p":
+                x, y = points.setdefault((SHOWN[metric], "held-out images" if suffix else "samples"), ([], []))
+                x.append(float(epochs))
+                y.append(row.value)
+    for (title, label), (x, y) in points.items():
+        order = np.argsort(x)
+        panels[title][label] = [x[i] for i in order], [y[i] for i in order]
+    if arguments.figure is not None:
+        write_whole(arguments.figure, figures.curves(panels, "epochs trained", columns=2, log_x=True))
+
+
+if __name__ == "__main__":
+    main()
