@@ -24,10 +24,13 @@ from dcgan_eval.errors import InputError
 Metric = Literal["euclidean", "cosine"]
 Engine = Literal["torch", "faiss"]
 
-QUERIES = 8192  # queries that are lowered at a time
+QUERIES = 2**14  # queries that are lowered at a time, and
+QUERY_VALUES = 2**25  # their values
 PRODUCT = 1024  # of these, as many enter one matrix product
-VALUES = 2**24  # values of the database held at a time
+ROWS = 2**13  # rows of the database that are lowered at a time, and
+VALUES = 2**24  # their values
 SMALL = 2**18  # values that stay in a processor's cache from one step to the next
+BYTES = 16  # dimensions from which bytes are worth it; products of one are wrong in torch
 SPARE = 27  # candidates beyond k
 GROUPS = 16  # a smallest value is looked for among so many at a time
 LIMIT = 2**16  # pairs measured in float64 of a product of low precision, before float32 is tried
@@ -65,14 +68,14 @@ def k_nearest(
     if device.type == "mps":  # has no float64
         distances, rows = k_nearest(queries.cpu(), database.cpu(), k, engine=engine)
         return distances.float().to(device), rows.to(device)
-    centre = _centre(database)
+    levels, centre = ([torch.float32], _centre(database)) if engine == "faiss" else _levels(queries, database)
+    search = _by_faiss if engine == "faiss" else _by_product
     distances = torch.empty(len(queries), k, dtype=torch.float64, device=device)
     rows = torch.empty(len(queries), k, dtype=torch.int64, device=device)
-    for chunk in _parts(len(queries), min(QUERIES, VALUES // queries.shape[1])):
+    for chunk in _parts(len(queries), min(QUERIES, QUERY_VALUES // queries.shape[1])):
         pending = torch.arange(chunk.start, chunk.stop, device=device)
-        for dtype in [torch.float32] if engine == "faiss" else _precisions(device):
+        for dtype in levels:
             if len(pending):
-                search = _by_faiss if engine == "faiss" else _by_product
                 found, where, proven = _candidates(queries[pending], database, centre, k, dtype, search)
                 distances[pending], rows[pending] = found, where
                 pending = pending[~proven]
@@ -109,7 +112,7 @@ def inside_balls(points: Tensor, centres: Tensor, radii: Tensor) -> Inside:
     counts = torch.zeros(len(points), dtype=torch.int64, device=device)
     occupied = torch.zeros(len(centres), dtype=torch.bool, device=device)
     precisions = _precisions(device)
-    for chunk in _parts(len(points), min(QUERIES, VALUES // points.shape[1])):
+    for chunk in _parts(len(points), min(QUERIES, QUERY_VALUES // points.shape[1])):
         some = points[chunk]
         low = _lowered(some, centre, precisions[0])
         for rows, block in _blocks(centres, centre, precisions[0]):
@@ -126,6 +129,22 @@ def inside_balls(points: Tensor, centres: Tensor, radii: Tensor) -> Inside:
     return Inside(counts, occupied)
 
 
+def _levels(queries: Tensor, database: Tensor) -> tuple[list[torch.dtype], Tensor]:
+    """Precisions to search in, from fast to precise, and the centre."""
+    centre = _centre(database)
+    if _sums_bytes(queries.device) and BYTES <= queries.shape[1] <= 2**16:  # sums stay below 2³¹
+        middle = _middle(queries, database)
+        if middle is not None:
+            return [torch.int8, torch.float32], torch.full_like(centre, middle)
+    return _precisions(queries.device), centre
+
+
+def _sums_bytes(device: torch.device) -> bool:
+    """Whether there are instructions for it. Without them oneDNN's sums of bytes overflow."""
+    can = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(can.get(name, False) for name in ("avx512_vnni", "amx_int8"))
+
+
 def _precisions(device: torch.device) -> list[torch.dtype]:
     """From fast to precise: bfloat16 where there are instructions for it."""
     can = torch.cpu.get_capabilities() if device.type == "cpu" else {"cuda": device.type == "cuda"}
@@ -138,6 +157,20 @@ def _centre(x: Tensor) -> Tensor:
     sample = x[:: max(1, len(x) // 1000)]
     mean = sample.double().mean(0).float()
     return mean.round() if bool((sample == sample.round()).all()) else mean
+
+
+def _middle(*sets: Tensor) -> float | None:
+    """What is subtracted to make all values bytes, as it does of pixels; None where that cannot be."""
+    if any(bool((x[:: max(1, len(x) // 1000)] % 1 != 0).any()) for x in sets):  # most are not; soon seen
+        return None
+    low, high = torch.inf, -torch.inf
+    for x in sets:
+        for part in _parts(len(x), SMALL // x.shape[1]):
+            if bool((x[part] % 1 != 0).any()):
+                return None
+            low, high = min(low, float(x[part].amin())), max(high, float(x[part].amax()))
+    # larger values than these may not differ by 1 in float32
+    return (low + high + 1) // 2 if high - low <= 255 and max(abs(low), abs(high)) < 2**23 else None
 
 
 def _lowered(x: Tensor, centre: Tensor, dtype: torch.dtype) -> _Lowered:
@@ -176,12 +209,15 @@ def _parts(n: int, size: int) -> Iterator[slice]:
 
 
 def _blocks(x: Tensor, centre: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, _Lowered]]:
-    for rows in _parts(len(x), min(VALUES // x.shape[1], QUERIES)):
+    size = min(VALUES // x.shape[1], ROWS)
+    for rows in _parts(len(x), size - size % GROUPS if size > GROUPS else size):
         yield rows, _lowered(x[rows], centre, dtype)
 
 
 def _rounding(dtype: torch.dtype, d: int) -> float:
     """How far 2ã·b̃ as computed may be off, in units of ‖ã‖‖b̃‖: float32 sums of d products, and a rounded result."""
+    if dtype is torch.int8:  # whose sums are exact
+        return 2 * 2**-23
     result = 2**-8 if dtype is torch.bfloat16 else 2**-23
     # where the user allows it, float32 factors are rounded to as few as 8 bits
     factors = 0 if torch.get_float32_matmul_precision() == "highest" else 2**-7
@@ -192,6 +228,8 @@ def _squared(a: _Lowered, b: _Lowered) -> Tensor:
     """‖b̃‖² − 2ã·b̃, float32 (len(a), len(b)); rows of `a` differ from squared distances by ‖ã‖²."""
     if a.values.is_cuda and a.values.dtype is torch.bfloat16:  # partial sums must not be rounded to bfloat16
         product = torch.mm(a.values, b.values.T, out_dtype=torch.float32)
+    elif a.values.dtype is torch.int8:
+        product = torch._int_mm(a.values, b.values.T).float()
     else:
         product = functional.linear(a.values, b.values).float()
     return product.mul_(-2).add_(b.squares)
@@ -231,7 +269,10 @@ def _candidates(
     # of those that may be among the k nearest, the distance itself
     i, j = torch.nonzero(least <= most.kthvalue(k, dim=1, keepdim=True).values * (1 + 2**-20), as_tuple=True)
     distances = torch.full(best.shape, torch.inf, dtype=torch.float64, device=queries.device)
-    distances[i, j] = _distances(queries, database, i, rows[i, j])
+    exact = _distances(queries, database, i, rows[i, j])
+    if not bool(((exact >= least[i, j] * (1 - 2**-20)) & (exact <= most[i, j] * (1 + 2**-20))).all()):
+        raise RuntimeError(f"a product of matrices in {dtype} is off by more than rounding; report this with your CPU")
+    distances[i, j] = exact
     nearest, where = _ordered(distances, rows, k)
     if kept == n:
         return nearest, where, torch.ones(len(queries), dtype=torch.bool, device=queries.device)

@@ -12,7 +12,7 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.neighbors import inside_balls, k_nearest
 
 BF16, F32 = torch.bfloat16, torch.float32
-PRECISIONS = {"bfloat16": [BF16], "float32": [F32], "both": [BF16, F32]}
+PRECISIONS = {"bfloat16": [BF16], "float32": [F32], "both": [BF16, F32], "bytes": [torch.int8, F32]}
 
 
 def normal(n, d, seed=0):
@@ -116,6 +116,7 @@ PROBLEMS = {
     "outlier": outlier,
     "norms": lambda: (normal(30, 8, 1), normal(700, 8, 2) * 10 ** (3 * normal(700, 1, 3))),
     "pixels": lambda: (whole(40, 192, 1), torch.cat([whole(500, 192, 2), whole(40, 192, 1)])),
+    "black and white": lambda: (whole(30, 3072, 1, high=2) * 255, whole(300, 3072, 2, high=2).sort(0).values * 255),
     "pixels with many ties": lambda: (whole(60, 4, 1, high=4), whole(500, 4, 2, high=4)),
     "copies": copies,
     "near copies": near_copies,
@@ -133,7 +134,10 @@ PROBLEMS = {
 
 
 def fixed(monkeypatch, names):
-    monkeypatch.setattr(neighbors, "_precisions", lambda device: names)
+    """Bytes only where values are such, and the machine sums them rightly."""
+    can = neighbors._sums_bytes(torch.device("cpu"))
+    monkeypatch.setattr(neighbors, "_sums_bytes", lambda device: can and torch.int8 in names)
+    monkeypatch.setattr(neighbors, "_precisions", lambda device: [name for name in names if name is not torch.int8])
 
 
 @pytest.fixture(params=PRECISIONS)
@@ -279,6 +283,34 @@ def watch(monkeypatch):
     monkeypatch.setattr(neighbors, "_candidates", counted)
     monkeypatch.setattr(neighbors, "_measured", counted_rows)
     return seen
+
+
+@pytest.mark.skipif(not neighbors._sums_bytes(torch.device("cpu")), reason="needs instructions that sum bytes")
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda x: x, torch.int8),
+        (lambda x: x - 1e6, torch.int8),
+        (lambda x: x[:, :15], BF16),  # few columns
+        (lambda x: x / 2, BF16),
+        (lambda x: x * 2, BF16),
+        (lambda x: x + 2**24, BF16),
+    ],
+)
+def test_values_that_are_bytes_are_searched_as_such(change, expected, monkeypatch):
+    fixed(monkeypatch, [torch.int8, BF16])
+    seen = watch(monkeypatch)
+    queries, database = (change(x) for x in PROBLEMS["pixels"]())
+    k_nearest(queries, database, 3)
+    assert seen == [expected]
+
+
+@pytest.mark.usefixtures("precisions")
+def test_a_product_that_is_wrong_is_noticed(monkeypatch):
+    right = neighbors._squared
+    monkeypatch.setattr(neighbors, "_squared", lambda a, b: right(a, b) * 0.7)
+    with pytest.raises(RuntimeError, match="off by more than rounding"):
+        k_nearest(*PROBLEMS["pixels"](), k=3)
 
 
 def test_each_way_to_a_proof_is_taken(monkeypatch):
