@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=10_000, help="samples of every checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cache", type=Path, help="keeps the features of real images from one checkpoint to the next")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -53,6 +54,7 @@ def main() -> None:
                 [extractor],
                 seed=arguments.seed,
                 device=arguments.device,
+                cache=arguments.cache,
                 command=command,
             )
         )
