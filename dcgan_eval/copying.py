@@ -191,7 +191,7 @@ def _by_samples(
     x, samples = (replace(fitted(images, extractor.input_shape)[0], labels=None) for images in (held_out, fake))
     how = "mean Euclidean distance of held-out images to the nearest of so many samples"
     for point in by_samples(x, samples, sizes_up_to(samples.n, SAMPLES), device=device):
-        yield f"held-out to {point.samples:,} samples", point.distance, "", how
+        yield f"held-out to {point.samples:,} samples", point.distance / 127.5, "", how  # in units of the features
 
 
 def _bends(train: Images, held_out: Images | None) -> list[str]:

@@ -310,7 +310,7 @@ def test_a_product_that_is_wrong_is_noticed(monkeypatch):
     right = neighbors._squared
     monkeypatch.setattr(neighbors, "_squared", lambda a, b: right(a, b) * 0.7)
     with pytest.raises(RuntimeError, match="off by more than rounding"):
-        k_nearest(*PROBLEMS["pixels"](), k=3)
+        k_nearest(*PROBLEMS["pixels"](), 3)  # type: ignore[call-arg, arg-type]
 
 
 def test_each_way_to_a_proof_is_taken(monkeypatch):
