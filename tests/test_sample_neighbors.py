@@ -14,7 +14,7 @@ from dcgan_eval import sample_neighbors
 from dcgan_eval.checkpoint import load
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import from_tensor, open_split
-from dcgan_eval.sample_neighbors import by_samples
+from dcgan_eval.sample_neighbors import by_samples, sizes_up_to
 from dcgan_eval.sampling import samples
 from tests.test_sampling import conditional
 
@@ -238,3 +238,87 @@ def test_progress_is_on_standard_error_where_asked_for(capsys):
         captured = capsys.readouterr()
         assert ("many" in captured.err) == progress
         assert captured.out == ""
+
+
+# what is kept of a search
+
+
+class Stopped(Exception):  # noqa: N818
+    pass
+
+
+def stopping(images, after):
+    """The same, but reading beyond so many stops the search, as a signal would."""
+
+    def read(rows):
+        if rows.stop > after:
+            raise Stopped
+        return images.read(rows)
+
+    return replace(images, read=read)
+
+
+@pytest.mark.parametrize("after", [0, 64, 100, 250])
+def test_a_search_that_was_stopped_goes_on(after, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample_neighbors, "BLOCK", 32)
+    monkeypatch.setattr(sample_neighbors, "SAVE_SECONDS", 0.0)
+    queries, images = digits(range(900, 1000)), digits(range(300))
+    sizes, state = [100, 200, 300], tmp_path / "search.npz"
+    with pytest.raises(Stopped):
+        list(by_samples(queries, stopping(images, after), sizes, state=state))
+    again, reads, _ = watched(images)
+    assert list(by_samples(queries, again, sizes, state=state)) == list(by_samples(queries, images, sizes))
+    assert reads[0][0] == {0: 0, 64: 64, 100: 100, 250: 232}[after]
+    # it is all there: nothing is read again, and more images go on from there
+    _, reads, _ = watched(images)
+    assert list(by_samples(queries, again, sizes, state=state)) == list(by_samples(queries, images, sizes))
+    assert reads == []
+
+
+def test_a_search_goes_on_to_more_samples(tmp_path):
+    queries, state = drawn(20), tmp_path / "search.npz"
+    few, _, _ = watched(drawn(200))
+    many, reads, _ = watched(drawn(500))
+    first = list(by_samples(queries, few, [100, 200], state=state))
+    assert list(by_samples(queries, many, [100, 200, 500], state=state))[:2] == first
+    assert reads == [(200, 500)]
+    with pytest.raises(InputError, match=r"search.npz: the search has gone beyond 300 images; remove it"):
+        list(by_samples(queries, many, [100, 300], state=state))
+
+
+@pytest.mark.parametrize("other", ["queries", "source", "seed"])
+def test_the_state_of_another_search_is_refused(other, tmp_path):
+    queries, images, state = digits(range(900, 1000)), digits(range(300)), tmp_path / "search.npz"
+    if other == "seed":
+        images = samples(conditional(), 300, seed=0, name="gen:x", sha256="abc")
+        queries = images.subset(range(10))
+    list(by_samples(queries, images, [100], state=state))
+    before = state.read_bytes()
+    if other == "queries":
+        queries = digits(range(901, 1001))
+    else:
+        network = samples(conditional(), 300, seed=1, name="gen:x", sha256="abc")
+        images = digits(range(1, 301)) if other == "source" else network
+    with pytest.raises(InputError, match=r"search.npz: is the state of another search"):
+        list(by_samples(queries, images, [100, 200], state=state))
+    assert state.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"{}", "pickle", "arrays"])
+def test_what_is_no_state_is_refused(content, tmp_path):
+    state = tmp_path / "search.npz"
+    if content == "pickle":
+        np.savez(state, identity=np.array([{}], dtype=object))
+    elif content == "arrays":
+        np.savez(state, x=np.zeros(3))
+    else:
+        state.write_bytes(content)
+    with pytest.raises(InputError, match=r"search.npz: is not the state of a search"):
+        list(by_samples(digits(range(900, 910)), digits(range(30)), [10], state=state))
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"), [(1, [1]), (999, [999]), (1000, [1000]), (1001, [1000, 1001]), (70_000, [1000, 10_000, 70_000])]
+)
+def test_sizes_end_with_all(n, expected):
+    assert sizes_up_to(n, (1000, 10_000, 100_000)) == expected

@@ -1,0 +1,203 @@
+"""Table 3: the errors of scikit-learn's classifier, real and generated images apart, the paper's beside them."""
+
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
+
+from dcgan_eval import results, table3
+from dcgan_eval.checkpoint import save
+from dcgan_eval.errors import InputError
+from dcgan_eval.images import from_tensor
+from dcgan_eval.paper import QUOTES
+from dcgan_eval.sampling import samples
+from dcgan_eval.table3 import picture
+from dcgan_eval.table3 import table3 as rows_of
+from tests.test_cli import fails, run
+from tests.test_sample_neighbors import digits, drawn
+from tests.test_sampling import conditional
+
+
+def resized(n, labelled=True, start=0):
+    """Digits of the shape and with the classes of the conditional network."""
+    network = conditional()
+    images = samples(network, start + n, seed=3, name="real", sha256="real").subset(range(start, start + n))
+    return images if labelled else from_tensor(images.tensor(), name="unlabelled")
+
+
+def generated(n):
+    return replace(samples(conditional(), n, seed=0, name="", sha256="abc"), name="gen:x")
+
+
+def error(test, source, size):
+    x, pool = (part.tensor().flatten(1).numpy() for part in (test, source))
+    found = KNeighborsClassifier(1, algorithm="brute").fit(pool[:size], source.labels[:size].numpy()).predict(x)
+    return 100 * np.mean(found != test.labels.numpy())
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(table3, "SIZES", (10, 100, 1000))
+    monkeypatch.setattr(table3, "REAL", (10, 50))
+
+
+@pytest.mark.usefixtures("few")
+def test_errors_are_scikit_learns():
+    test, train, fake = resized(60), resized(80, start=60), generated(250)
+    rows = list(rows_of(test, train, fake, seed=7, command="x"))
+    errors = {(row.model, row.n_reference): row.value for row in rows if row.metric == "error"}
+    assert list(errors) == [(None, 10), (None, 50), (None, 80), ("gen:x", 10), ("gen:x", 100), ("gen:x", 250)]
+    for (model, size), value in errors.items():
+        assert value == pytest.approx(error(test, fake if model else train, size))
+    assert {row.seed for row in rows} == {7}
+    assert {(row.n, row.task, row.features) for row in rows} == {(60, "table3", "pixels")}
+    assert {(row.model, row.model_sha256) for row in rows} == {(None, None), ("gen:x", "abc")}
+    assert [row.protocol for row in rows[::2]][2:4] == ["nearest of 80 real images", "nearest of 10 generated images"]
+    share = rows[0].value / 100
+    assert rows[0].spread == pytest.approx(196 * (share * (1 - share) / 60) ** 0.5)
+    distances = [row.value for row in rows if row.metric == "nearest distance" and row.model]
+    assert distances == sorted(distances, reverse=True)
+
+
+@pytest.mark.usefixtures("few")
+def test_the_table_and_the_picture_show_every_row():
+    rows = list(rows_of(resized(20), resized(30, start=20), generated(120)))
+    text = results.table(rows)
+    for row in rows:
+        shown = f"{row.value:.2f} ± {row.spread:.2f}" if row.metric == "error" else f"{row.value:.1f}"
+        line = next(
+            line for line in text.splitlines() if line.split()[:2] == [str(row.n_reference), row.model or "real"]
+        )
+        assert shown in line
+    assert "AlignMNIST 1.4" in text
+    assert Image.open(io.BytesIO(picture(rows))).format == "PNG"
+
+
+def row(data, protocol, model):
+    rows = list(rows_of(resized(20), resized(30, start=20), generated(20)))
+    return [
+        results.Row(**{**vars(r), "data": data, "protocol": protocol, "model": model, "n_reference": 50_000})
+        for r in rows[:2]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "protocol", "model", "quoted"),
+    [
+        ("MNIST:test MNIST:train", "nearest of 50,000 real images", None, "3.1"),
+        ("mnist:test mnist:train", "nearest of 50,000 generated images", "gen:x", "2.98"),
+        ("mnist:test mnist:train", "nearest of 10,000,000 generated images", "gen:x", "1.48"),
+        ("mnist:test mnist:train", "nearest of 60,000 real images", None, None),
+        ("mnist:test mnist:train", "nearest of 60,000 generated images", "gen:x", None),
+        ("digits:test digits:train", "nearest of 50,000 real images", None, None),
+    ],
+)
+def test_the_papers_numbers_stand_beside_their_own_protocol_only(data, protocol, model, quoted):
+    rows = row(data, protocol, model)
+    text = results.table(rows)
+    above = text.split("\n\n")[0].splitlines()
+    assert above[1].split()[5:-1] == ([quoted] if quoted else [])
+
+
+def test_the_papers_table():
+    table = {(q.model, q.protocol): q.value for q in QUOTES if q.table == 3}
+    assert table == {
+        ("AlignMNIST", "nearest of 10,000,000 generated images"): 1.4,
+        ("InfiMNIST", "nearest of 10,000,000 generated images"): 2.6,
+        ("Real data", "nearest of 50,000 real images"): 3.1,
+        ("GAN", "nearest of 50,000 generated images"): 6.28,
+        ("GAN", "nearest of 10,000,000 generated images"): 5.65,
+        ("DCGAN", "nearest of 50,000 generated images"): 2.98,
+        ("DCGAN", "nearest of 10,000,000 generated images"): 1.48,
+    }
+
+
+def test_images_without_labels_are_refused_before_anything_is_searched():
+    for sets in ((resized(9, False), resized(9), generated(9)), (resized(9), resized(9, False), generated(9))):
+        with pytest.raises(InputError, match="unlabelled: has no labels"):
+            next(rows_of(*sets))
+    with pytest.raises(InputError, match="gen:digits: has no labels; Table 3 needs them, and a conditional generator"):
+        next(rows_of(digits(range(9)), digits(range(9, 30)), drawn(20)))
+
+
+# the command
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Labelled images with two splits, and a conditional generator's checkpoint."""
+    folder = tmp_path_factory.mktemp("table3")
+    test, train = resized(20), resized(60, start=20)
+    np.savez(
+        folder / "x.npz",
+        x_train=train.tensor().permute(0, 2, 3, 1).numpy(),
+        y_train=train.labels.numpy(),
+        x_test=test.tensor().permute(0, 2, 3, 1).numpy(),
+        y_test=test.labels.numpy(),
+    )
+    save(folder / "netG.safetensors", generator=conditional())
+    return folder
+
+
+def command(files, *argv, data="x.npz", generator="netG.safetensors"):
+    given = "digits" if generator == "digits" else files / generator
+    return run("reproduce", "table3", "--generator", given, "--data", files / data, *argv)
+
+
+def test_the_command_writes_rows_picture_and_state(files, tmp_path):
+    paths = {name: tmp_path / name for name in ("rows.csv", "x.png", "x.npz")}
+    argv = [
+        "--num",
+        150,
+        "--seed",
+        2,
+        "--out",
+        paths["rows.csv"],
+        "--picture",
+        paths["x.png"],
+        "--state",
+        paths["x.npz"],
+    ]
+    code, out, _ = command(files, *argv, "--format", "json")
+    assert code == 0
+    records = json.loads(out)
+    assert [(r["model"] is None, r["n_reference"]) for r in records[::2]] == [(True, 60), (False, 150)]
+    assert {r["seed"] for r in records} == {2}
+    assert len(paths["rows.csv"].read_text().splitlines()) == 1 + len(records)
+    assert Image.open(paths["x.png"]).format == "PNG"
+    again = json.loads(command(files, "--num", 150, "--seed", 2, "--state", paths["x.npz"], "--format", "json")[1])
+    assert [r["value"] for r in again] == [r["value"] for r in records]
+    # another seed draws other samples, whose search is another one
+    fails(command(files, "--num", 150, "--seed", 3, "--state", paths["x.npz"]), "is the state of another search")
+
+
+@pytest.mark.parametrize(
+    ("changed", "argv", "message"),
+    [
+        ({"generator": "none.safetensors"}, [], "none.safetensors"),
+        ({"generator": "digits"}, [], "gen:digits: has no labels; Table 3 needs them"),
+        ({"data": "none.npz"}, [], "no such file"),
+        ({}, ["--picture", "nowhere/x.png"], "--picture nowhere/x.png: want the name of a file"),
+        ({}, ["--state", "."], r"--state \.: want the name of a file"),
+        ({}, ["--num", "0"], "num"),
+        ({}, ["--out", "nowhere/rows.csv"], "--out nowhere/rows.csv: the folder"),
+    ],
+)
+def test_what_the_command_refuses(changed, argv, message, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fails(command(files, *argv, **changed), message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digits_of_another_shape_are_refused(files):
+    code, _, err = run("reproduce", "table3", "--generator", files / "netG.safetensors", "--data", "digits")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "must have one shape" in err
+
+
+def test_a_table_that_there_is_not():
+    fails(run("reproduce", "table9"), "table9")
