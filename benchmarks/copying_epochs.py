@@ -17,10 +17,10 @@ from dcgan_eval.images import Images, open_split
 from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
 
 SHOWN = {
-    "nearest distance": "mean distance to the nearest training image",
-    "nearer than any": "samples as near as any held-out image, %",
+    "nearest distance": "mean distance to training images",
+    "nearer than any": "as near as any held-out image, %",
     "AuthPct": "AuthPct, %",
-    "C_T": "C_T (0 is as held-out images)",
+    "C_T": "C_T (0: as held-out images)",
 }
 
 

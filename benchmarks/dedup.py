@@ -1,5 +1,5 @@
-"""Claim: near-duplicates are found that equal pixels, perceptual hashes and the paper's equal codes miss, few images are
-taken for others, and time grows linearly: 100,000 images in less than ten minutes on two cores.
+"""Claim: near-duplicates are found that equal pixels, perceptual hashes and the paper's equal codes miss, few images
+are taken for others, and time grows linearly: 100,000 images in less than ten minutes on two cores.
 
     python -m benchmarks.dedup tinyimagenet32.npz:train [--planted 1000] [--out results.csv]
 

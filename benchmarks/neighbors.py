@@ -87,9 +87,8 @@ def main() -> None:
         best = min(("faiss", "scikit-learn"), key=lambda search: medians[search])
         operations = 2 * len(x) * len(y) * x.shape[1]
         print(f"{name}: {', '.join(f'{search} {took:.1f} s' for search, took in medians.items())}")
-        print(
-            f"    {medians[best] / medians['ours']:.2f} times as fast as {best}, {operations / medians['ours'] / 1e9:.0f} GFLOP/s"
-        )
+        rate = operations / medians["ours"] / 1e9
+        print(f"    {medians[best] / medians['ours']:.2f} times as fast as {best}, {rate:.0f} GFLOP/s")
         for search in ("faiss", "scikit-learn"):
             differ = int((found[search] != found["ours"]).sum())
             print(f"    {search}: {differ} rows differ, ours farther in {farther(x, y, found['ours'], found[search])}")
