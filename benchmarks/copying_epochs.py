@@ -38,6 +38,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     train, held_out = open_split(arguments.train), open_split(arguments.held_out)
+    epochs_of = [word.partition("=")[0] for word in arguments.checkpoints]
+    if not all(epochs.isdigit() and int(epochs) > 0 for epochs in epochs_of):
+        parser.error("checkpoints are written EPOCHS=CHECKPOINT, as in 16=netG.safetensors")
     command = results.command(["python", "-m", "benchmarks.copying_epochs", *sys.argv[1:]]).removeprefix("dcgan-eval ")
     extractor = open_extractor(arguments.features, FeatureOptions(seed=arguments.seed, grid=1))(train)
     panels: dict[str, dict[str, figures.Line]] = {title: {} for title in SHOWN.values()}

@@ -1,11 +1,12 @@
 """Claim: near-duplicates are found that equal pixels, perceptual hashes and the paper's equal codes miss, few images
 are taken for others, and time grows linearly: 100,000 images in less than ten minutes on two cores.
 
-    python -m benchmarks.dedup tinyimagenet32.npz:train [--planted 1000] [--out results.csv]
+    python -m benchmarks.dedup tinyimagenet32.npz:train [--planted 1000]
 
 Of so many images a copy each is planted that is encoded again (JPEG, quality 75), moved by a pixel, brightened, and
 mirrored; recall is the share of copies that fall into the group of their image. What else is left out is judged by its
-pixels: false are those that correlate less than 0.9 with every image of their group, mirrored and moved as may be.
+pixels: false are those that correlate less than 0.9 with every image of their group (with the first 20 of it), mirrored
+and moved as may be.
 """
 
 import argparse

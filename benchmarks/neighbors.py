@@ -6,12 +6,13 @@ index, with the same rows.
 Queries are all test images, the database all training images: 10,000 against 50,000 of 3,072 values. Twice: pixels,
 which are bytes, and pixels standardised by column, which are not. The three take turns; the medians are compared.
 scikit-learn and faiss return float32 distances that cancel between near copies, so distances are not compared: where
-rows differ, ours must be nearer in float64, or as near.
+rows differ, ours must be nearer in float64, or as near; otherwise it exits with 1.
 """
 
 import argparse
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -68,6 +69,7 @@ def main() -> None:
     threads = torch.get_num_threads()
     print(f"{threads} threads; faiss {faiss.__version__}; {results.versions()}; {results.now()}")
     print(f"{len(queries)} queries of {sets['test'].name}, {len(database)} rows of {sets['train'].name}, k {a.k}\n")
+    failed = False
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, x, y in (
         ("pixels", queries, database),
@@ -91,7 +93,10 @@ def main() -> None:
         print(f"    {medians[best] / medians['ours']:.2f} times as fast as {best}, {rate:.0f} GFLOP/s")
         for search in ("faiss", "scikit-learn"):
             differ = int((found[search] != found["ours"]).sum())
-            print(f"    {search}: {differ} rows differ, ours farther in {farther(x, y, found['ours'], found[search])}")
+            wrong = farther(x, y, found["ours"], found[search])
+            print(f"    {search}: {differ} rows differ, ours farther in {wrong}")
+            failed = failed or wrong > 0
+    sys.exit(int(failed))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -380,10 +381,10 @@ def neighbors(
     chosen = _device(device)
     _check_out(out)
     for path, option in ((picture, "--picture"), (nearest, "--nearest")):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InputError(f"{option} {path}: the folder {path.absolute().parent} does not exist")
-        if path is not None and (path.is_dir() or (path.exists() and str(path) in (fake, train, test))):
-            raise InputError(f"{option} {path}: is a folder, or images to be read; want the name of another file")
+        if path is not None:
+            _check_file(path, option)
+        if path is not None and path.exists() and str(path) in (fake, train, test):
+            raise InputError(f"{option} {path}: holds images to be read; want the name of another file")
     if fake is None:
         fake, train, test, num = "gen:digits", "digits:train", test or "digits:test", num or 899
         features = features or ["pixels", "disc:digits"]
@@ -469,8 +470,8 @@ def table3(
     chosen = _device(device)
     _check_out(out)
     for path, option in ((picture, "--picture"), (state, "--state")):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise InputError(f"{option} {path}: want the name of a file, in a folder that is there")
+        if path is not None:
+            _check_file(path, option)
     generated = open_side(f"gen:{generator}", num=num, seed=seed, device=chosen)
     assert isinstance(generated, Images)
     sets = _splits(data, None, None, data_root, download)
@@ -536,29 +537,40 @@ def dedup(
     methods = list(dict.fromkeys(method or [Method.autoencoder, Method.exact]))
     if radius is not None and not {Method.autoencoder, Method.phash} & set(methods):
         raise InputError(f"--radius {radius}: is a choice for autoencoder and phash; {methods[0]} asks for equal codes")
+    radii = {each: radius if each in (Method.autoencoder, Method.phash) else None for each in methods}
+    for each in methods:
+        dedup.check(each, radii[each])
+    files = {name: folder / name for name in ("groups.csv", "groups.png", "keep.json")}
+    for path in files.values() if folder.exists() else (folder,):
+        _check_file(path, "--folder")
     found = open_images(data, root=data_root, download=download)
     train = found["train"] if "train" in found else open_split(data, root=data_root, download=download)
     held_out = None if against is None else open_split(against, root=data_root, download=download)
     if held_out is not None and held_out.fingerprint == train.fingerprint:
         raise InputError(f"--against {against}: are the same images as {data}")
-    rows: list[Row] = []
-    for each in methods:
-        duplicates = dedup.find(
+    duplicates = [
+        dedup.find(
             train,
             held_out,
             method=each.value,
-            radius=radius if each in (Method.autoencoder, Method.phash) else None,
+            radius=radii[each],
             seed=seed,
             batch_size=batch_size,
             device=chosen,
             progress=sys.stderr.isatty(),
         )
-        if each is methods[0]:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / "groups.csv", dedup.groups_csv(duplicates))
-            write_whole(folder / "groups.png", dedup.picture(duplicates))
-            dedup.save_keep_list(folder / "keep.json", duplicates)
-        rows += dedup.rows(duplicates, seed=seed, device=chosen, command=results.command(context.obj))
+        for each in methods
+    ]
+    command = results.command(context.obj)
+    rows = [row for each in duplicates for row in dedup.rows(each, seed=seed, device=chosen, command=command)]
+    sheet = dedup.picture(duplicates[0])
+    try:
+        folder.mkdir(exist_ok=True)
+        write_whole(files["groups.csv"], dedup.groups_csv(duplicates[0]))
+        write_whole(files["groups.png"], sheet)
+        dedup.save_keep_list(files["keep.json"], duplicates[0])
+    except OSError as error:
+        raise InputError(f"--folder {folder}: cannot be written to: {error}") from error
     if out is not None:
         results.append(out, rows)
     _print(rows, format)
@@ -659,6 +671,17 @@ def _check_out(out: Path | None) -> None:
         raise InputError(f"--out {out}: the folder {out.absolute().parent} does not exist")
     if out is not None:
         results.read(out)
+
+
+def _check_file(path: Path, option: str) -> None:
+    """What cannot be written is refused before anything is measured."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; want the name of a file")
+    if not folder.is_dir():
+        raise InputError(f"{option} {path}: the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{option} {path}: cannot write to the folder {folder}")
 
 
 def _numbers(text: str | None, option: str) -> list[float] | None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dcgan_eval import results
+from dcgan_eval.devices import with_float64
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.features import Extractor, feature_blocks
 from dcgan_eval.images import Images, fitted
@@ -262,7 +263,7 @@ def _side(
     place = torch.full((images.n,), -1, dtype=torch.int64)
     place[torch.cat([rows for rows, _ in parts]).sort().values] = torch.arange(n)
     columns = _outputs(extractor)
-    gaussian = GaussianAccumulator(columns.stop - columns.start).to(_precise(device))
+    gaussian = GaussianAccumulator(columns.stop - columns.start).to(with_float64(device))
     features = FeatureAccumulator(columns.stop - columns.start) if keeps else None
     logits = None
     span = _outputs(classifier or extractor, logits=True)
@@ -329,7 +330,7 @@ def _measure(
             how = f"exp KL(p(y|x), p(y)), {splits} splits, shuffled with seed {settings.seed}"
             return [_Number(name, mean, std, f"standard deviation over {splits} splits", how)]
         assert fake.features is not None
-        fakes = fake.features.to(_precise(device))
+        fakes = fake.features.to(with_float64(device))
         if metric == "fid-infinity":
             line = frechet_distance_at_infinity(real.gaussian, fakes, seed=settings.seed)
             how = (
@@ -339,7 +340,7 @@ def _measure(
             name = "FID∞" if inception else "Fréchet distance∞"
             return [_Number(name, line.intercept, None, "", how)]
         assert real.features is not None
-        reals = real.features.to(_precise(device))
+        reals = real.features.to(with_float64(device))
         if metric == "kid":
             s = settings
             found = kernel_distance(fakes, reals, seed=s.seed, subsets=s.subsets, subset_size=s.subset_size)
@@ -354,12 +355,6 @@ def _measure(
         ]
     except ValueError as error:
         raise InputError(f"{metric} of {fake.name} and {real.name}: {error}") from error
-
-
-def _precise(device: torch.device | str) -> torch.device:
-    """Where float64 is: Apple's GPUs have none."""
-    device = torch.device(device)
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _count(n: int) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dcgan_eval import figures, results
+from dcgan_eval.devices import with_float64
 from dcgan_eval.errors import InputError
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, Rows, fitted
@@ -86,9 +87,7 @@ def copying(
         def features(images: Images, judge: Extractor = extractor) -> Tensor:
             ready, _ = fitted(images, judge.input_shape)
             found = extract(judge, ready, batch_size=batch_size, device=device, cache=cache, progress=progress)
-            # Apple's GPUs have no float64, in which distances are kept
-            where = "cpu" if torch.device(device).type == "mps" else device
-            return found[:, judge.slices.get("pool", slice(None))].to(where)
+            return found[:, judge.slices.get("pool", slice(None))].to(with_float64(device))
 
         in_train = features(train)
         plain = [features(images) for images in sides]
@@ -102,8 +101,11 @@ def copying(
                 nearest(x, in_train, NEIGHBOURS, y if flips else None) for x, y in zip(plain, mirrored, strict=True)
             ]
             numbers = list(_numbers(near, plain, in_train, extractor, flips, seed))
+            counts: dict[str, tuple[int, int]] = {}
             if extractor.name == "pixels" and held_out is not None and not flips:
-                numbers += _by_samples(held_out, fake, extractor, device)
+                for size, number in _by_samples(held_out, fake, extractor, device):
+                    numbers.append(number)
+                    counts[number[0]] = held_out.n, size
             took = time.perf_counter() - start
             rows = [
                 Row(
@@ -124,8 +126,8 @@ def copying(
                     unit=unit,
                     spread=None,
                     spread_kind="",
-                    n=fake.n,
-                    n_reference=train.n,
+                    n=counts.get(metric, (fake.n, train.n))[0],
+                    n_reference=counts.get(metric, (fake.n, train.n))[1],
                     C=None,
                     gap=None,
                     seed=seed,
@@ -186,12 +188,13 @@ def _numbers(
 
 def _by_samples(
     held_out: Images, fake: Images, extractor: Extractor, device: torch.device | str
-) -> Iterator[tuple[str, float, str, str]]:
+) -> Iterator[tuple[int, tuple[str, float, str, str]]]:
     """As the authors logged while they trained: how well more and more samples cover held-out images."""
     x, samples = (replace(fitted(images, extractor.input_shape)[0], labels=None) for images in (held_out, fake))
     how = "mean Euclidean distance of held-out images to the nearest of so many samples"
     for point in by_samples(x, samples, sizes_up_to(samples.n, SAMPLES), device=device):
-        yield f"held-out to {point.samples:,} samples", point.distance / 127.5, "", how  # in units of the features
+        distance = point.distance / 127.5  # in units of the features
+        yield point.samples, (f"held-out to {point.samples:,} samples", distance, "", how)
 
 
 def _bends(train: Images, held_out: Images | None) -> list[str]:

@@ -20,21 +20,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcgan_eval import figures, hashing, results
+from dcgan_eval.devices import with_float64
 from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
-from dcgan_eval.images import Images, fitted, min_resized
+from dcgan_eval.images import Images, fitted, from_tensor, min_resized
 from dcgan_eval.results import Row
 from dcgan_eval.streams import stream
 
 Method = Literal["autoencoder", "paper", "exact", "phash"]
 RADIUS = {"autoencoder": 4, "paper": 0, "exact": 0, "phash": 4}  # bits
 SAMPLE = 50_000  # images that the autoencoder is fitted to
+BYTES = 2**27  # of images that are held at a time
 FORMAT = "dcgan-eval keep list 1"
 
 
 class Link(NamedTuple):
-    """bits: how far a member's code is from the nearest of its group. variant: of which image that is: 'as it is',
-    'mirrored' or 'moved', of the two."""
+    """bits: how far a member's code is from the nearest of its group. variant: how one of these two images was changed
+    to be so near: 'as it is', 'mirrored' or 'moved'."""
 
     bits: int
     variant: str
@@ -85,19 +87,21 @@ def find(
     paper: 128 bits of an autoencoder of 32 x 32 centre crops, which must all be equal. autoencoder: the same of images
     standardised one by one, also compared with their mirror images and moved by a pixel. phash: imagehash's perceptual
     hash, 64 bits. exact: pixels. Equal pixels are duplicates by every method, and so are images that a chain of
-    duplicates joins. seed: of the autoencoder.
+    duplicates joins. Images of one colour are duplicates by autoencoder. seed: of the autoencoder.
     Raises InputError for files that cannot be read, and a radius without meaning.
     """
     start = time.perf_counter()
-    bits = {"phash": 64, "exact": 256}.get(method, hashing.BITS)
-    radius = RADIUS[method] if radius is None else radius
-    if not 0 <= radius <= bits // 8:  # pieces of fewer than 8 bits tell nothing apart
-        raise InputError(f"radius {radius}: want from 0 to {bits // 8} of the {bits} bits of {method}")
+    check(method, radius)
+    bits, radius = _bits(method), RADIUS[method] if radius is None else radius
     sets = [images for images in (against, train) if images is not None]
     autoencoder = None
     if method in ("autoencoder", "paper"):
         autoencoder = hashing.fit_autoencoder(
-            _sample(train, seed), each=method == "autoencoder", seed=seed, device=_precise(device), progress=progress
+            _sample(train, seed, progress),
+            each=method == "autoencoder",
+            seed=seed,
+            device=with_float64(device),
+            progress=progress,
         )
     exact, codes, others = _codes(sets, method, autoencoder, batch_size, progress)
     n = len(exact)
@@ -127,6 +131,19 @@ def find(
     )
 
 
+def check(method: str, radius: int | None) -> None:
+    """Raises InputError for a radius without meaning, or a package that is missing."""
+    bits = _bits(method)
+    if radius is not None and not 0 <= radius < bits // 8:  # pieces of fewer than 8 bits tell nothing apart
+        raise InputError(f"radius {radius}: want from 0 to {bits // 8 - 1} of the {bits} bits of {method}")
+    if method == "phash":
+        hashing.perceptual_codes(torch.empty(0, 1, 8, 8, dtype=torch.uint8))
+
+
+def _bits(method: str) -> int:
+    return {"phash": 64, "exact": 256}.get(method, hashing.BITS)
+
+
 def _protocol(method: str, radius: int, bits: int, seed: int) -> str:
     if method == "exact":
         return "equal pixels"
@@ -150,36 +167,36 @@ def _codes(
     with tqdm(total=n, desc="codes", unit="image", leave=False, disable=not progress) as bar:
         for images in sets:
             for rows, part in _parts(images, progress):
-                for some in torch.split(torch.arange(part.n), batch_size):
+                c, h, w = part.shape
+                for some in torch.split(torch.arange(part.n), max(1, min(batch_size, BYTES // (c * h * w)))):
                     here = start + rows[some].numpy()
-                    batch = part.read(some)
-                    exact[here] = hashing.exact_codes(batch)
-                    for k, (name, code) in enumerate(_coded(batch, part, some, method, autoencoder)):
+                    batch = _rgb(from_tensor(part.read(some), name=images.name))
+                    exact[here] = hashing.exact_codes(batch.tensor())
+                    for k, (name, code) in enumerate(_coded(batch, method, autoencoder)):
                         columns.setdefault(k, (name, np.zeros((n, code.shape[1]), np.uint64)))[1][here] = code
                     bar.update(len(some))
             start += images.n
-    found = list(columns.values())
+    found = list(columns.values()) or [("as it is", exact)]
     return exact, found[0][1], found[1:]
 
 
-def _coded(
-    batch: Tensor, part: Images, rows: Tensor, method: str, autoencoder: hashing.Autoencoder | None
-) -> Iterator[tuple[str, hashing.Codes]]:
-    if method == "exact":
-        yield "as it is", hashing.exact_codes(batch)
-    elif method == "phash":
-        yield "as it is", hashing.perceptual_codes(batch)
-    else:
-        assert autoencoder is not None
-        crops = _crops(part).read(rows)
-        for name, changed in hashing.variants(crops):
+def _coded(batch: Images, method: str, autoencoder: hashing.Autoencoder | None) -> Iterator[tuple[str, hashing.Codes]]:
+    if method == "phash":
+        yield "as it is", hashing.perceptual_codes(batch.tensor())
+    if autoencoder is not None:
+        for name, changed in hashing.variants(_crops(batch).tensor()):
             yield name, hashing.encode(autoencoder, changed)
             if method == "paper":
                 return
 
 
+def _rgb(images: Images) -> Images:
+    """Grey ones too, so that a photograph is the same however its file holds it."""
+    return fitted(images, (3, None, None))[0]
+
+
 def _crops(images: Images) -> Images:
-    return min_resized(fitted(images, (3, None, None))[0], hashing.SIDE)
+    return min_resized(_rgb(images), hashing.SIDE)
 
 
 def _crop(images: Images, row: int) -> Tensor:
@@ -190,9 +207,9 @@ def _crop(images: Images, row: int) -> Tensor:
     raise IndexError(row)
 
 
-def _sample(images: Images, seed: int) -> Tensor:
+def _sample(images: Images, seed: int, progress: bool) -> Tensor:
     """At most `SAMPLE` images to fit the autoencoder to, in an order of their own."""
-    parts = list(_parts(images, False))
+    parts = _parts(images, progress)
     n = sum(part.n for _, part in parts)
     chosen = torch.randperm(n, generator=stream(seed, "dedup"))[:SAMPLE].sort().values
     found, start = [], 0
@@ -212,12 +229,6 @@ def _parts(images: Images, progress: bool) -> list[tuple[Tensor, Images]]:
         some = ", ".join(broken[:3]) + (", …" if len(broken) > 3 else "")
         raise InputError(f"{images.name}: {len(broken)} of {images.n} files cannot be read: {some}; remove them first")
     return parts
-
-
-def _precise(device: torch.device | str) -> torch.device:
-    """Where float64 is: Apple's GPUs have none."""
-    device = torch.device(device)
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _first_of_each(which: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -273,7 +284,7 @@ def kept(images: Images, path: Path) -> Images:
     """Of these images those that a keep list names. InputError where it is none, or one of other images."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as a keep list: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f"{path}: is not a keep list of dcgan-eval dedup")
@@ -343,7 +354,7 @@ def rows(found: Duplicates, *, seed: int, device: str, command: str = "") -> lis
             layer="all",
             dimensions=found.bits,
             protocol="all images",
-            method="training images that repeat an earlier one, or one held out, chains included",
+            method="training images like an earlier one, chains included; those like a held-out one count there alone",
             metric=metric,
             value=float(value),
             unit="images",

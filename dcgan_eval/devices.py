@@ -7,6 +7,12 @@ from dcgan_eval.errors import InputError, nearest
 NAMES = ("auto", "cpu", "cuda", "mps")
 
 
+def with_float64(device: torch.device | str) -> torch.device:
+    """The device, or the CPU in place of Apple's GPUs, which have no float64."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def choose(name: str) -> str:
     """'cuda:1' of 'cuda:1', 'auto' being the first there is of cuda, mps and cpu. InputError for one that is absent."""
     kind, colon, index = name.partition(":")

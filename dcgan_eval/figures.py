@@ -93,8 +93,8 @@ def suspects(tiles: Tensor, distances: Mapping[str, Any], xlabel: str) -> bytes:
         low, high = values.min(), values.max()
         bins = np.linspace(low, high if high > low else low + 1, 61).tolist()
         for name, some in distances.items():
-            above.hist(some, bins=bins, density=True, histtype="stepfilled", alpha=0.5, label=name)
-        above.set_xlabel(xlabel)
+            above.hist(some, bins=bins, density=True, histtype="stepfilled", alpha=0.5, label=_plain(name))
+        above.set_xlabel(_plain(xlabel))
         above.set_yticks([])
         above.legend()
         for i in range(rows):
@@ -127,14 +127,19 @@ def groups(tiles: Sequence[Tensor], titles: Sequence[Sequence[str]], title: str)
         figure = Figure(figsize=(0.7 * width, 0.7 * (height + 0.6)), dpi=150)
         ax = figure.add_axes((0.01, 0.0, 0.98, 1.0))
         ax.set_axis_off()
-        ax.text(0, -0.55, title if tiles else f"{title}: no duplicates", fontsize=8)
+        ax.text(0, -0.55, title if tiles else f"{title}: no duplicates", fontsize=8, parse_math=False)
         for (left, top), group, names in zip(places, tiles, titles, strict=True):
             for i, (image, name) in enumerate(zip(group, names, strict=True)):
                 box = (left + i * step, left + i * step + tile, top + tile, top)
                 ax.imshow(image.permute(1, 2, 0).numpy(), extent=box, interpolation="nearest")
-                ax.text(box[0], top - 0.05, name, fontsize=5)
+                ax.text(box[0], top - 0.05, name, fontsize=5, parse_math=False)
         ax.set_xlim(0, width)
         ax.set_ylim(height - 0.3, -0.9)
         file = io.BytesIO()
         figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
+
+
+def _plain(text: str) -> str:
+    """As it is, without mathematics between dollar signs."""
+    return text.replace("$", r"\$")

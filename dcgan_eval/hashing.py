@@ -24,6 +24,7 @@ from dcgan_eval.streams import stream
 Codes = NDArray[np.uint64]  # (n, words of 64 bits)
 
 SIDE = 32
+DIMENSIONS = 3 * SIDE**2
 BITS = 128
 STEPS = 2000
 BATCH = 256
@@ -36,14 +37,15 @@ FLOOR = 0.03  # added to a standard deviation of pixels in [0, 1]: noise of flat
 class Autoencoder(NamedTuple):
     """The encoder of a fitted autoencoder. weight: float64 (BITS, 3 · SIDE²). bias: float64 (BITS,).
 
-    mean, deviation: float64 (3 · SIDE²,), subtracted and divided by; None for every image's own, so that brightness,
-    contrast and cast do not count.
+    each: whether every image is first standardised by itself, so that brightness, contrast and cast do not count.
+    mean: float64 (3 · SIDE²,), then subtracted. deviation: what that is divided by.
     """
 
     weight: Tensor
     bias: Tensor
-    mean: Tensor | None
-    deviation: Tensor | None
+    each: bool
+    mean: Tensor
+    deviation: float
 
 
 def fit_autoencoder(
@@ -51,28 +53,34 @@ def fit_autoencoder(
 ) -> Autoencoder:
     """The paper's 3072-128-3072 denoising, dropout-regularised ReLU autoencoder, fitted to uint8 (n, 3, 32, 32) images.
 
-    Noise is Gaussian, the loss the squared error. each: standardise every image by the means of its own channels and
-    their common deviation; else all of them alike. The paper states neither, nor the noise, the share dropped or the
-    steps.
+    Noise is Gaussian, the loss the squared error. each: first standardise every image by the means of its own channels
+    and their common deviation. The paper states neither, nor the noise, the share dropped or the steps.
     """
     device = torch.device(device)
-    d = 3 * SIDE**2
     draws = stream(seed, "autoencoder")
-    mean = deviation = None
-    if not each:
-        some = images[:: max(1, len(images) // 10_000)].flatten(1).double() / 255
-        mean, deviation = some.mean(0).to(device), (some.std() + FLOOR).expand(d).to(device)
-    bound = d**-0.5
+    total, squares = torch.zeros(DIMENSIONS, dtype=torch.float64), 0.0
+    for some in torch.split(images, 4096):
+        x = _pixels(some, each)
+        total += x.sum(0)
+        squares += float(x.square().sum())
+    mean = total / len(images)
+    variance = squares / (len(images) * DIMENSIONS) - float(mean.square().mean())
+    mean, deviation = mean.to(device), max(variance, 0.0) ** 0.5 + FLOOR
     parameters = [
         ((2 * torch.rand(shape, generator=draws) - 1) * scale).to(device).requires_grad_()
-        for shape, scale in (((BITS, d), bound), ((BITS,), bound), ((d, BITS), BITS**-0.5), ((d,), 0.0))
+        for shape, scale in (
+            ((BITS, DIMENSIONS), DIMENSIONS**-0.5),
+            ((BITS,), DIMENSIONS**-0.5),
+            ((DIMENSIONS, BITS), BITS**-0.5),
+            ((DIMENSIONS,), 0.0),
+        )
     ]
     weight, bias, out, out_bias = parameters
     optimizer = torch.optim.Adam(parameters, lr=RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
     for _ in trange(STEPS, desc="autoencoder", unit="step", leave=False, disable=not progress):
         rows = torch.randint(len(images), (BATCH,), generator=draws)
-        clean = _standardised(images[rows].to(device), mean, deviation).float()
+        clean = ((_pixels(images[rows].to(device), each) - mean) / deviation).float()
         noise = torch.randn(clean.shape, generator=draws).to(device)
         kept = (torch.rand(BATCH, BITS, generator=draws) >= DROPOUT).to(device) / (1 - DROPOUT)
         code = functional.relu(functional.linear(clean + NOISE * noise, weight, bias)) * kept
@@ -81,20 +89,21 @@ def fit_autoencoder(
         torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
-    return Autoencoder(weight.detach().double(), bias.detach().double(), mean, deviation)
+    return Autoencoder(weight.detach().double(), bias.detach().double(), each, mean, deviation)
 
 
 def encode(autoencoder: Autoencoder, images: Tensor) -> Codes:
     """Which units of the code are active: uint64 (n, 2) of uint8 (n, 3, 32, 32) images."""
     a = autoencoder
-    x = _standardised(images.to(a.weight.device), a.mean, a.deviation)
+    x = (_pixels(images.to(a.weight.device), a.each) - a.mean) / a.deviation
     return _packed((functional.linear(x, a.weight, a.bias) > 0).cpu().numpy())
 
 
-def _standardised(images: Tensor, mean: Tensor | None, deviation: Tensor | None) -> Tensor:
+def _pixels(images: Tensor, each: bool) -> Tensor:
+    """float64 (n, 3 · SIDE²), in [0, 1] or, if `each`, standardised image by image."""
     x = images.flatten(2).double() / 255
-    if mean is not None and deviation is not None:
-        return (x.flatten(1) - mean) / deviation
+    if not each:
+        return x.flatten(1)
     x = (x - x.mean(2, keepdim=True)).flatten(1)
     return x / (x.std(1, keepdim=True) + FLOOR)
 
@@ -124,7 +133,7 @@ def _packed(bits: NDArray[np.bool_]) -> Codes:
 
 
 def variants(images: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The images (n, C, H, W), their mirror images, and both moved by a pixel, edges repeated.
+    """The images (n, C, H, W), their mirror images, and the images moved by a pixel, edges repeated.
 
     Of two opposite moves one is enough where every image is compared with every other.
     """
@@ -149,7 +158,7 @@ def near(queries: Codes, codes: Codes, radius: int) -> Pairs:
     """All pairs of a query and a code that differ in at most `radius` bits, in order.
 
     Time and memory grow with the number of codes and of pairs that share a piece of the code: linearly, as long as
-    there are more such pieces, 2^(bits / (radius + 1)), than codes.
+    bits are balanced and independent, and there are more such pieces, 2^(bits / (radius + 1)), than codes.
     Raises ValueError where the widths differ, or radius + 1 pieces would be empty.
     """
     width = 64 * codes.shape[1]
@@ -178,8 +187,8 @@ def near(queries: Codes, codes: Codes, radius: int) -> Pairs:
 def _pieces(codes: Codes, count: int) -> Iterator[NDArray[np.uint64]]:
     """As integers, at most 64 bits of each of so many disjoint pieces."""
     bits = np.unpackbits(np.ascontiguousarray(codes).view(np.uint8), axis=1, bitorder="little")
-    for columns in np.array_split(np.arange(bits.shape[1]), count):
-        few = bits[:, columns[:64]]
+    for first in range(count):
+        few = bits[:, first::count][:, :64]
         padded = np.zeros((len(few), 64), np.uint8)
         padded[:, : few.shape[1]] = few
         yield _packed(padded.astype(bool))[:, 0]

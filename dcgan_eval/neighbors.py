@@ -7,11 +7,11 @@ bound proves that it missed none. With a = c + ã + ε for a common centre c and
 
 and the computed ‖ã‖² + ‖b̃‖² − 2ã·b̃ is off by what its rounding allows. Queries whose bound is too loose are looked for
 again in float32, then among the distinct rows or, where there are no copies, by every distance. Memory beyond the
-arguments is that of a few blocks.
+arguments is that of a few blocks, but for rows with many copies, which are sorted, and cosine, which scales a copy.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -49,13 +49,18 @@ def k_nearest(
 ) -> tuple[Tensor, Tensor]:
     """Distances, float64 (q, k) ascending, and rows, int64 (q, k), of each query's k nearest neighbours.
 
-    queries (q, d), database (n, d): float32 on one device; the database may be mapped from a file. metric: Euclidean,
-    or 1 − cos of the angle, of rows that are scaled to length 1 and rounded to float32. Exact: distances are computed
-    from differences in float64, and equal ones are ordered by row. engine: what finds the candidates, the package faiss
-    on CPUs; the answer is the same.
-    Raises ValueError unless 1 ≤ k ≤ n and both have the same d, for values that are not finite, and for rows of length
-    0 under cosine; InputError where faiss is not installed.
+    queries (q, d), database (n, d): float32 on one device; the database may be mapped from a file. Exact: distances are
+    computed from differences in float64, and equal ones are ordered by row. metric: Euclidean, or 1 − cos of the angle;
+    that is exact of copies of the rows scaled to length 1 and rounded to float32, and of the rows themselves to 2⁻²³ of
+    the root of twice the distance. engine: what finds candidates, the package faiss on CPUs; the answer is the same.
+    Raises ValueError for another metric or engine, unless 1 ≤ k ≤ n and both have the same d, for values that are not
+    finite, and for rows of length 0 under cosine; InputError where faiss is not installed.
     """
+    if metric not in get_args(Metric) or engine not in get_args(Engine):
+        raise ValueError(f"metric {metric!r} and engine {engine!r}: want {get_args(Metric)} and {get_args(Engine)}")
+    if queries.device.type == "mps":  # has no float64
+        distances, rows = k_nearest(queries.cpu(), database.cpu(), k, metric=metric, engine=engine)
+        return distances.float().to(queries.device), rows.to(queries.device)
     if metric == "cosine":
         distances, rows = k_nearest(_unit(queries, "query"), _unit(database, "row"), k, engine=engine)
         return distances.square() / 2, rows
@@ -65,9 +70,6 @@ def k_nearest(
     if not d:
         queries, database = queries.new_zeros(len(queries), 1), database.new_zeros(n, 1)
     device = queries.device
-    if device.type == "mps":  # has no float64
-        distances, rows = k_nearest(queries.cpu(), database.cpu(), k, engine=engine)
-        return distances.float().to(device), rows.to(device)
     levels, centre = ([torch.float32], _centre(database)) if engine == "faiss" else _levels(queries, database)
     search = _by_faiss if engine == "faiss" else _by_product
     distances = torch.empty(len(queries), k, dtype=torch.float64, device=device)

@@ -51,10 +51,8 @@ QUOTES = (
 
 def quoted_in_table3(generated: bool, data: str, protocol: str) -> Quote | None:
     """The paper's error on data such as 'MNIST:test' by a protocol such as 'nearest of 50,000 real images', if any."""
-    kind = "gen" if generated else "real"
-    return next(
-        (q for q in QUOTES if (q.features, q.protocol) == (kind, protocol) and data.upper().startswith(q.data)), None
-    )
+    wanted = ("gen" if generated else "real", protocol, data.partition(":")[0].upper())
+    return next((q for q in QUOTES if (q.features, q.protocol, q.data) == wanted), None)
 
 
 def quoted(features: str, dimensions: int, data: str, protocol: str, probe: str) -> Quote | None:

@@ -30,12 +30,12 @@ except ImportError:  # Windows
 class Row:
     """One measured number.
 
-    value, spread: in `unit` ('%' for accuracies and errors, else ''). spread_kind: what the spread is, such as '1.96
-    standard deviations over 10 draws'. n: how many images it judges: test images, or generated ones. n_reference:
-    those it judges by: training images, or real ones. data, features: names with the SHA-256 of the content, never a
-    path. model: what is judged by the data, None where the features are. protocol: which of the images count;
-    method: how the number follows from their features; features_protocol: everything that decides those. layer:
-    'all', or the one layer used. C, gap: of an SVM, and its certified relative distance from the optimum.
+    value, spread: in `unit` ('%' for accuracies and errors, 'images' for counts of them, else ''). spread_kind: what
+    the spread is, such as '1.96 standard deviations over 10 draws'. n: how many images it judges: test images, or
+    generated ones. n_reference: those it judges by: training images, or real ones. data, features: names with the
+    SHA-256 of the content, never a path. model: what is judged by the data, None where the features are. protocol:
+    which of the images count; method: how the number follows from their features; features_protocol: everything that
+    decides those. layer: 'all', or the one layer used. C, gap: of an SVM, and its certified relative distance from the optimum.
     seconds_features, seconds: taken by the features of all images, fitting included, and by what was done with them.
     """
 

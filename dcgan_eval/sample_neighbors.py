@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dcgan_eval.devices import with_float64
 from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
 from dcgan_eval.images import Images
@@ -68,8 +69,9 @@ def by_samples(
         raise InputError(f"{source.name}: needs a label on every image, of the classes of {queries.name}")
     x = _flat(queries.tensor(), device)
     # of the source without its size: more samples of a generator begin with the fewer
-    identity = f"{queries.fingerprint} {source.sha256} {source.split} {source.selection}"
-    search = _Search.load(state, identity, sizes) or _Search.new(len(x))
+    what = "distances" if labels is None else "labels"
+    identity = f"{what} {queries.fingerprint} {source.sha256} {source.split} {source.selection}"
+    search = _Search.load(state, identity, len(x), sizes) or _Search.new(len(x))
     saved = time.monotonic()
     with tqdm(total=sizes[-1], initial=search.searched, desc=source.name, leave=False, disable=not progress) as bar:
         for size in sizes:
@@ -114,7 +116,7 @@ class _Search:
         return cls(torch.full((n,), torch.inf, dtype=torch.float64), torch.full((n,), -1), 0, {})
 
     @classmethod
-    def load(cls, path: Path | None, identity: str, sizes: Sequence[int]) -> "_Search | None":
+    def load(cls, path: Path | None, identity: str, n: int, sizes: Sequence[int]) -> "_Search | None":
         """None where there is none yet. InputError for a file that is not of this search, or has gone beyond a size."""
         if path is None or not path.exists():
             return None
@@ -122,16 +124,19 @@ class _Search:
             with np.load(path, allow_pickle=False) as arrays:
                 same = str(arrays["identity"]) == identity
                 best, label = (torch.from_numpy(arrays[name]) for name in ("best", "label"))
-                searched, points = int(arrays["searched"]), arrays["points"].tolist()
+                searched = int(arrays["searched"])
+                points = {int(size): (distance, error) for size, distance, error in arrays["points"].tolist()}
+            types = (best.dtype, label.dtype) == (torch.float64, torch.int64)
+            if same and not (types and best.shape == label.shape == (n,) and searched >= 0):
+                raise ValueError
         except Exception as error:  # parsers of hostile bytes raise nearly anything
             raise InputError(f"{path}: is not the state of a search; remove it, or name another file") from error
         if not same:
             raise InputError(f"{path}: is the state of another search; remove it, or name another file")
-        found = cls(best, label, searched, {int(size): (distance, error) for size, distance, error in points})
         for size in sizes:
-            if size <= searched and size not in found.points:
+            if size <= searched and size not in points:
                 raise InputError(f"{path}: the search has gone beyond {size:,} images; remove it to start again")
-        return found
+        return cls(best, label, searched, points)
 
     def save(self, path: Path, identity: str) -> None:
         file = io.BytesIO()
@@ -148,5 +153,4 @@ class _Search:
 
 
 def _flat(images: Tensor, device: torch.device | str) -> Tensor:
-    # Apple's GPUs have no float64, in which distances are kept
-    return images.flatten(1).float().to("cpu" if torch.device(device).type == "mps" else device)
+    return images.flatten(1).float().to(with_float64(device))

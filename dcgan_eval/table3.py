@@ -31,15 +31,22 @@ def table3(
     """Errors of the 1-nearest-neighbour classifier in pixels, and the mean distance to the nearest, a row each.
 
     By the first 1,000, 10,000 … real training images and by as many generated ones, up to all there are. seed: which
-    the samples were drawn by, to be stated. state, device, progress: see `by_samples`.
+    the samples were drawn by, to be stated. Where a search goes on from a state, its seconds are 0. state, device,
+    progress: see `by_samples`.
     Raises InputError for unlabelled images, and images of different shapes.
     """
     for images in (test, train, generated):
         if images.labels is None:
             raise InputError(f"{images.name}: has no labels; Table 3 needs them, and a conditional generator")
+        if images.shape != test.shape:
+            shapes = (f"{one.name} of {'x'.join(map(str, one.shape))}" for one in (test, images))
+            raise InputError(f"{' and '.join(shapes)} have no distances; both must have one shape")
+    if test.labels is not None and bool((test.labels < 0).any()):
+        raise InputError(f"{test.name}: Table 3 needs a label on every test image")
     for source in (train, generated):
         is_real = source is train
         sizes = sizes_up_to(source.n, REAL if is_real else SIZES)
+        goes_on = not is_real and state is not None and state.exists()
         start = time.perf_counter()
         for point in by_samples(
             test, source, sizes, state=None if is_real else state, device=device, progress=progress
@@ -75,7 +82,7 @@ def table3(
                     gap=None,
                     seed=seed,
                     seconds_features=0.0,
-                    seconds=time.perf_counter() - start,
+                    seconds=0.0 if goes_on else time.perf_counter() - start,
                     device=str(device),
                     versions=results.versions(),
                     command=command,

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.features import extract, pixel_features
-from dcgan_eval.images import fitted, from_tensor, open_split
+from dcgan_eval.images import fitted, fitting, from_tensor, min_resized, open_split
 
 
 def photographs(n, *shape):
@@ -132,3 +132,71 @@ def test_the_images_are_left_alone():
     before = images.tensor().clone()
     fitted(images, (1, 8, 8))[0].tensor()
     assert torch.equal(images.tensor(), before)
+
+
+# the short side, and then the centre
+
+
+def centred(image, side):
+    """By Pillow: the whole image resized, the longer side rounded down; then its middle, rounded half to even."""
+    w, h = image.size
+    size = (side, int(side * h / w)) if w <= h else (int(side * w / h), side)
+    resized = image.resize(size, Image.Resampling.BILINEAR)
+    left, top = (round((length - side) / 2) for length in resized.size)
+    return resized.crop((left, top, left + side, top + side))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(30, 20), (20, 30), (47, 47), (8, 8), (5, 9), (16, 40), (1, 3), (17, 16), (16, 19)])
+def test_the_centre_after_the_short_side(channels, size):
+    images = photographs(4, channels, *size)
+    found = min_resized(images, 16)
+    assert found.shape == (channels, 16, 16)
+    assert largest(found.tensor(), by_pillow(images, lambda image: centred(image, 16))) <= 1
+
+
+def test_images_of_that_size_are_left_as_they_are():
+    images = photographs(2, 3, 16, 16)
+    assert min_resized(images, 16) is images
+    assert min_resized(images, 8) is not images
+
+
+@pytest.mark.parametrize("size", [(16, 40), (40, 16)])
+def test_where_one_side_fits_pixels_are_the_centres(size):
+    images = photographs(2, 3, *size)
+    top, left = ((length - 16) // 2 for length in size)
+    expected = images.tensor()[:, :, top : top + 16, left : left + 16]
+    assert torch.equal(min_resized(images, 16).tensor(), expected)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1024])
+def test_batches_chunks_and_subsets_of_centres(chunk, monkeypatch):
+    images = photographs(7, 3, 30, 20)
+    whole = min_resized(images, 8).tensor()
+    monkeypatch.setattr(fitting, "CHUNK", chunk)
+    found = min_resized(images, 8)
+    for size in (1, 3, 10):
+        assert torch.equal(torch.cat(list(found.batches(size))), whole)
+    assert torch.equal(found.read(torch.tensor([5, 0, 5])), whole[[5, 0, 5]])
+    assert found.read(torch.tensor([], dtype=torch.int64)).shape == (0, 3, 8, 8)
+    assert torch.equal(found.subset([5, 0]).tensor(), whole[[5, 0]])
+    assert torch.equal(min_resized(images.subset([5, 0]), 8).tensor(), whole[[5, 0]])
+    assert found.labels is not None
+    assert (found.name, found.n, found.labels.tolist()) == ("blots", 7, [*range(7)])
+
+
+def test_centres_of_images_that_were_grey():
+    images = photographs(3, 1, 30, 20)
+    found = min_resized(fitted(images, (3, None, None))[0], 8)
+    assert torch.equal(found.tensor(), min_resized(images, 8).tensor().expand(-1, 3, -1, -1))
+
+
+def test_centres_are_other_images_and_not_surveyed_again(tmp_path):
+    images = photographs(3, 3, 20, 20)
+    found = [images, min_resized(images, 8), min_resized(images, 10), fitted(images, (3, 8, 8))[0]]
+    assert len({some.fingerprint for some in found}) == 4
+    assert min_resized(images, 8).fingerprint == found[1].fingerprint
+    Image.new("L", (9, 12)).save(tmp_path / "0.png")
+    files = open_split(str(tmp_path))
+    assert files.survey is not None
+    assert min_resized(files, 8).survey is None

@@ -1,11 +1,16 @@
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from dcgan_eval import networks
+from dcgan_eval import dedup, networks
+from dcgan_eval.checkpoint import load
+from dcgan_eval.dedup import FORMAT
+from dcgan_eval.images import open_split
 from dcgan_eval.networks import Discriminator, Generator
 from training import loop
 from training.__main__ import main
@@ -253,3 +258,111 @@ def test_help_lists_every_flag_and_preset(capsys):
         assert f"--{option.name.replace('_', '-')}" in out
     assert all(name in out for name in PRESETS)
     assert preset("digits").architecture.z_dim == 32
+
+
+# keep lists
+
+
+def keep_list(folder, name="grey", keep=range(0, 40, 2), **changes):
+    """Of the images of `elsewhere`."""
+    images = open_split(str(folder / f"{name}.npz"))
+    record = {
+        "format": FORMAT, "data": images.name, "data_sha256": images.sha256, "split": images.split, "n": images.n,
+        "keep": list(keep),
+    }  # fmt: skip
+    path = folder / "keep.json"
+    path.write_text(json.dumps(record | changes))
+    return path
+
+
+def test_with_a_keep_list_only_its_images_are_trained_on(monkeypatch, elsewhere):
+    path = keep_list(elsewhere)
+    data = str(elsewhere / "grey.npz")
+    _, every, *_ = listened(monkeypatch, "digits", "--data", data)
+    _, images, *_ = listened(monkeypatch, "digits", "--data", data, "--keep-list", str(path))
+    assert (every.n, images.n, images.name) == (40, 20, "grey")
+    assert torch.equal(images.tensor(), every.tensor()[::2])
+    assert torch.equal(images.labels, every.labels[::2])
+    assert images.fingerprint != every.fingerprint
+
+
+def test_a_keep_list_that_dedup_wrote(monkeypatch, tmp_path):
+    found = dedup.find(open_split("digits:train"), open_split("digits:test"), method="phash")
+    dedup.save_keep_list(tmp_path / "keep.json", found)
+    _, images, _, rest = listened(monkeypatch, "digits", "--keep-list", str(tmp_path / "keep.json"))
+    assert 0 < images.n == len(found.kept) < 898
+    assert torch.equal(images.tensor(), open_split("digits:train").tensor()[found.kept])
+    assert (rest["held_out"].name, rest["held_out"].n) == ("digits:test", 899)
+
+
+def test_the_plan_counts_the_images_that_are_kept(capsys, elsewhere):
+    flags = ("--data", elsewhere / "grey.npz", "--keep-list", keep_list(elsewhere, keep=range(3, 36)))
+    code, out, err = run(capsys, "digits", "--dry-run", *SMALL, "--epochs", "3", *flags)
+    assert (code, err) == (0, "")
+    assert "33 images of grey, 1x8x8" in out
+    assert "6 minibatches of 16: 3 epochs of 2" in out
+    assert written() == []
+
+
+def generator_of(out):
+    network = load(str(Path(out) / "last.safetensors")).generator
+    assert network is not None
+    return network.state_dict()
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_sees_kept_images_alone_and_goes_on_with_them_alone(capsys, elsewhere):
+    """Other pixels in the rows that are left out change nothing; another list is another run."""
+    flags = ("digits", *SMALL, "--epochs", "4", "--data", elsewhere / "grey.npz", "--keep-list")
+    path = keep_list(elsewhere)
+    assert run(capsys, *flags, path, "--out", "a")[0] == 0
+    x = np.load(elsewhere / "grey.npz")["x"]
+    np.savez(elsewhere / "half.npz", x=x[::2])
+    halves = [*flags[:-3], "--data", elsewhere / "half.npz"]
+    assert run(capsys, *halves, "--out", "b")[0] == 0
+    weights = generator_of("a")
+    assert same(weights, generator_of("b"))
+    x[1::2] = 255 - x[1::2]
+    np.savez(elsewhere / "grey.npz", x=x)
+    assert run(capsys, *flags, keep_list(elsewhere), "--out", "c")[0] == 0
+    assert same(weights, generator_of("c"))
+    for other in ((*flags[:-1], "--out", "c"), (*flags, keep_list(elsewhere, keep=range(1, 40, 2)), "--out", "c")):
+        code, _, err = run(capsys, *other, "--resume")
+        assert code == 2
+        assert "was trained on other images" in err
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "large"}, r"keep\.json: is of other images \(large\), not of grey"),
+        ({"split": "train"}, "is of other images"),
+        ({"n": 39}, "is of other images"),
+        ({"format": "a list"}, "is not a keep list of dcgan-eval dedup"),
+        ({"keep": []}, "keeps no images"),
+        ({"keep": [0.0]}, "its rows are not integers"),
+        ({"keep": [1, 0]}, "its rows do not ascend from 0 to 39"),
+        ({"keep": [40]}, "its rows do not ascend from 0 to 39"),
+        ({"keep": range(9)}, "grey has 9 images, fewer than a minibatch"),
+    ],
+)
+def test_keep_lists_that_are_wrong(changes, message, flags, capsys, elsewhere):
+    path = keep_list(elsewhere, **changes)
+    argv = ("digits", *SMALL, "--data", elsewhere / "grey.npz", "--epochs", "0.1", "--keep-list", path, *flags)
+    code, out, err = run(capsys, *argv)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("training: ")
+    assert re.search(message, err), err
+    assert written() == []
+
+
+@pytest.mark.parametrize("name", ["absent.json", "text.npz", ""])
+def test_files_that_are_no_keep_lists(name, capsys, elsewhere):
+    code, out, err = run(capsys, "digits", "--dry-run", *SMALL, "--keep-list", elsewhere / name)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"training: .* cannot be read as a keep list: .*\n", err)

@@ -160,7 +160,14 @@ def open_files(files: Files, path: Path) -> dict[str, Images]:
         shape, read = decoder(files, names, like)
         title = title_of(path, files.digest, split, list(splits))
         found = Images(title, split, shape, as_targets(labels), classes, len(names), read, files.digest)
-        return replace(found, survey=cache(lambda progress: _survey(found, files, names, progress)))
+        surveys: list[Survey] = []
+
+        def survey(progress: bool) -> Survey:
+            if not surveys:
+                surveys.append(_survey(found, files, names, progress))
+            return surveys[0]
+
+        return replace(found, survey=survey)
 
     return {split: images(split) for split in splits}
 
