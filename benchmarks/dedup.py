@@ -64,7 +64,6 @@ RUNS: list[tuple[Method, int | None]] = [
     ("phash", 8),
     ("paper", None),
     ("autoencoder", 0),
-    ("autoencoder", 2),
     ("autoencoder", 4),
     ("autoencoder", 6),
 ]

@@ -51,9 +51,12 @@ SEARCHES: dict[str, Callable[[Tensor, Tensor, int], NDArray[np.int64]]] = {
 
 
 def farther(queries: Tensor, database: Tensor, found: NDArray[np.int64], other: NDArray[np.int64]) -> int:
-    """How many of `found` are farther than the same neighbour in `other`, in float64."""
-    i, j = np.nonzero(found != other)
-    a, b = ((queries[i].double() - database[rows[i, j]].double()).square().sum(1) for rows in (found, other))
+    """How many of `found` are farther than the neighbour of the same rank among `other`, in float64."""
+    differ = np.flatnonzero((found != other).any(1))
+    a, b = (
+        (queries[differ, None].double() - database[rows[differ]].double()).square().sum(2).sort(1).values
+        for rows in (found, other)
+    )
     return int((a > b).sum())
 
 

@@ -35,7 +35,8 @@ class Row:
     generated ones. n_reference: those it judges by: training images, or real ones. data, features: names with the
     SHA-256 of the content, never a path. model: what is judged by the data, None where the features are. protocol:
     which of the images count; method: how the number follows from their features; features_protocol: everything that
-    decides those. layer: 'all', or the one layer used. C, gap: of an SVM, and its certified relative distance from the optimum.
+    decides those. layer: 'all', or the one layer used. C, gap: of an SVM, and its certified relative distance from the
+    optimum.
     seconds_features, seconds: taken by the features of all images, fitting included, and by what was done with them.
     """
 
