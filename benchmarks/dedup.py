@@ -61,7 +61,7 @@ RUNS: list[tuple[Method, int | None]] = [
     ("exact", None),
     ("phash", 0),
     ("phash", 4),
-    ("phash", 8),
+    ("phash", 7),
     ("paper", None),
     ("autoencoder", 0),
     ("autoencoder", 4),
