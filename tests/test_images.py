@@ -979,9 +979,10 @@ def test_only_whole_splits_of_files_are_surveyed(tmp_path: Path):
 
 
 def test_a_survey_shows_a_bar_only_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    images = open_kind(tmp_path, "folder", {f"{i}.png": png(RGB[i]) for i in range(3)})
-    assert images.survey is not None
-    images.survey(False)
+    for asked in (False, True):
+        images = open_kind(tmp_path, "folder", {f"{i}.png": png(RGB[i]) for i in range(3)})
+        assert images.survey is not None
+        images.survey(asked)
+        assert ("checking f" in capsys.readouterr().err) == asked
+    images.survey(True)  # which is kept
     assert capsys.readouterr().err == ""
-    images.survey(True)
-    assert "checking f" in capsys.readouterr().err
