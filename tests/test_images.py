@@ -982,7 +982,7 @@ def test_a_survey_shows_a_bar_only_when_asked(tmp_path: Path, capsys: pytest.Cap
     for asked in (False, True):
         images = open_kind(tmp_path, "folder", {f"{i}.png": png(RGB[i]) for i in range(3)})
         assert images.survey is not None
-        images.survey(asked)
+        found = images.survey(asked)
         assert ("checking f" in capsys.readouterr().err) == asked
-    images.survey(True)  # which is kept
-    assert capsys.readouterr().err == ""
+        assert images.survey(True) is found  # it is kept, and no file read again
+        assert capsys.readouterr().err == ""
