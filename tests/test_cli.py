@@ -1810,4 +1810,6 @@ def test_a_package_that_the_second_method_misses_is_said_before_the_first(little
 def test_a_folder_of_dedup_that_cannot_be_made(little, tmp_path):
     if not Path("/proc/self/task").is_dir():
         pytest.skip("no folder here that refuses files from everybody")
-    fails(run("dedup", write_repeated(tmp_path), "--method", "exact", "--folder", "/proc/self/task/d"), "--folder")
+    result = run("dedup", write_repeated(tmp_path), "--method", "exact", "--folder", "/proc/self/task/d")
+    fails(result, "--folder")
+    assert result[0] == 2

@@ -200,4 +200,6 @@ def test_digits_of_another_shape_are_refused(files):
 
 
 def test_a_table_that_there_is_not():
-    fails(run("reproduce", "table9"), "table9")
+    code, out, err = run("reproduce", "table9")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "table9" in err
