@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dcgan_eval import figures, results
+from dcgan_eval import figures, report, results
 from dcgan_eval.copying import copying
-from dcgan_eval.files import write_whole
 from dcgan_eval.images import Images, open_split
 from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
 
@@ -61,7 +60,7 @@ def main() -> None:
                 command=command,
             )
         )
-        print(f"\nafter {epochs} epochs\n{results.table(found.rows)}", flush=True)
+        print(f"\nafter {epochs} epochs\n{report.text(report.tables(found.rows))}", flush=True)
         if arguments.out is not None:
             results.append(arguments.out, found.rows)
         for row in found.rows:
@@ -74,7 +73,7 @@ def main() -> None:
         order = np.argsort(x)
         panels[title][label] = [x[i] for i in order], [y[i] for i in order]
     if arguments.figure is not None:
-        write_whole(arguments.figure, figures.curves(panels, "epochs trained", columns=2, log_x=True))
+        figures.curves(panels, "epochs trained", columns=2, log_x=True).save(arguments.figure)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
-from dcgan_eval import devices, figures, results
+from dcgan_eval import devices, figures, report, results
 from dcgan_eval.comparison import Settings, compare
 from dcgan_eval.errors import InputError
 from dcgan_eval.features import module_features
-from dcgan_eval.files import write_whole
 from dcgan_eval.images import Images, from_tensor, open_images
 from dcgan_eval.results import Row
 from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
@@ -154,7 +153,7 @@ def main() -> int:
                     command=command,
                 )
             )
-            print(results.table(measured).split("\n\n")[0], f"\n{fake.name}\n", flush=True)
+            print(report.text(report.tables(measured)).split("\n\n")[1], flush=True)
             return measured
 
         plain: list[Row] = []
@@ -170,7 +169,8 @@ def main() -> int:
         metric: {damage: (range(5), [values[damage, level] for level in range(5)]) for damage in STRENGTHS}
         for metric, values in found.items()
     }
-    write_whole(a.figure, figures.curves(panels, "strength of the damage, 0: none", columns=3, logarithmic=GROW))
+    sheet = figures.curves(panels, "strength of the damage, 0: none", columns=3, logarithmic=GROW)
+    sheet.save(a.figure)
     results.append(a.out, rows)
     wrong = 0
     for damage, falling in MUST.items():

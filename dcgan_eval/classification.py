@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images
 from dcgan_eval.probe import ALL, Probe, Protocol, Split, knn_probe, linear_probe
 from dcgan_eval.results import Row
+from dcgan_eval.streams import stream
 
 
 def labelled(images: Images) -> Images:
@@ -21,6 +23,19 @@ def labelled(images: Images) -> Images:
     if bool((images.labels >= 0).all()):
         return images
     return images.subset(torch.nonzero(images.labels >= 0)[:, 0])
+
+
+def aside(train: Images, n: int, seed: int) -> tuple[Images, Images]:
+    """The training images without n of them, and those, drawn by the seed; both in their order.
+
+    Raises InputError unless some are left of each.
+    """
+    if not 0 < n < train.n:
+        raise InputError(
+            f"{train.name}: cannot set {n} of {train.n} images aside for validation; want fewer, at least 1"
+        )
+    order = torch.randperm(train.n, generator=stream(seed, "validation"))
+    return train.subset(order[n:].sort().values), train.subset(order[:n].sort().values)
 
 
 def classify(
@@ -43,7 +58,9 @@ def classify(
     seconds_fit: float = 0.0,
     command: str = "",
 ) -> Iterator[Row]:
-    """Accuracy and error, in %, of the paper's L2-SVM on the features of labelled images, a pair of rows at a time.
+    """Accuracy and error, in %, of the paper's L2-SVM on the features of labelled images, a row each.
+
+    Where C is chosen, also the accuracy on folds or validation images at every C that was tried.
 
     valid: chooses C in place of folds; no features of it are needed if Cs is a single one. knn: also of k-NN.
     per_layer: also of every layer's features alone. seconds_fit: what making the extractor took. command: kept in the
@@ -72,36 +89,53 @@ def classify(
     seconds = seconds_fit + time.perf_counter() - start
 
     def rows(probe: Probe, layer: str, dimensions: int) -> Iterator[Row]:
-        for metric, value in (("accuracy", probe.accuracy), ("error", 100 - probe.accuracy)):
-            yield Row(
-                task="classify",
-                data=" + ".join(dict.fromkeys(part.name.partition(":")[0] for part in parts)),
-                data_sha256=" ".join(dict.fromkeys(part.sha256 for part in parts)),
-                model=None,
-                model_sha256=None,
-                features=extractor.name,
-                features_sha256=extractor.fingerprint,
-                features_protocol=extractor.protocol,
-                layer=layer,
-                dimensions=dimensions,
-                protocol=str(protocol),
-                method=probe.protocol,
-                metric=metric,
+        accuracy = Row(
+            task="classify",
+            data=" + ".join(dict.fromkeys(part.name.partition(":")[0] for part in parts)),
+            data_sha256=" ".join(dict.fromkeys(part.sha256 for part in parts)),
+            model=None,
+            model_sha256=None,
+            features=extractor.name,
+            features_sha256=extractor.fingerprint,
+            features_protocol=extractor.protocol,
+            dtype=extractor.dtype,
+            layer=layer,
+            dimensions=dimensions,
+            protocol=str(protocol),
+            method=probe.protocol,
+            metric="accuracy",
+            value=probe.accuracy,
+            unit="%",
+            spread=probe.spread,
+            spread_kind=probe.spread_kind,
+            draws=_draws(probe.accuracies),
+            n=len(splits[1]),
+            n_reference=probe.n_train,
+            C=probe.C,
+            gap=probe.gap,
+            seed=seed,
+            seconds_features=seconds,
+            seconds=probe.seconds,
+            device=str(device),
+            versions=results.versions(),
+            command=command,
+            time=results.now(),
+        )
+        yield accuracy
+        errors = _draws([100 - value for value in probe.accuracies])
+        yield replace(accuracy, metric="error", value=100 - probe.accuracy, draws=errors)
+        judged, n = ("validation", len(splits[2])) if len(splits) > 2 else ("folds", probe.n_train)
+        for C, value in probe.curve:
+            yield replace(
+                accuracy,
+                metric=f"accuracy on {judged}",
                 value=value,
-                unit="%",
-                spread=probe.spread,
-                spread_kind=probe.spread_kind,
-                n=len(splits[1]),
-                n_reference=probe.n_train,
-                C=probe.C,
-                gap=probe.gap,
-                seed=seed,
-                seconds_features=seconds,
-                seconds=probe.seconds,
-                device=str(device),
-                versions=results.versions(),
-                command=command,
-                time=results.now(),
+                spread=None,
+                spread_kind="",
+                draws="",
+                n=n,
+                C=C,
+                gap=None,
             )
 
     layers = {"all": slice(0, extractor.dimensions)}
@@ -124,6 +158,10 @@ def classify(
         if knn is not None:
             probe = knn_probe(some[0], some[1], k=knn, protocol=protocol, repeats=repeats, seed=seed, device=device)
             yield from rows(probe, layer, some[0].X.shape[1])
+
+
+def _draws(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.10g}" for value in values) if len(values) > 1 else ""
 
 
 def _short(classes: Sequence[str]) -> str:

@@ -128,11 +128,12 @@ def compare(
         seconds = time.perf_counter() - start
         for numbers in zip(*found, strict=True):
             first = numbers[0]
-            value, spread, kind = first.value, first.spread, first.spread_kind
+            value, spread, kind, draws = first.value, first.spread, first.spread_kind, ""
             if len(numbers) > 1:
                 values = np.array([number.value for number in numbers])
                 value, spread = float(values.mean()), float(Z95 * values.std(ddof=1))
                 kind = f"1.96 standard deviations over {len(numbers)} seeds of the samples"
+                draws = " ".join(f"{each:.10g}" for each in values)
             judge = classifier if metric == "is" and classifier is not None else extractor
             used = _outputs(judge, metric == "is")
             yield Row(
@@ -144,6 +145,7 @@ def compare(
                 features=judge.name,
                 features_sha256=judge.fingerprint,
                 features_protocol="; ".join([judge.protocol, *dict.fromkeys(reals.notes + drawn[0].notes)]),
+                dtype=judge.dtype,
                 layer="all",
                 dimensions=used.stop - used.start,
                 protocol=f"{_count(drawn[0].n)} against {_count(reals.n)} images",
@@ -153,6 +155,7 @@ def compare(
                 unit="",
                 spread=spread,
                 spread_kind=kind,
+                draws=draws,
                 n=drawn[0].n,
                 n_reference=reals.n,
                 C=None,

@@ -117,6 +117,7 @@ def copying(
                     features=extractor.name,
                     features_sha256=extractor.fingerprint,
                     features_protocol="; ".join([extractor.protocol, *notes]),
+                    dtype=extractor.dtype,
                     layer="all",
                     dimensions=in_train.shape[1],
                     protocol="; ".join(["with mirror images" if flips else "without mirror images", *bends]),
@@ -218,8 +219,8 @@ def _mirrored(images: Images) -> Images:
     return replace(images, read=read, selection=f"{images.selection}, mirrored", survey=None)
 
 
-def picture(found: Found, fake: Images, train: Images, count: int = 8) -> bytes:
-    """A PNG: the distances of samples and held-out images, and the nearest samples, each with its neighbours."""
+def picture(found: Found, fake: Images, train: Images, count: int = 8) -> figures.Picture:
+    """The distances of samples and held-out images, and the nearest samples, each with its neighbours."""
     rows = torch.argsort(found.fake.distances[:, 0])[:count].cpu()
     tiles = []
     for row in rows.tolist():

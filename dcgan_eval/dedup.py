@@ -314,7 +314,7 @@ def groups_csv(found: Duplicates) -> str:
     return text.getvalue()
 
 
-def picture(found: Duplicates, count: int = 60, members: int = 8) -> bytes:
+def picture(found: Duplicates, count: int = 60, members: int = 8) -> figures.Picture:
     """A PNG of groups, those with the most doubtful member first: the first image of each, and what repeats it."""
     groups = sorted(_groups(found), key=lambda members: -max(found.links[row].bits for row in members))
     tiles, titles = [], []
@@ -351,6 +351,7 @@ def rows(found: Duplicates, *, seed: int, device: str, command: str = "") -> lis
             features=found.method,
             features_sha256="",
             features_protocol=found.protocol,
+            dtype="float32" if found.method in ("autoencoder", "paper") else "uint8",
             layer="all",
             dimensions=found.bits,
             protocol="all images",

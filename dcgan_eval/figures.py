@@ -1,28 +1,75 @@
-"""Pictures."""
+"""Pictures, in one style: legible at a page's width, in colours that the colour-blind can tell apart."""
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
-from PIL import Image
-from torch import Tensor
+from dcgan_eval.errors import InputError
+from dcgan_eval.files import write_whole
 
-Line = tuple[Sequence[float], Sequence[float]]  # x and y
+if TYPE_CHECKING:  # a report is made without torch, and a table without matplotlib
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+Line = tuple[Sequence[float], ...]  # x, y and, if known, half the width of the interval of y
+Kind = Literal["png", "svg", "pdf"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+# Okabe and Ito's, in an order in which neighbours differ in lightness too
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#000000", "#f0e442")
 STYLE: dict[Any, Any] = {
     "axes.grid": True,
+    "axes.prop_cycle": f"cycler('color', {list(COLOURS)})",
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.size": 9,
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "lines.linewidth": 1.2,
+    "pdf.fonttype": 42,  # letters that can be searched and edited
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dcgan-eval",  # equal pictures are equal files
 }
 SHORTEST = 64  # pixels: smaller images are enlarged, each pixel to a square, until a person can see them
 
 
-def grid(images: Tensor, columns: int, margin: int = 2) -> bytes:
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure that a notebook shows as it is, and that is written as PNG, SVG or PDF."""
+
+    figure: "Figure"
+
+    def render(self, kind: Kind) -> bytes:
+        from matplotlib import rc_context
+
+        file = io.BytesIO()
+        dates = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+        with rc_context(STYLE):
+            self.figure.savefig(file, format=kind, metadata=dates[kind])
+        return file.getvalue()
+
+    def save(self, path: Path) -> None:
+        """Of the kind that the name ends in; whole or not at all."""
+        write_whole(path, self.render(kind_of(path)))
+
+    def _repr_png_(self) -> bytes:
+        return self.render("png")
+
+
+def kind_of(path: Path) -> Kind:
+    """Raises InputError for a name that ends in none of `KINDS`."""
+    for kind in KINDS:
+        if path.suffix.lower() == f".{kind}":
+            return kind
+    raise InputError(f"{path}: a picture's name ends in .{', .'.join(KINDS)}")
+
+
+def grid(images: "Tensor", columns: int, margin: int = 2) -> bytes:
     """A PNG of uint8 (n, 1 or 3, H, W) images in rows of `columns`, `margin` white pixels apart."""
+    import torch
+    from PIL import Image
+
     n, c, h, w = images.shape
     zoom = -(-SHORTEST // min(h, w))
     tiles = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
@@ -43,11 +90,13 @@ def curves(
     columns: int = 1,
     logarithmic: Sequence[str] = (),
     log_x: bool = False,
-) -> bytes:
-    """A PNG of panels in rows of `columns`, each titled, over one x; their lines are labelled.
+    ylabel: str = "",
+    ticks: Sequence[str] = (),
+) -> Picture:
+    """Panels in rows of `columns`, each titled, over one x; their lines are labelled.
 
     logarithmic: titles of panels whose values differ by orders of magnitude; below 0.1 they are linear. log_x: whether
-    x does.
+    x does. ticks: names of the places 0, 1, … of x.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -59,9 +108,16 @@ def curves(
         for ax in axes[len(panels) :]:
             ax.remove()
         for ax, (title, lines) in zip(axes, panels.items(), strict=False):
-            for label, (x, y) in lines.items():
-                ax.plot(x, y, label=label, marker="." if len(x) < 30 else "")
-            ax.set_title(title, loc="left")
+            for label, (x, y, *half) in lines.items():
+                marker = "." if len(x) < 30 else ""
+                if half:
+                    ax.errorbar(x, y, half[0], label=_plain(label), marker=marker, capsize=2)
+                else:
+                    ax.plot(x, y, label=_plain(label), marker=marker)
+            ax.set_title(_plain(title), loc="left")
+            ax.set_ylabel(ylabel)
+            if ticks:
+                ax.set_xticks(range(len(ticks)), ticks)
             if log_x:
                 ax.set_xscale("log")
             if title in logarithmic:
@@ -70,13 +126,11 @@ def curves(
                 ax.legend()
             ax.tick_params(labelbottom=True)
             ax.set_xlabel(xlabel if columns > 1 or ax is axes[-1] else "")
-        file = io.BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+    return Picture(figure)
 
 
-def suspects(tiles: Tensor, distances: Mapping[str, Any], xlabel: str) -> bytes:
-    """A PNG: histograms of distances (n,), one by each name, above rows of images, each a sample and its neighbours.
+def suspects(tiles: "Tensor", distances: Mapping[str, Any], xlabel: str) -> Picture:
+    """Histograms of distances (n,), one by each name, above rows of images, each a sample and its neighbours.
 
     tiles: uint8 (rows, 1 + k, 3, H, W).
     """
@@ -104,13 +158,11 @@ def suspects(tiles: Tensor, distances: Mapping[str, Any], xlabel: str) -> bytes:
                 ax.set_axis_off()
                 if i == 0 and j < 2:
                     ax.set_title("sample" if j == 0 else "nearest …", fontsize=8)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+    return Picture(figure)
 
 
-def groups(tiles: Sequence[Tensor], titles: Sequence[Sequence[str]], title: str) -> bytes:
-    """A PNG of groups of images, uint8 (k, 3, H, W) of one size each, under their titles; lines hold ten images."""
+def groups(tiles: "Sequence[Tensor]", titles: Sequence[Sequence[str]], title: str) -> Picture:
+    """Groups of images, uint8 (k, 3, H, W) of one size each, under their titles; lines hold ten images."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -135,9 +187,7 @@ def groups(tiles: Sequence[Tensor], titles: Sequence[Sequence[str]], title: str)
                 ax.text(box[0], top - 0.05, name, fontsize=5, parse_math=False)
         ax.set_xlim(0, width)
         ax.set_ylim(height - 0.3, -0.9)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+    return Picture(figure)
 
 
 def _plain(text: str) -> str:

@@ -1,7 +1,9 @@
-"""Numbers with the protocol that made them: one record per number, one CSV for all of them."""
+"""Numbers with the protocol that made them: one record per number, one CSV or Parquet file for all of them."""
 
 import csv
 import dataclasses
+import io
+import math
 import os
 import platform
 import re
@@ -13,34 +15,39 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pandas as pd
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
-from dcgan_eval.paper import QUOTES, quoted, quoted_in_table3
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+MEASURED = "measured"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One measured number.
+    """One number.
 
+    source: `MEASURED`, or what it is quoted from, such as 'paper, Table 1'.
     value, spread: in `unit` ('%' for accuracies and errors, 'images' for counts of them, else ''). spread_kind: what
-    the spread is, such as '1.96 standard deviations over 10 draws'. n: how many images it judges: test images, or
-    generated ones. n_reference: those it judges by: training images, or real ones. data, features: names with the
-    SHA-256 of the content, never a path. model: what is judged by the data, None where the features are. protocol:
-    which of the images count; method: how the number follows from their features; features_protocol: everything that
-    decides those. layer: 'all', or the one layer used. C, gap: of an SVM, and its certified relative distance from the
-    optimum.
+    the spread is, such as '1.96 standard deviations over 10 draws'. draws: the value of each draw, in order, by spaces;
+    '' where there is one. n: how many images it judges: test images, or generated ones. n_reference: those it judges
+    by: training images, or real ones. data, features: names with the SHA-256 of the content, never a path. model: what
+    is judged by the data, None where the features are; of quoted numbers the paper's name. dtype: that the features
+    were computed in. protocol: which of the images count; method: how the number follows from their features;
+    features_protocol: everything that decides those. layer: 'all', or the one layer used. C, gap: of an SVM, and its
+    certified relative distance from the optimum.
     seconds_features, seconds: taken by the features of all images, fitting included, and by what was done with them.
     """
 
     task: str
+    source: str = MEASURED
     data: str
     data_sha256: str
     model: str | None
@@ -48,6 +55,7 @@ class Row:
     features: str
     features_sha256: str
     features_protocol: str
+    dtype: str
     layer: str
     dimensions: int
     protocol: str
@@ -57,6 +65,7 @@ class Row:
     unit: str
     spread: float | None
     spread_kind: str
+    draws: str = ""
     n: int
     n_reference: int
     C: float | None
@@ -70,40 +79,150 @@ class Row:
     time: str
 
 
+COLUMNS = [field.name for field in dataclasses.fields(Row)]
+_KINDS = get_type_hints(Row)
+# what two measurements of one number may differ in
+_OUTCOME = {
+    "value", "spread", "draws", "gap", "seconds_features", "seconds", "device", "versions", "command", "time",
+}  # fmt: skip
+
+
 def frame(rows: Iterable[Row]) -> pd.DataFrame:
     """Tidy: one line per number, one column per field of Row."""
     return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=COLUMNS)
 
 
-FLAGGED = 0.01  # p-values below it are called out
-COLUMNS = [field.name for field in dataclasses.fields(Row)]
+def identity(row: Row) -> tuple[object, ...]:
+    """What the number is of: equal for two measurements of the same number."""
+    return tuple(getattr(row, name) for name in COLUMNS if name not in _OUTCOME)
+
+
+def latest(rows: Iterable[Row]) -> list[Row]:
+    """Of numbers that were measured more than once the last measurement alone, where the first stands."""
+    return list({identity(row): row for row in rows}.values())
 
 
 def append(path: Path, rows: Sequence[Row]) -> None:
-    """Append rows to a CSV, making it if need be; it is replaced whole, so a reader never sees half of it.
+    """Append rows to a CSV, or to a Parquet file where the name says so; it is replaced whole, and made if need be.
 
-    Several writers take turns. Raises InputError if the file there has other columns, or cannot be written.
+    A reader never sees half of it; several writers take turns. Raises InputError if what is there is no file of
+    results, or cannot be written.
     """
     path = path.absolute()
     try:
         with _locked(path):
             before = read(path)
-            text = frame(rows).to_csv(index=False, header=not before)
-            gap = "" if not before or before.endswith("\n") else "\n"
-            write_whole(path, before + gap + text)
+            if path.suffix == ".parquet":
+                file = io.BytesIO()
+                frame([*before, *rows]).to_parquet(file, index=False)
+                write_whole(path, file.getvalue())
+                return
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            gap = "" if not text or text.endswith("\n") else "\n"
+            write_whole(path, text + gap + frame(rows).to_csv(index=False, header=not text))
     except OSError as error:
         raise InputError(f"{path}: cannot append results: {error}; give another --out") from error
 
 
-def read(path: Path) -> str:
-    """The text of a CSV of results, '' where there is none yet; InputError if `append` could not go on with it."""
+def load(path: Path) -> list[Row]:
+    """All rows of a results file. Raises InputError, naming the line, for what is no result, or stands there twice."""
+    if not path.exists():
+        raise InputError(f"{path}: does not exist; results are written by --out of every command")
+    rows = read(path)
+    if not rows:
+        raise InputError(f"{path}: holds no results; they are written by --out of every command")
+    seen: dict[Row, int] = {}
+    for number, row in enumerate(rows, 1):
+        if row in seen:
+            raise InputError(
+                f"{path}: result {number} repeats result {seen[row]} ({_short(row)}): remove one of the two"
+            )
+        seen[row] = number
+    return rows
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a results file, none where there is none yet; InputError if `append` could not go on with it."""
     try:
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot append results: {error}; give another --out") from error
-    if before and next(csv.reader(before.splitlines()), None) != COLUMNS:
-        raise InputError(f"{path}: not a results file of this version: its columns differ; give another --out")
-    return before
+        if not path.exists():
+            return []
+        if path.suffix == ".parquet":
+            return _parquet(path)
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            return list(_rows(path, lines))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as results: {error}; give another file") from error
+
+
+def _rows(path: Path, lines: Any) -> Iterator[Row]:
+    """lines: of a csv.reader, which knows its line numbers."""
+    header = next(lines, None)
+    if header is None:
+        return
+    if header != COLUMNS:
+        raise InputError(f"{path}: {_other_columns(header)}; give another file")
+    at = lines.line_num + 1
+    for fields in lines:
+        if len(fields) != len(COLUMNS):
+            raise InputError(
+                f"{path}:{at}: has {len(fields)} fields, not {len(COLUMNS)}: cut short or edited; mend or remove it"
+            )
+        yield _row(f"{path}:{at}", dict(zip(COLUMNS, fields, strict=True)))
+        at = lines.line_num + 1
+
+
+def _other_columns(header: Sequence[str]) -> str:
+    missing = [name for name in COLUMNS if name not in header]
+    more = [name for name in header if name not in COLUMNS]
+    what = [f"lacks {', '.join(missing)}"] if missing else []
+    what += [f"has {', '.join(more)} besides"] if more and len(missing) < len(COLUMNS) else []
+    if len(missing) == len(COLUMNS):
+        return "is no file of results: its first line names none of their columns"
+    return f"results of another version: {' and '.join(what) or 'the columns are in another order'}"
+
+
+def _row(where: str, fields: dict[str, str]) -> Row:
+    values: dict[str, object] = {}
+    for name, text in fields.items():
+        kind = _KINDS[name]
+        if kind in (str | None, float | None) and text == "":
+            values[name] = None
+            continue
+        try:
+            value = int(text) if kind is int else float(text) if kind in (float, float | None) else text
+        except ValueError:
+            want = "a whole number" if kind is int else "a number"
+            raise InputError(f"{where}: {name} is {text!r}, not {want}; mend or remove the line") from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{where}: {name} is {text}, which no result is; mend or remove the line")
+        values[name] = value
+    for name in ("task", "source", "metric"):
+        if not values[name]:
+            raise InputError(f"{where}: {name} is empty; mend or remove the line")
+    return Row(**values)  # type: ignore[arg-type]
+
+
+def _parquet(path: Path) -> list[Row]:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise InputError(f"{path}: Parquet needs pyarrow; pip install 'dcgan-eval[parquet]', or use .csv") from error
+    try:
+        found = pd.read_parquet(path)
+    except (pyarrow.ArrowException, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}; give another file") from error
+    if found.columns.tolist() != COLUMNS:
+        raise InputError(f"{path}: {_other_columns(found.columns.tolist())}; give another file")
+    records = found.astype(object).where(found.notna(), "").to_dict("records")
+    return [
+        _row(f"{path}, row {number}", {str(name): str(value) for name, value in record.items()})
+        for number, record in enumerate(records, 1)
+    ]
+
+
+def _short(row: Row) -> str:
+    return f"{row.metric} of {row.model or row.features} on {row.data}, {row.time}"
 
 
 @contextmanager
@@ -137,148 +256,3 @@ def command(argv: Sequence[str] | None = None) -> str:
     this = re.compile(rf"(?<![^=:,]){re.escape(folder)}(?=[/:]|$)" if folder else "(?!)")
     words = [this.split(word) for word in ["dcgan-eval", *(sys.argv[1:] if argv is None else argv)]]
     return " ".join("$DATA".join(part and shlex.quote(part) for part in word) or "''" for word in words)
-
-
-def table(rows: Sequence[Row]) -> str:
-    """For people: a line per number, then what they rest on."""
-    return {"fid": _comparisons, "neighbors": _copying, "dedup": _duplicates, "table3": _table3}.get(
-        rows[0].task, _accuracies
-    )(rows)
-
-
-def _comparisons(rows: Sequence[Row]) -> str:
-    lines: list[dict[str, object]] = []
-    methods: dict[str, str] = {}
-    for row in rows:
-        spread = f" ± {row.spread:.4g}" if row.spread is not None else ""
-        n = f"{row.n_reference}" if row.n_reference else "unstated"
-        lines.append({"metric": row.metric, "value": f"{row.value:.6g}{spread}", "n fake": row.n, "n real": n})
-        how = row.method + (f"; ± is {row.spread_kind}" if row.spread is not None else "")
-        methods[how] = f"{methods[how]}, {row.metric}" if how in methods else row.metric
-    first = rows[0]
-    notes = [f"{metrics}: {how}" for how, metrics in methods.items()]
-    notes += [f"{row.features}: {row.features_protocol}" for row in rows]
-    notes += [
-        f"real: {first.data}, sha256 {first.data_sha256}",
-        f"fake: {first.model}, sha256 {first.model_sha256}",
-        f"seed {first.seed}; {first.seconds_features:.1f} s of features, on {first.device}; {first.versions}",
-    ]
-    return "\n".join([pd.DataFrame(lines).to_string(index=False, justify="left"), "", *dict.fromkeys(notes)])
-
-
-def _copying(rows: Sequence[Row]) -> str:
-    """A line per number, the held-out images' and the p-value beside it."""
-    lines: dict[tuple[str, str, str], dict[str, str]] = {}
-    for row in rows:
-        metric, _, suffix = row.metric.partition(", ")
-        line = lines.setdefault((row.features, row.protocol, metric), {"features": row.features, "": row.protocol})
-        if suffix == "p":
-            line["p"] = f"{row.value:.2g}"
-            verdict = "copies" if metric == "nearer than any" else "nearer"
-            line["verdict"] = verdict if row.value < FLAGGED else ""
-        else:
-            line |= {"metric": metric} if not suffix else {}
-            line["held-out" if suffix else "value"] = f"{row.value:.5g}{' ' * bool(row.unit) + row.unit}"
-    first = rows[0]
-    notes = [f"{row.metric}: {row.method}" for row in rows if ", " not in row.metric]
-    notes += [f"{row.features}: {row.features_protocol}" for row in rows]
-    if any(row.metric.endswith(", p") for row in rows):
-        notes.append(
-            f"verdict: where p < {FLAGGED}: held-out images would seldom be as near. Blurred samples, or of little "
-            "contrast, are nearer to all images without copying any: only 'nearer than any' speaks of copies"
-        )
-    notes += [
-        f"{first.n} samples of {first.model}, sha256 {first.model_sha256}; {first.n_reference} training images",
-        f"training and held-out images: {first.data}, sha256 {first.data_sha256}",
-        f"seed {first.seed}, on {first.device}; {first.versions}",
-    ]
-    return "\n".join(
-        [
-            pd.DataFrame(list(lines.values())).fillna("").to_string(index=False, justify="left"),
-            "",
-            *dict.fromkeys(notes),
-        ]
-    )
-
-
-def _table3(rows: Sequence[Row]) -> str:
-    """A line per source and number of images, the paper's beside it."""
-    lines: dict[tuple[str | None, int], dict[str, str]] = {}
-    for row in rows:
-        line = lines.setdefault(
-            (row.model, row.n_reference), {"images searched": f"{row.n_reference:,} {row.model or 'real'}"}
-        )
-        if row.metric == "error":
-            quote = quoted_in_table3(row.model is not None, row.data, row.protocol)
-            line |= {"error %": f"{row.value:.2f} ± {row.spread:.2f}", "paper": f"{quote.value:g}" if quote else ""}
-        else:
-            line["mean distance"] = f"{row.value:.1f}"
-    first = rows[0]
-    others = [f"{q.model} {q.value:g} ({q.protocol})" for q in QUOTES if q.table == 3 and q.features in ("", "gen")]
-    notes = [
-        f"{first.method}; {first.features_protocol}; ± is {first.spread_kind}",
-        *(f"{row.model}: sha256 {row.model_sha256}" for row in rows if row.model is not None),
-        f"data: {first.data}, sha256 {first.data_sha256}",
-        f"the paper's Table 3, on MNIST, quoted: {', '.join(others)}",
-        f"{max(row.seconds for row in rows):.0f} s on {first.device}; {first.versions}",
-    ]
-    table = pd.DataFrame(list(lines.values())).fillna("")
-    return "\n".join([table.to_string(index=False, justify="left"), "", *dict.fromkeys(notes)])
-
-
-def _duplicates(rows: Sequence[Row]) -> str:
-    """A line per count."""
-    lines = [
-        {"found by": row.features, "": row.metric, "images": f"{row.value:,.0f}", "of": f"{row.n:,}"}
-        | ({"held out": f"{row.n_reference:,}"} if row.n_reference else {})
-        for row in rows
-    ]
-    first = rows[0]
-    notes = [f"{row.features}: {row.features_protocol}; {row.seconds:.1f} s" for row in rows]
-    notes += [
-        first.method,
-        f"training{' and held-out' if first.n_reference else ''} images: {first.data}, sha256 {first.data_sha256}",
-        f"seed {first.seed}, on {first.device}; {first.versions}",
-    ]
-    return "\n".join([pd.DataFrame(lines).to_string(index=False, justify="left"), "", *dict.fromkeys(notes)])
-
-
-def _accuracies(rows: Sequence[Row]) -> str:
-    """A line per accuracy, the paper's beside it where the protocol matches."""
-    accuracies = [row for row in rows if row.metric == "accuracy"]
-    lines, notes = [], []
-    for row in accuracies:
-        svm = row.C is not None
-        where = (row.features, row.dimensions, row.data, row.protocol)
-        quote = quoted(*where, "svm" if svm else "knn") if row.layer == "all" else None
-        lines.append(
-            {
-                "features": row.features,
-                **({"layer": row.layer} if any(r.layer != "all" for r in accuracies) else {}),
-                "d": row.dimensions,
-                "n train": row.n_reference,
-                "n test": row.n,
-                "probe": "L2-SVM" if svm else row.method.split()[0],
-                "C": f"{row.C:g}" if svm else "",
-                "accuracy %": f"{row.value:.2f} ± {row.spread:.2f}",
-                "error %": f"{100 - row.value:.2f}",
-                "seconds": f"{row.seconds_features:.1f} + {row.seconds:.1f}",
-                "quoted": str(quote or ""),
-            }
-        )
-        which = row.features if row.layer == "all" else f"{row.features} {row.layer}"
-        notes += [
-            f"{row.features}: {row.features_protocol}",
-            f"{which}: {row.method}, seed {row.seed}"
-            + (f"; within {row.gap:.0e} of the optimum" if row.gap is not None else ""),
-            f"± is {row.spread_kind}",
-        ]
-    shown = pd.DataFrame(lines)
-    if not shown["quoted"].any():
-        shown = shown.drop(columns="quoted")
-    first = accuracies[0]
-    notes += [
-        f"data: {first.data}, sha256 {first.data_sha256}",
-        f"seconds are features + probe, on {first.device}; {first.versions}",
-    ]
-    return "\n".join([shown.to_string(index=False, justify="left"), "", *dict.fromkeys(notes)])

@@ -67,6 +67,7 @@ def table3(
                     features="pixels",
                     features_sha256="",
                     features_protocol="pixels in [0, 255]",
+                    dtype="uint8",
                     layer="all",
                     dimensions=test.shape[0] * test.shape[1] * test.shape[2],
                     protocol=f"nearest of {point.samples:,} {'real' if is_real else 'generated'} images",
@@ -90,8 +91,8 @@ def table3(
                 )
 
 
-def picture(rows: Sequence[Row]) -> bytes:
-    """A PNG: the error and the distance over the number of images."""
+def picture(rows: Sequence[Row]) -> figures.Picture:
+    """The error and the distance over the number of images."""
     panels: dict[str, dict[str, figures.Line]] = {}
     titles = {"error": "test error of the nearest neighbour, %", "nearest distance": "mean distance to it"}
     for metric, title in titles.items():

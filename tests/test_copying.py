@@ -402,7 +402,7 @@ def test_the_picture_opens_and_has_a_row_for_each(three, n, rows):
     fake, train, _ = three
     fake = fake.subset(range(n))
     found = found_by(fake, train, None, [toy()])[0]
-    name, (width, height) = opened(picture(found, fake, train))
+    name, (width, height) = opened(picture(found, fake, train).render("png"))
     assert name == "PNG"
     assert width == pytest.approx(150 * (1.1 * 6 + 0.4), abs=2)
     assert height == pytest.approx(150 * (1.1 * rows + 2.4), abs=2)
@@ -412,7 +412,7 @@ def test_the_picture_of_grey_and_of_larger_images(three, monkeypatch):
     _, train, held_out = three
     grey = from_tensor(photo(40, 2, size=12, channels=1), name="grey")
     found = found_by(grey, train, held_out, [toy()])[0]
-    assert opened(picture(found, grey, train))[0] == "PNG"
+    assert opened(picture(found, grey, train).render("png"))[0] == "PNG"
     tiles, _, _ = drawn(monkeypatch, found, grey, train)
     assert tiles.shape == (8, 6, 3, 8, 8)
     assert (tiles[:, 0, 0] == tiles[:, 0, 2]).all()
@@ -429,4 +429,4 @@ def test_the_picture_of_one_distance(three, level):
     fake = from_tensor(images, name="fake")
     found = found_by(fake, train, None, [toy()])[0]
     assert found.fake.distances[:, 0].unique().numel() == 1
-    assert opened(picture(found, fake, train))[0] == "PNG"
+    assert opened(picture(found, fake, train).render("png"))[0] == "PNG"

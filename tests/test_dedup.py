@@ -311,7 +311,7 @@ def test_held_out_images_that_repeat_one_another_change_nothing(method):
     assert counts(found) == {"duplicates": 1, "duplicates of held-out images": 0}
     lines = list(csv.reader(groups_csv(found).splitlines()))[1:]
     assert [line[2] for line in lines] == ["1", "3"]
-    assert Image.open(io.BytesIO(picture(found))).format == "PNG"
+    assert Image.open(io.BytesIO(picture(found).render("png"))).format == "PNG"
 
 
 def test_all_of_them_held_out_leaves_none():
@@ -366,7 +366,7 @@ def test_a_folder_of_several_sizes_grey_and_in_colour(batch_size, tmp_path):
     assert found.links[9].variant == "mirrored"
     assert find(images, method="exact", batch_size=batch_size).groups[12] == 0
     assert find(images, method="phash", radius=0, batch_size=batch_size).groups[[12, 13]].tolist() == [0, 11]
-    assert Image.open(io.BytesIO(picture(found))).format == "PNG"
+    assert Image.open(io.BytesIO(picture(found).render("png"))).format == "PNG"
     lines = list(csv.reader(groups_csv(found).splitlines()))[1:]
     assert [(line[0], line[2]) for line in lines] == [
         ("0", "0"), ("0", "12"), ("1", "4"), ("1", "9"), ("2", "11"), ("2", "13"),
@@ -397,7 +397,7 @@ def test_images_of_any_shape(shape, method):
     assert found.links[7].bits == 0
     if method == "exact":
         assert counts(found) == {"duplicates": 1}
-    assert Image.open(io.BytesIO(picture(found))).format == "PNG"
+    assert Image.open(io.BytesIO(picture(found).render("png"))).format == "PNG"
 
 
 @every_method
@@ -415,7 +415,7 @@ def test_all_images_the_same(method):
     assert counts(found) == {"duplicates": 299}
     assert found.links == dict.fromkeys(range(300), (0, "as it is"))
     assert groups_csv(found).count("\n") == 301
-    assert Image.open(io.BytesIO(picture(found))).format == "PNG"
+    assert Image.open(io.BytesIO(picture(found).render("png"))).format == "PNG"
 
 
 @every_method
@@ -754,14 +754,14 @@ def test_groups_csv_is_the_groups():
 @pytest.mark.parametrize("method", ["autoencoder", "exact"])
 def test_a_picture_with_and_without_duplicates(shape, method):
     x = torch.randint(0, 256, (6, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    without = picture(find(source(x), method=method))
+    without = picture(find(source(x), method=method)).render("png")
     repeated = find(source(torch.cat([x, x[:2]])), method=method)
-    for png in (without, picture(repeated)):
+    for png in (without, picture(repeated).render("png")):
         with Image.open(io.BytesIO(png)) as image:
             image.load()
             assert image.format == "PNG"
-    assert picture(repeated) != without
-    assert picture(repeated) == picture(repeated)
+    assert picture(repeated).render("png") != without
+    assert picture(repeated).render("png") == picture(repeated).render("png")
 
 
 def told(found, monkeypatch, **options):
@@ -810,4 +810,4 @@ def test_a_picture_shows_files_of_every_size(tmp_path, monkeypatch):
 def test_a_picture_of_images_of_any_name(name):
     p = photographs(2)
     found = find(source(p[[0, 1, 0]], name), method="exact")
-    assert Image.open(io.BytesIO(picture(found))).format == "PNG"
+    assert Image.open(io.BytesIO(picture(found).render("png"))).format == "PNG"

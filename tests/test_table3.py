@@ -74,7 +74,7 @@ def test_the_table_and_the_picture_show_every_row():
         )
         assert shown in line
     assert "AlignMNIST 1.4" in text
-    assert Image.open(io.BytesIO(picture(rows))).format == "PNG"
+    assert Image.open(io.BytesIO(picture(rows).render("png"))).format == "PNG"
 
 
 def row(data, protocol, model):

@@ -141,7 +141,7 @@ class Monitor:
             for name in dict.fromkeys(row["metric"] for row in rows):
                 panels[name] = {"": line([row for row in rows if row["metric"] == name], "value")}
         sheet = figures.curves(panels, "real images")
-        self.attempt("curves.png", lambda: write_whole(self.out / "curves.png", sheet))
+        self.attempt("curves.png", lambda: sheet.save(self.out / "curves.png"))
 
     def _show(self, kind: str, name: str, value: Any) -> None:
         """On TensorBoard; its writer fails for good once it has failed, and is then left alone."""

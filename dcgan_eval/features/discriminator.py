@@ -114,6 +114,7 @@ def discriminator_features(
         slices=slices,
         on=on,
         group=batchnorm_batch if batchnorm == "batch" else 1,
+        dtype=precision,
     )
 
 

@@ -52,6 +52,7 @@ class Extractor:
     on: the function on that device. Work that needs to be done once per device is done at the first call.
     group: 1 where the features of an image depend on that image alone; otherwise on those it shares its group of so
         many consecutive images with, and batches must hold whole groups (only the last one may be short).
+    dtype: that the network multiplies in; features are float32 all the same.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Extractor:
     slices: Mapping[str, slice]
     on: Callable[[torch.device], Function]
     group: int = 1
+    dtype: Precision = "float32"
 
     @property
     def dimensions(self) -> int:

@@ -86,6 +86,7 @@ def inception_features(
         input_shape=(3, None, None),
         slices=slices,
         on=on,
+        dtype=precision,
     )
 
 

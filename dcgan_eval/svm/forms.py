@@ -10,7 +10,7 @@ from torch import Tensor
 BLOCK = 2**21  # values of X converted to float64 at a time: 16 MiB, which stays in cache
 STREAM = 2**24  # values of X multiplied at a time where nothing is converted
 GRAM_BYTES = 3 * 2**29  # the largest Gram matrix, in float64: 1.5 GiB
-RANK = 64, 8  # eigenvectors in the preconditioner: at least, and for each of the problems that share them
+RANK = 64, 8, 8  # eigenvectors in the preconditioner: at least; for each problem that shares them; one in so many
 
 
 class Primal:
@@ -144,7 +144,8 @@ def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
 
 def _leading_eigenvectors(apply: Any, order: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """(order, rank) orthonormal Ritz vectors and their values, of a positive semidefinite operator."""
-    rank = min(max(RANK[0], RANK[1] * like.shape[1]), order)
+    least, each, share = RANK
+    rank = min(max(least, min(each * like.shape[1], order // share)), order)
     Q = torch.randn(order, rank, generator=torch.Generator().manual_seed(0)).to(like)
 
     def orthonormal(Q: Tensor) -> Tensor:  # MPS has neither qr nor eigh

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dcgan_eval.svm.forms import GRAM_BYTES, Gram, Primal, place, reduced_precision
 
-DIRECT = 512  # Newton systems up to this order are solved directly from the start
+DIRECT = 64  # Newton systems up to this order are solved directly from the start
 DIRECT_LIMIT = 4096  # ... and up to this order where conjugate gradients fail
 PATIENCE = 25  # Newton steps before conjugate gradients are taken to fail
 CG_STEPS = 100

@@ -1,0 +1,67 @@
+"""The commands `dcgan-eval info` and `convert`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcgan_eval.cli.common import Format, Network, StoredPrecision, app
+from dcgan_eval.errors import InputError
+
+
+@app.command()
+def info(
+    checkpoint: Annotated[
+        str, typer.Argument(help="Ours (.safetensors), the authors' (prefix or .jl), netG/netD (.pth), or digits.")
+    ],
+    format: Annotated[Format, typer.Option(help="table or json.")] = Format.table,
+) -> None:
+    """Say what a checkpoint holds."""
+    from dcgan_eval.checkpoint import describe, load
+
+    described = describe(load(checkpoint))
+    if format is Format.csv:
+        raise InputError("info prints a table or json, not csv")
+    if format is Format.json:
+        typer.echo(json.dumps(described, indent=2))
+        return
+    presets = ", ".join(described["presets"]) or "none of the presets"
+    typer.echo(f"format        {described['format']}\nsha256        {described['sha256']}\narchitecture  {presets}")
+    for name, value in described["architecture"].items():
+        typer.echo(f"  {name:24} {value}")
+    for network in ("generator", "discriminator"):
+        part = described[network]
+        if part is None:
+            typer.echo(f"{network:13} absent")
+            continue
+        typer.echo(f"{network:13} {part['parameters']:,} parameters, BatchNorm {part['batchnorm']}")
+        for layer in part["layers"]:
+            weight, output = (" x ".join(map(str, layer[key])) for key in ("weight", "output"))
+            typer.echo(f"  {layer['name']:10} weight {weight:24} output {output}")
+    if described["features"]:
+        per_layer = " + ".join(map(str, described["features"]["per_layer"]))
+        grid = described["features"]["grid"]
+        typer.echo(f"features      {described['features']['total']:,} = {per_layer}, pooled to {grid}x{grid}")
+    for key, value in described["metadata"].items():
+        typer.echo(f"{key:13} {value}")
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[str, typer.Argument(help="Any checkpoint that `info` understands.")],
+    out: Annotated[Path, typer.Argument(help="Where to write it, as .safetensors.")],
+    only: Annotated[Network | None, typer.Option(help="Keep one of the two networks.")] = None,
+    precision: Annotated[
+        StoredPrecision, typer.Option(help="Of the arrays in the file; 16 bits round them.")
+    ] = StoredPrecision.float32,
+) -> None:
+    """Rewrite a checkpoint into this project's format; weights and BatchNorm statistics stay as they are."""
+    import torch
+
+    from dcgan_eval.checkpoint import convert
+
+    converted = convert(
+        checkpoint, out, only=None if only is None else only.value, dtype=getattr(torch, precision.value)
+    )
+    typer.echo(f"{out}: sha256 {converted.sha256}")

@@ -1,0 +1,142 @@
+"""The command `dcgan-eval classify`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dcgan_eval.cli.common import (
+    BatchNorm,
+    BatchSize,
+    DataRoot,
+    DeviceName,
+    Download,
+    Format,
+    Out,
+    Precision,
+    Printed,
+    app,
+    check_out,
+    choose_device,
+    note,
+    numbers,
+    show,
+    splits,
+)
+from dcgan_eval.errors import InputError
+from dcgan_eval.kinds import KINDS, PRECISIONS
+
+if TYPE_CHECKING:
+    from dcgan_eval.results import Row
+
+
+@app.command()
+def classify(
+    context: typer.Context,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"What to classify with: {', '.join(KINDS)}. Repeat to compare. "
+            "[default, with digits only: pixels, random:digits and disc:digits]"
+        ),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="A named set (CIFAR-10, SVHN, MNIST, digits, …), folder, .zip or .npz.")
+    ] = "digits",
+    test: Annotated[str | None, typer.Option(help="Test images, where --data has no split of that name.")] = None,
+    valid: Annotated[
+        str | None,
+        typer.Option(
+            help="Images that choose C, or how many training images to set aside for it, as in 10000 (Table 2). "
+            "[default: a valid split of --data, else folds of the training labels]"
+        ),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="all labels, or balanced draws: per-class:400 (Table 1), labels:1000 (Table 2).")
+    ] = "all",
+    C: Annotated[
+        str | None,
+        typer.Option("--C", help="One or more values, by commas. [default: 1e-4, 2e-4, 5e-4 … as far as it helps]"),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Stratified folds that choose C.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Label draws.")] = 10,
+    knn: Annotated[int | None, typer.Option(min=1, help="Also classify by so many nearest neighbours.")] = None,
+    per_layer: Annotated[bool, typer.Option("--per-layer", help="Also each layer's features alone.")] = False,
+    batchnorm: Annotated[
+        BatchNorm, typer.Option(help="Statistics of a disc:'s BatchNorm; auto is what its file format calls for.")
+    ] = BatchNorm.auto,
+    precision: Annotated[Precision, typer.Option(help="Of the discriminator's convolutions.")] = Precision.float32,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides folds, draws, and random weights.")] = 0,
+    device: DeviceName = "auto",
+    batch_size: BatchSize = 256,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps features for the next run; large ones are then mapped, not loaded."),
+    ] = None,
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    format: Printed = Format.table,
+    out: Out = None,
+) -> None:
+    """Classify with fixed features and the paper's L2-SVM (Tables 1 and 2).
+
+    Without options: scikit-learn's digits, by pixels, a discriminator with random weights, and one that was trained on
+    them; in seconds, offline.
+    """
+    from dcgan_eval import results
+    from dcgan_eval.classification import aside, classify, labelled
+    from dcgan_eval.probe import Protocol
+    from dcgan_eval.specs import FeatureOptions, open_extractor
+
+    parsed, Cs = Protocol.parse(protocol), numbers(C, "--C")
+    chosen = choose_device(device)
+    check_out(out)
+    specs = features or (["pixels", "random:digits", "disc:digits"] if data == "digits" else [])
+    if not specs:
+        raise InputError(f"--features is needed with --data {data}: one or more of {', '.join(KINDS)}")
+    kinds = {spec.partition(":")[0] for spec in specs}
+    if batchnorm is not BatchNorm.auto and "disc" not in kinds:
+        raise InputError(
+            f"--batchnorm {batchnorm}: is a choice for disc:CHECKPOINT only, which --features does not name"
+        )
+    if precision is not Precision.float32 and not kinds & PRECISIONS:
+        raise InputError(f"--precision {precision}: is a choice for {', '.join(sorted(PRECISIONS))} only")
+    options = FeatureOptions(batchnorm.value, precision.value, seed, download)
+    plans = {spec: open_extractor(spec, options) for spec in specs}
+    set_aside = int(valid) if valid is not None and valid.isdecimal() else None
+    sets = splits(data, test, None if set_aside is not None else valid, data_root, download)
+    train = labelled(sets["train"])
+    if set_aside is not None:
+        train, sets["valid"] = aside(train, set_aside, seed)
+    measured: list[Row] = []
+    for spec, plan in plans.items():
+        note(f"{spec} on {train.name}")
+        start = time.perf_counter()
+        extractor = plan(train)
+        rows = list(
+            classify(
+                train,
+                sets["test"],
+                extractor,
+                valid=sets.get("valid"),
+                protocol=parsed,
+                Cs=Cs,
+                folds=folds,
+                repeats=repeats,
+                knn=knn,
+                per_layer=per_layer,
+                seed=seed,
+                batch_size=batch_size,
+                device=chosen,
+                cache=cache,
+                progress=sys.stderr.isatty(),
+                seconds_fit=time.perf_counter() - start,
+                command=results.command(context.obj),
+            )
+        )
+        if out is not None:  # now: the next features may take an hour, and be interrupted
+            results.append(out, rows)
+        measured += rows
+    show(measured, format)

@@ -1,0 +1,174 @@
+"""What the commands share: the application, options that mean the same everywhere, checks made before work begins."""
+
+import dataclasses
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dcgan_eval.errors import InputError
+
+# everything that imports torch is imported where it is used: --help must not wait for it
+if TYPE_CHECKING:
+    from dcgan_eval.images import Images
+    from dcgan_eval.results import Row
+
+app = typer.Typer(
+    name="dcgan-eval",
+    help="Measure what a DCGAN has learnt. Every number comes with its protocol.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class BatchNorm(StrEnum):
+    """Which statistics BatchNorm uses."""
+
+    auto = "auto"
+    stored = "stored"
+    batch = "batch"
+    reestimated = "reestimated"
+
+
+class Precision(StrEnum):
+    """Of the convolutions."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class Resize(StrEnum):
+    """Of images, for Inception."""
+
+    tf1 = "tf1"
+    clean = "clean"
+
+
+class Method(StrEnum):
+    """What makes two images one."""
+
+    autoencoder = "autoencoder"
+    paper = "paper"
+    exact = "exact"
+    phash = "phash"
+
+
+class StoredPrecision(StrEnum):
+    """Of arrays in a file."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Network(StrEnum):
+    """One of the two in a checkpoint."""
+
+    generator = "generator"
+    discriminator = "discriminator"
+
+
+DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time; results do not depend on it.")]
+DataRoot = Annotated[Path, typer.Option(help="Where named sets lie.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch what is missing.")]
+Printed = Annotated[Format, typer.Option(help="Of what is printed.")]
+Out = Annotated[Path | None, typer.Option(help="CSV or Parquet file to append the rows to.")]
+
+
+def splits(data: str, test: str | None, valid: str | None, root: Path, download: bool) -> "dict[str, Images]":
+    """'train', 'test' and perhaps 'valid'."""
+    from dcgan_eval.images import open_images, open_split
+
+    found = open_images(data, root=root, download=download)
+    if len(found) == 1:  # the one split there is, or that was asked for, is what is trained on
+        sets = {"train": next(iter(found.values()))}
+    else:
+        sets = {name: images for name, images in found.items() if name in ("train", "test", "valid")}
+    for name, spec in (("test", test), ("valid", valid)):
+        if spec is not None:
+            opened = open_images(spec, root=root, download=download)
+            sets[name] = opened[name] if name in opened else open_split(spec, root=root, download=download)
+    for name, remedy in (("train", "give --data a source with one"), ("test", "name one with --test")):
+        if name not in sets:
+            raise InputError(f"--data {data}: has no {name} split besides {', '.join(found)}; {remedy}")
+    return sets
+
+
+def choose_device(name: str) -> str:
+    import torch
+
+    from dcgan_eval import devices
+
+    # for the whole process: samples are drawn in one thread while features are computed in another
+    torch.backends.cudnn.allow_tf32 = False
+    return devices.choose(name)
+
+
+def check_out(out: Path | None) -> None:
+    """A file that rows cannot be appended to is refused before anything is measured."""
+    from dcgan_eval import results
+
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out}: the folder {out.absolute().parent} does not exist")
+    if out is not None:
+        results.read(out)
+
+
+def check_file(path: Path, option: str) -> None:
+    """What cannot be written is refused before anything is measured."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; want the name of a file")
+    if not folder.is_dir():
+        raise InputError(f"{option} {path}: the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{option} {path}: cannot write to the folder {folder}")
+
+
+def check_picture(path: Path, option: str) -> None:
+    """The same of a picture, whose name says its kind."""
+    from dcgan_eval.figures import kind_of
+
+    check_file(path, option)
+    kind_of(path)
+
+
+def numbers(text: str | None, option: str) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise InputError(f"{option} {text!r}: want positive, finite numbers separated by commas, as in 1e-4,1e-3")
+    return numbers
+
+
+def show(rows: "list[Row]", format: Format) -> None:
+    from dcgan_eval import report, results
+
+    if format is Format.json:
+        records = [dataclasses.asdict(row) for row in rows]
+        typer.echo(json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False))
+    elif format is Format.csv:
+        typer.echo(results.frame(rows).to_csv(index=False), nl=False)
+    else:
+        typer.echo(report.text(report.tables(rows)))
+
+
+def note(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,166 @@
+"""The command `dcgan-eval fid`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dcgan_eval.cli.common import (
+    BatchNorm,
+    BatchSize,
+    DataRoot,
+    DeviceName,
+    Download,
+    Format,
+    Out,
+    Precision,
+    Printed,
+    Resize,
+    app,
+    check_out,
+    choose_device,
+    note,
+    show,
+)
+from dcgan_eval.errors import InputError
+from dcgan_eval.kinds import KINDS, PRECISIONS
+
+if TYPE_CHECKING:
+    from dcgan_eval.statistics import Statistics
+
+
+@app.command()
+def fid(
+    context: typer.Context,
+    real: Annotated[
+        str | None,
+        typer.Argument(
+            help="Real images: NAME[:split], PATH[:split] of a folder, .zip or .npz, gen:CHECKPOINT, or an .npz of "
+            "statistics (mu, sigma). [default, with neither: digits]"
+        ),
+    ] = None,
+    fake: Annotated[
+        str | None, typer.Argument(help="Images to judge, written alike; optional with --save-stats.")
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="By commas, of fid, is, kid, prdc (precision, recall, density, coverage), fid-infinity.")
+    ] = "fid",
+    features: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(KINDS)}. [default: inception; with digits: disc:digits]")
+    ] = None,
+    resize: Annotated[Resize, typer.Option(help="Inception's: TensorFlow 1's bilinear, or clean-fid's.")] = Resize.tf1,
+    weights: Annotated[Path | None, typer.Option(help="Inception's, where they are not in torch.hub's folder.")] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="A program (TorchScript, torch.export) that gives class logits, for `is`.")
+    ] = None,
+    num: Annotated[
+        int | None, typer.Option(min=2, help="Samples drawn from a gen:CHECKPOINT. [default: 50000; with digits: 898]")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Times a gen: FAKE is sampled, by so many seeds.")] = 1,
+    subsets: Annotated[int, typer.Option(min=1, help="Of kid.")] = 100,
+    subset_size: Annotated[int, typer.Option(min=2, help="Of kid.")] = 1000,
+    splits: Annotated[int, typer.Option(min=1, help="Of is.")] = 10,
+    k: Annotated[int, typer.Option("--k", min=1, help="Nearest neighbour that the balls of prdc reach to.")] = 5,
+    save_stats: Annotated[Path | None, typer.Option(help="Keep REAL's mean and covariance as an .npz.")] = None,
+    skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="Leave out files that cannot be read.")] = False,
+    batchnorm: Annotated[
+        BatchNorm, typer.Option(help="Statistics of a disc:'s BatchNorm; auto is what its file format calls for.")
+    ] = BatchNorm.auto,
+    precision: Annotated[Precision, typer.Option(help="Of the network's convolutions.")] = Precision.float32,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides samples, subsets and shuffles.")] = 0,
+    device: DeviceName = "auto",
+    batch_size: BatchSize = 256,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps features for the next run, or for this one's resumption.")
+    ] = None,
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    format: Printed = Format.table,
+    out: Out = None,
+) -> None:
+    """Compare generated images with real ones: FID, IS, KID, precision, recall, density, coverage.
+
+    Only numbers by Inception's published weights are called FID, KID and IS. Images of another size than the features
+    take are resized, and grey ones made RGB, and the protocol says so. Without arguments: 898 samples of the embedded
+    digits generator against as many of scikit-learn's digits, by the embedded discriminator.
+    """
+    from dcgan_eval import results
+    from dcgan_eval.comparison import Settings, compare
+    from dcgan_eval.features import module_features
+    from dcgan_eval.images import Images, most_common_shape
+    from dcgan_eval.specs import FeatureOptions, is_fitted, open_extractor, open_side
+    from dcgan_eval.statistics import is_statistics, save_statistics
+
+    settings = Settings(tuple(metric.strip() for metric in metrics.split(",")), seed, subsets, subset_size, splits, k)
+    chosen = choose_device(device)
+    check_out(out)
+    if real is None:
+        real, fake, num = "digits:train", "gen:digits", num or 898
+        features = features or "disc:digits"
+    features = features or "inception"
+    kind = features.partition(":")[0]
+    if fake is None and save_stats is None:
+        raise InputError("FAKE is missing: name images to judge, or --save-stats to keep REAL's statistics alone")
+    if repeats > 1 and not (fake or "").startswith("gen:"):
+        what = "there is no FAKE" if fake is None else f"{fake} is one set of images"
+        raise InputError(f"--repeats {repeats}: {what}; only a gen:CHECKPOINT is drawn again")
+    for given, option, owner in (
+        (weights is not None, "--weights", "inception"),
+        (resize is not Resize.tf1, f"--resize {resize}", "inception"),
+        (batchnorm is not BatchNorm.auto, f"--batchnorm {batchnorm}", "disc"),
+    ):
+        if given and kind != owner:
+            raise InputError(f"{option}: is a choice for {owner} features only, not for {features}")
+    if precision is not Precision.float32 and kind not in PRECISIONS:
+        raise InputError(f"--precision {precision}: is a choice for {', '.join(sorted(PRECISIONS))} only")
+    if save_stats is not None and not save_stats.absolute().parent.is_dir():
+        raise InputError(f"--save-stats {save_stats}: the folder {save_stats.absolute().parent} does not exist")
+    if save_stats is not None and (save_stats.suffix != ".npz" or save_stats.is_dir()):
+        raise InputError(f"--save-stats {save_stats}: want the name of an .npz file")
+    if save_stats is not None and save_stats.exists() and not is_statistics(save_stats):
+        raise InputError(f"--save-stats {save_stats}: is there and holds no statistics; choose another name")
+    if num is not None and not any((side or "").startswith("gen:") for side in (real, fake)):
+        raise InputError(f"--num {num}: is a choice for gen:CHECKPOINT only")
+    if classifier is not None and "is" not in settings.metrics:
+        raise InputError(f"--classifier {classifier}: judges metric `is` only, which --metrics does not name")
+    options = FeatureOptions(
+        batchnorm.value, precision.value, seed, download, grid=1, logits=True, weights=weights, resize=resize.value
+    )
+    plan = open_extractor(features, options)
+    if save_stats is not None and is_fitted(features, options):
+        raise InputError(f"--save-stats: {features} is fitted to REAL, and cannot be found again from its statistics")
+
+    def side(spec: str, seed: int) -> "Images | Statistics":
+        return open_side(spec, num=num or 50000, seed=seed, root=data_root, download=download, device=chosen)
+
+    # where both are samples they have other z
+    reals = side(real, seed + repeats if (fake or "").startswith("gen:") else seed)
+    fakes = [side(fake, seed + i) for i in range(repeats)] if fake is not None else []
+    images = [part for part in (reals, *fakes) if isinstance(part, Images)]
+    if save_stats is not None and not isinstance(reals, Images):
+        raise InputError(f"--save-stats: {real} holds statistics already")
+    if not images:  # two files of statistics: nothing is extracted, but features have a name
+        raise InputError("REAL and FAKE are both statistics: one of them must be images, whose features are known")
+    rows = list(
+        compare(
+            reals,
+            fakes,
+            plan(most_common_shape(images[0], sys.stderr.isatty())),
+            settings,
+            classifier=None if classifier is None else module_features(classifier, most_common_shape(images[-1]).shape),
+            save=None if save_stats is None else lambda statistics: save_statistics(save_stats, statistics),
+            skip_corrupt=skip_corrupt,
+            batch_size=batch_size,
+            device=chosen,
+            cache=cache,
+            progress=sys.stderr.isatty(),
+            command=results.command(context.obj),
+        )
+    )
+    if out is not None:
+        results.append(out, rows)
+    if save_stats is not None:
+        note(f"{save_stats}: statistics of {real}")
+    if rows:
+        show(rows, format)

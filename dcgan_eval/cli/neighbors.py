@@ -1,0 +1,131 @@
+"""The command `dcgan-eval neighbors`."""
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dcgan_eval.cli.common import (
+    BatchSize,
+    DataRoot,
+    DeviceName,
+    Download,
+    Format,
+    Out,
+    Printed,
+    app,
+    check_file,
+    check_out,
+    check_picture,
+    choose_device,
+    show,
+)
+from dcgan_eval.errors import InputError
+from dcgan_eval.kinds import KINDS
+
+if TYPE_CHECKING:
+    from dcgan_eval.images import Images
+    from dcgan_eval.results import Row
+
+
+@app.command()
+def neighbors(
+    context: typer.Context,
+    fake: Annotated[
+        str | None, typer.Argument(help="Samples: gen:CHECKPOINT, a folder, .zip or .npz. [default: gen:digits]")
+    ] = None,
+    train: Annotated[str | None, typer.Argument(help="The images that the generator was trained on.")] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Real images that it was not trained on: what makes a distance mean something.")
+    ] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(KINDS)}. Repeat to compare. [default: pixels]")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Inception's, where they are not in torch.hub's folder.")] = None,
+    num: Annotated[
+        int | None, typer.Option(min=2, help="Samples drawn from a gen:CHECKPOINT. [default: 10000; with digits: 899]")
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            help=".png, .svg or .pdf of the most suspicious samples and their neighbours, by the first features."
+        ),
+    ] = None,
+    nearest: Annotated[
+        Path | None, typer.Option(help="CSV of every sample's nearest training image, by every features.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides samples and C_T's cells.")] = 0,
+    device: DeviceName = "auto",
+    batch_size: BatchSize = 256,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps features for the next run.")] = None,
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    format: Printed = Format.table,
+    out: Out = None,
+) -> None:
+    """Ask whether a generator copies: its samples' distances to training images beside those of held-out images.
+
+    Without arguments: 899 samples of the embedded digits generator, by pixels and the embedded discriminator.
+    """
+    from dcgan_eval import results
+    from dcgan_eval.copying import copying
+    from dcgan_eval.copying import picture as draw
+    from dcgan_eval.files import write_whole
+    from dcgan_eval.images import Images
+    from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
+
+    chosen = choose_device(device)
+    check_out(out)
+    for path, option in ((picture, "--picture"), (nearest, "--nearest")):
+        if path is not None:
+            (check_picture if path is picture else check_file)(path, option)
+        if path is not None and path.exists() and str(path) in (fake, train, test):
+            raise InputError(f"{option} {path}: holds images to be read; want the name of another file")
+    if fake is None:
+        fake, train, test, num = "gen:digits", "digits:train", test or "digits:test", num or 899
+        features = features or ["pixels", "disc:digits"]
+    if weights is not None and "inception" not in (features or []):
+        raise InputError("--weights: is a choice for inception features only, which --features does not name")
+    if train is None:
+        raise InputError("TRAIN is missing: name the images that the generator was trained on")
+
+    def images(spec: str) -> "Images":
+        opened = open_side(spec, num=num or 10000, seed=seed, root=data_root, download=download, device=chosen)
+        if not isinstance(opened, Images):
+            raise InputError(f"{spec}: holds statistics only; neighbours are sought among images")
+        return opened
+
+    options = FeatureOptions(seed=seed, download=download, grid=1, weights=weights)
+    plans = [open_extractor(spec, options) for spec in features or ["pixels"]]
+    fakes, trained, held_out = images(fake), images(train), None if test is None else images(test)
+    rows: list[Row] = []
+    table = io.StringIO()
+    lines = csv.writer(table, lineterminator="\n")
+    lines.writerow(["features", "mirrored", "sample", "nearest", "distance"])
+    for found in copying(
+        fakes,
+        trained,
+        held_out,
+        [plan(trained) for plan in plans],
+        seed=seed,
+        batch_size=batch_size,
+        device=chosen,
+        cache=cache,
+        progress=sys.stderr.isatty(),
+        command=results.command(context.obj),
+    ):
+        if picture is not None and not rows:
+            draw(found, fakes, trained).save(picture)
+        if found.flips:  # which include the others
+            near = zip(found.fake.flipped[:, 0], found.fake.rows[:, 0], found.fake.distances[:, 0], strict=True)
+            for i, (flipped, row, distance) in enumerate(near):
+                lines.writerow([found.extractor, int(flipped), i, int(row), f"{float(distance):.9g}"])
+        rows += found.rows
+    if nearest is not None:
+        write_whole(nearest, table.getvalue())
+    if out is not None:
+        results.append(out, rows)
+    show(rows, format)

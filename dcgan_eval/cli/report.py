@@ -1,0 +1,123 @@
+"""The command `dcgan-eval report`."""
+
+import dataclasses
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dcgan_eval.cli.common import app, check_file, note
+from dcgan_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from dcgan_eval.report import Table
+    from dcgan_eval.results import Row
+
+
+class ReportFormat(StrEnum):
+    """What a report is written as."""
+
+    table = "table"
+    md = "md"
+    latex = "latex"
+    html = "html"
+    csv = "csv"
+    json = "json"
+
+
+FILES = {ReportFormat.md: (".md", "svg"), ReportFormat.latex: (".tex", "pdf")}  # of a table, and of a curve
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="CSV or Parquet file that --out of the other commands wrote.")] = Path(
+        "reproduction/results.csv"
+    ),
+    format: Annotated[
+        ReportFormat, typer.Option(help="latex wants booktabs; html is one page; csv and json are the rows themselves.")
+    ] = ReportFormat.table,
+    pivot: Annotated[
+        str | None, typer.Option(help="A table of your own: two columns of the results, as in features,protocol.")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="With --pivot: which results, as in metric=accuracy. Repeat to narrow.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="With html: folder of pictures, and a figures.csv that lists them.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write; with md and latex a folder gets a file per table and per curve (svg, pdf)."),
+    ] = None,
+) -> None:
+    """Turn results into tables: the paper's three beside what was measured, and one for everything else."""
+    from dcgan_eval.figures import Picture
+    from dcgan_eval.files import write_whole
+    from dcgan_eval.paper import QUOTES
+    from dcgan_eval.report import charts, everything, latex, markdown, page, text
+    from dcgan_eval.report import pictures as listed
+    from dcgan_eval.report.pictures import curves
+    from dcgan_eval.results import load
+
+    folder = out is not None and out.is_dir()
+    if folder and format not in FILES:
+        raise InputError(f"--out {out}: is a folder; {format} is one file")
+    if out is not None and not folder:
+        check_file(out, "--out")
+        if out.exists() and out.samefile(results):
+            raise InputError(f"--out {out}: holds the results; choose another file")
+    if figures is not None and format is not ReportFormat.html:
+        raise InputError(f"--figures {figures}: is a choice for --format html only")
+    if where and pivot is None:
+        raise InputError("--where: is a choice for --pivot only")
+    rows = load(results)
+    tables = everything(rows) if pivot is None else [_pivot(rows, pivot, where or [])]
+    if format is ReportFormat.html:
+        shown = [*(listed(figures) if figures is not None else []), *(curves(rows) if pivot is None else [])]
+        written = page("What the networks learnt", tables, shown)
+    elif format in (ReportFormat.csv, ReportFormat.json):
+        used = [*rows, *QUOTES] if pivot is None else [r for line in tables[0].lines for c in line for r in c.rows]
+        written = _rows(used, format)
+    else:
+        write = {ReportFormat.table: text, ReportFormat.md: markdown, ReportFormat.latex: latex}[format]
+        if folder:
+            assert out is not None
+            ending, kind = FILES[format]
+            for table in tables:
+                write_whole(out / f"{table.name}{ending}", write([table]))
+            made: list[tuple[str, Picture]] = charts(rows) if pivot is None else []
+            for title, chart in made:
+                chart.save(out / f"{title.lower().replace(' ', '-')}.{kind}")
+            note(f"{out}: {len(tables)} tables, {len(made)} curves")
+            return
+        written = write(tables)
+    if out is None:
+        typer.echo(written.rstrip("\n"))
+    else:
+        write_whole(out, written if written.endswith("\n") else written + "\n")
+        note(f"{out}: {len(tables)} tables of {len(rows)} results")
+
+
+def _pivot(rows: "list[Row]", axes: str, where: list[str]) -> "Table":
+    from dcgan_eval.report import pivot
+
+    lines, comma, columns = axes.partition(",")
+    if not comma:
+        raise InputError(f"--pivot {axes}: want two columns of the results, as in features,protocol")
+    chosen = {}
+    for each in where:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise InputError(f"--where {each}: want a column and its value, as in metric=accuracy")
+        chosen[name] = value
+    return pivot(rows, lines.strip(), columns.strip(), chosen)
+
+
+def _rows(rows: "list[Row]", format: ReportFormat) -> str:
+    from dcgan_eval.results import frame
+
+    if format is ReportFormat.csv:
+        return frame(rows).to_csv(index=False)
+    return json.dumps([dataclasses.asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,128 @@
+"""The command `dcgan-eval reproduce`."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dcgan_eval.cli.common import DataRoot, DeviceName, Download, Format, Printed, app, choose_device, note, show
+from dcgan_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from dcgan_eval.results import Row
+
+# of each task the numbers that sum it up
+HEADLINES = ("accuracy", "FID", "Fréchet distance", "AuthPct", "nearer than any", "duplicates", "error")
+
+
+@app.command()
+def reproduce(
+    target: Annotated[str, typer.Argument(help="digits, table1, table2, table3, figures or all.")] = "digits",
+    folder: Annotated[Path, typer.Option(help="Where everything goes, and what is finished is found again.")] = Path(
+        "reproduction"
+    ),
+    cifar10: Annotated[str, typer.Option(help="Labelled images of Table 1.")] = "CIFAR-10",
+    svhn: Annotated[str, typer.Option(help="Labelled images of Table 2.")] = "SVHN",
+    mnist: Annotated[str, typer.Option(help="Labelled images of Table 3.")] = "MNIST",
+    imagenet: Annotated[
+        str | None, typer.Option(help="With --train: images that Table 1's network is fitted to.")
+    ] = None,
+    cifar10_disc: Annotated[str | None, typer.Option(help="Checkpoint of Table 1's discriminator.")] = None,
+    svhn_disc: Annotated[
+        str | None, typer.Option(help="Checkpoint of Table 2's discriminator, such as the authors'.")
+    ] = None,
+    mnist_gen: Annotated[str | None, typer.Option(help="Checkpoint of Table 3's conditional generator.")] = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="Fit the networks that no checkpoint is named for, by the paper's recipes.")
+    ] = False,
+    num: Annotated[int, typer.Option(min=1, help="Samples of Table 3; the paper's are 10,000,000.")] = 1_000_000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of every step.")] = 0,
+    device: DeviceName = "auto",
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    format: Printed = Format.table,
+) -> None:
+    """Make tables and figures of the paper again, as far as data and weights are at hand; says what is missing.
+
+    Without arguments: all of it on scikit-learn's digits, with the networks inside the package, offline. Stopped, it
+    goes on where it was: a step is finished when its outputs were made of the same data, weights and options. Ends with
+    a page of every table and figure.
+    """
+    from dcgan_eval.reproduction import Inspector, Sources, assemble, plan, run, steps
+
+    chosen = choose_device(device)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--folder {folder}: is a file; want a folder")
+    if train and importlib.util.find_spec("training") is None and not Path("training/__main__.py").exists():
+        raise InputError("--train: training is in the checkout, not in the package; run this from there")
+    if imagenet is not None and not train:
+        raise InputError(f"--imagenet {imagenet}: is a choice for --train only")
+    paths = (*(("--data-root", str(data_root)) if data_root != Path("data") else ()), *(("--download",) * download))
+    where = ("--device", device) if device != "auto" else ()
+    sources = Sources(
+        cifar10, svhn, mnist, imagenet, cifar10_disc, svhn_disc, mnist_gen, train, num, seed,
+        where, paths,
+    )  # fmt: skip
+    todo = steps(target, sources)
+    inspect = Inspector(folder, data_root, download)
+    note(plan(todo, inspect, chosen))
+    if dry_run:
+        return
+    outcomes = run(todo, inspect, _call, note)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if not any(outcome.status in ("made", "kept") for outcome in outcomes):
+        why = (failed or outcomes)[0].why
+        raise InputError(f"reproduce {target}: nothing could be done: {why}")
+    found, index = assemble(folder, [step.name for step in steps("all", dataclasses.replace(sources, train=True))])
+    _summary([row for step in todo for row in found.get(step.name, [])], format)
+    note(f"{index}: every table and figure, and {folder / 'results.csv'}: {sum(map(len, found.values()))} results")
+    for outcome in outcomes:
+        if outcome.status in ("failed", "missing"):
+            note(f"{outcome.status}: {outcome.step.title}: {outcome.why}")
+    if failed:
+        raise typer.Exit(1 if any(outcome.bug for outcome in failed) else 2)
+
+
+def _call(argv: Sequence[str]) -> str:
+    """A command of this program in this process; what it printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        try:
+            app(list(argv), standalone_mode=False, obj=list(argv))
+        except Exception as error:
+            # usage errors belong to typer's own copy of click, which has no public name
+            if hasattr(error, "format_message"):
+                raise InputError(error.format_message()) from error
+            raise
+    return printed.getvalue()
+
+
+def _summary(rows: "list[Row]", format: Format) -> None:
+    """The rows themselves, or a line for each number that sums a task up."""
+    from dcgan_eval.report.formats import text
+    from dcgan_eval.report.table import Cell, number, table
+
+    if format is not Format.table:
+        show(rows, format)
+        return
+    lines = [
+        {
+            "data": Cell(row.data.partition(" ")[0]),
+            "model": Cell(row.model or ""),
+            "features": Cell(row.features),
+            "protocol": Cell(row.protocol),
+            "method": Cell(row.method.split()[0] if row.task == "classify" else ""),
+            "metric": Cell(row.metric),
+            "value": number(row),
+            "unit": Cell(row.unit),
+        }
+        for row in rows
+        if row.metric in HEADLINES and row.layer == "all" and not (row.task == "classify" and row.metric == "error")
+    ]
+    typer.echo(text([table("Summary", lines)]).rstrip("\n"))

@@ -1,0 +1,110 @@
+"""From results to curves: each a query over rows, one protocol a panel."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from dcgan_eval import figures
+from dcgan_eval.differences import method
+from dcgan_eval.report.tables import grouped
+from dcgan_eval.results import MEASURED, Row, latest
+
+Curve = tuple[str, figures.Picture]  # its title and itself
+
+
+def charts(rows: Sequence[Row]) -> list[Curve]:
+    """Every curve that measured numbers make: of two points or more, a panel per data and protocol."""
+    measured = latest(row for row in rows if row.source == MEASURED)
+    return [
+        *_curves(
+            "Accuracy by labels",
+            "labels in all",
+            "accuracy, %",
+            [r for r in measured if r.metric == "accuracy" and r.layer == "all" and r.protocol != "all"],
+            panel=lambda r: (f"{r.data}: {method(r)}", r.data_sha256, r.n),
+            line=_features,
+            x=lambda r: r.n_reference,
+        ),
+        *_curves(
+            "Accuracy by C",
+            "C",
+            "accuracy, %",
+            [r for r in measured if r.metric.startswith("accuracy on ") and r.layer == "all"],
+            panel=lambda r: (f"{r.data}, {r.protocol}, on {r.metric.split()[-1]}", r.data_sha256, r.n),
+            line=_features,
+            x=lambda r: r.C or 0.0,
+        ),
+        *_layers(measured),
+        *_curves(
+            "Distance by number of samples",
+            "samples",
+            "distance",
+            [r for r in measured if r.task == "fid" and ("Fréchet" in r.metric or "FID" in r.metric)],
+            panel=lambda r: (f"{r.metric}: {r.data}, {r.features}", r.data_sha256, r.features_sha256, r.n_reference),
+            line=lambda r: r.model or "",
+            x=lambda r: r.n,
+        ),
+        *_curves(
+            "Error by images searched",
+            "images searched",
+            "test error, %",
+            [r for r in measured if r.task == "table3" and r.metric == "error"],
+            panel=lambda r: (r.data.partition(" ")[0], r.data_sha256, r.n),
+            line=lambda r: r.model or "real images",
+            x=lambda r: r.n_reference,
+        ),
+    ]
+
+
+def _curves(
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    rows: Sequence[Row],
+    *,
+    panel: Callable[[Row], tuple[object, ...]],
+    line: Callable[[Row], str],
+    x: Callable[[Row], float],
+) -> Iterator[Curve]:
+    """panel: its title, and what else sets it apart."""
+    panels: dict[str, dict[str, figures.Line]] = {}
+    for key, same in grouped(rows, panel).items():
+        lines: dict[str, figures.Line] = {}
+        for name, points in grouped(same, line).items():
+            by_x = {x(row): row for row in points}  # the last of equals
+            if len(by_x) > 1:
+                lines[name] = _line([(at, by_x[at]) for at in sorted(by_x)])
+        if lines:
+            name = str(key[0])
+            panels[name if name not in panels else f"{name} ({len(panels) + 1})"] = lines
+    if panels:
+        yield title, figures.curves(panels, xlabel, log_x=True, ylabel=ylabel)
+
+
+def _layers(rows: Sequence[Row]) -> Iterator[Curve]:
+    """Accuracy of each layer's features alone, in the order of the network, then of all together."""
+    some = [r for r in rows if r.metric == "accuracy"]
+    panels: dict[str, dict[str, figures.Line]] = {}
+    names: list[str] = []
+    for key, same in grouped(some, lambda r: (f"{r.data}, {r.protocol}: {method(r)}", r.data_sha256, r.n)).items():
+        lines = {}
+        for name, points in grouped(same, _features).items():
+            layers = {row.layer: row for row in points}
+            if len(layers) > 1:
+                ordered = [*(layer for layer in layers if layer != "all"), "all"]
+                names = max(names, ordered, key=len)
+                lines[name] = _line([(i, layers[layer]) for i, layer in enumerate(ordered) if layer in layers])
+        if lines:
+            panels[str(key[0])] = lines
+    if panels:
+        yield "Accuracy by layer", figures.curves(panels, "layer", ylabel="accuracy, %", ticks=names)
+
+
+def _line(points: Sequence[tuple[float, Row]]) -> figures.Line:
+    at = [x for x, _ in points]
+    values = [row.value for _, row in points]
+    spreads = [row.spread for _, row in points]
+    known = [spread for spread in spreads if spread is not None]
+    return (at, values, known) if len(known) == len(points) else (at, values)
+
+
+def _features(row: Row) -> str:
+    return row.features if row.dtype == "float32" else f"{row.features}, {row.dtype}"

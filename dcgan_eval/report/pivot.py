@@ -1,0 +1,88 @@
+"""A table of the reader's own: two columns of the results across, and one number in each cell."""
+
+from collections.abc import Mapping, Sequence
+
+from dcgan_eval.differences import method
+from dcgan_eval.errors import InputError, nearest
+from dcgan_eval.report.table import EMPTY, Cell, Table, number, table
+from dcgan_eval.results import COLUMNS, MEASURED, Row, latest
+
+# what says which number it is, and so must be one in a column, and of one number in a cell …
+SAME = (
+    "task", "source", "data", "data_sha256", "model", "model_sha256", "features", "features_sha256",
+    "features_protocol", "dtype", "layer", "protocol", "method", "metric", "unit", "spread_kind", "n", "n_reference",
+)  # fmt: skip
+# … but for what an axis itself changes
+ALONG = {
+    "data": {"data", "data_sha256", "features_sha256", "features_protocol", "n", "n_reference", "spread_kind"},
+    "model": {"model", "model_sha256", "features_protocol"},
+    "features": {"features", "features_sha256", "features_protocol", "dtype"},
+    "dtype": {"dtype", "features_sha256", "features_protocol"},
+    "layer": {"layer"},
+    "protocol": {"protocol", "n", "n_reference", "spread_kind"},
+    "metric": {"metric", "method", "unit", "spread_kind", "n", "n_reference"},
+    "n": {"n", "protocol", "spread_kind"},
+    "n_reference": {"n_reference", "protocol"},
+    "task": {"task", "method", "metric", "unit", "spread_kind", "protocol", "n", "n_reference"},
+}
+
+
+def pivot(rows: Sequence[Row], lines: str, columns: str, where: Mapping[str, str] | None = None) -> Table:
+    """Measured numbers by two columns of the results, such as features and protocol; the last where measured again.
+
+    where: what other columns must be, as text. Raises InputError for what is no column, where nothing is left, where
+    two numbers would share a cell, or where a column would hold numbers of unequal protocol.
+    """
+    where = where or {}
+    for name in (lines, columns):
+        if name not in ALONG:
+            raise InputError(f"--pivot {name}: cannot be an axis{nearest(name, list(ALONG))}")
+    if lines == columns:
+        raise InputError(f"--pivot {lines},{columns}: the two axes are the same")
+    for name in where:
+        if name not in COLUMNS:
+            raise InputError(f"--where {name}: is no column of the results{nearest(name, COLUMNS)}")
+    some = latest(
+        row
+        for row in rows
+        if row.source == MEASURED and all(_text(row, name) == value for name, value in where.items())
+    )
+    if not some:
+        what = ", ".join(f"{name}={value}" for name, value in where.items()) or "measured"
+        raise InputError(f"--pivot: no result is {what}")
+    cells: dict[tuple[str, str], Row] = {}
+    firsts: dict[str, Row] = {}
+    for row in some:
+        line, column = _text(row, lines), _text(row, columns)
+        first = firsts.setdefault(column, row)
+        for name in SAME:
+            if name not in ALONG[lines] and _text(first, name) != _text(row, name):
+                raise InputError(
+                    f"--pivot: {columns} {column!r} would mix {name} {_text(first, name)!r} and {_text(row, name)!r}: "
+                    f"numbers of unequal protocol are not set in one column; choose with --where {name}=…"
+                )
+        other = cells.setdefault((line, column), row)
+        if other is not row:
+            name = next((n for n in (*SAME, "C", "seed") if _text(other, n) != _text(row, n)), "seed")
+            raise InputError(
+                f"--pivot: two numbers for {lines} {line!r} and {columns} {column!r}, of {name} "
+                f"{_text(other, name)!r} and {_text(row, name)!r}; choose with --where {name}=…"
+            )
+    made = [
+        {
+            lines: Cell(line),
+            **{column: number(cells[line, column]) if (line, column) in cells else EMPTY for column in firsts},
+        }
+        for line in dict.fromkeys(line for line, _ in cells)
+    ]  # fmt: skip
+    notes = [
+        f"{name}: {', '.join(dict.fromkeys(_text(row, name) for row in some))}"
+        for name in SAME
+        if name not in (lines, columns)
+    ]
+    return table(f"{lines} by {columns}", made, [note for note in notes if not note.endswith(": ")])
+
+
+def _text(row: Row, name: str) -> str:
+    value = method(row) if name == "method" else getattr(row, name)
+    return "" if value is None else str(value)

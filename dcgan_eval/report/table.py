@@ -1,0 +1,72 @@
+"""What a table is before it is Markdown, LaTeX or a page: cells that know which results they rest on."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dcgan_eval.results import Row
+
+
+@dataclass(frozen=True)
+class Cell:
+    """text: as shown. value: what it sorts by, None where it is words alone. rows: the results that it rests on; () of
+    labels. quoted: whether the number is the paper's and was not measured here."""
+
+    text: str
+    value: float | None = None
+    rows: tuple[Row, ...] = ()
+    quoted: bool = False
+
+
+EMPTY = Cell("")
+
+
+def number(row: Row) -> Cell:
+    """Its value and spread, per cent to two places."""
+    value, spread = ("{:.2f}", " ± {:.2f}") if row.unit == "%" else ("{:.6g}", " ± {:.4g}")
+    return Cell(value.format(row.value) + ("" if row.spread is None else spread.format(row.spread)), row.value, (row,))
+
+
+@dataclass(frozen=True)
+class Table:
+    """columns, and lines of as many cells. notes: what all numbers rest on, a sentence each."""
+
+    title: str
+    columns: tuple[str, ...]
+    lines: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for line in self.lines:
+            if len(line) != len(self.columns):
+                raise ValueError(f"{self.title}: a line of {len(line)} cells under {len(self.columns)} columns")
+
+    @property
+    def name(self) -> str:
+        """For a file or an anchor: the title's words in small letters, by hyphens."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+    def is_number(self, column: int) -> bool:
+        """Whether it holds numbers, to be set to the right."""
+        return any(line[column].value is not None for line in self.lines)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of a report. content: a PNG or SVG. command: what made it, '' where the report itself did."""
+
+    name: str
+    title: str
+    content: bytes
+    command: str = ""
+
+
+def table(title: str, lines: Sequence[dict[str, Cell]], notes: Sequence[str] = ()) -> Table:
+    """From lines that name their columns; where one lacks a column its cell is empty; empty columns are left out."""
+    columns = [
+        c
+        for c in dict.fromkeys(key for line in lines for key in line)
+        if any(line.get(c, EMPTY).text for line in lines)
+    ]
+    cells = tuple(tuple(line.get(column, EMPTY) for column in columns) for line in lines)
+    return Table(title, tuple(columns), cells, tuple(dict.fromkeys(notes)))

@@ -1,0 +1,370 @@
+"""From results to tables: each is a query over rows. A column never mixes numbers of unequal protocol."""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
+
+from dcgan_eval.differences import Difference, apart, difference, method
+from dcgan_eval.paper import QUOTES, cite, quoted
+from dcgan_eval.report.table import EMPTY, Cell, Table, number, table
+from dcgan_eval.results import MEASURED, Row, latest
+
+FLAGGED = 0.01  # p-values below it are called out
+WITHIN = "≈: within the interval, so it may be chance"
+APART = f"difference: measured less the paper's, ± the root of the sum of squares of both ±; {WITHIN}"
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
+
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """Every table that measured numbers make, each of one protocol, in the order of their first rows.
+
+    Of numbers that were measured again the last counts.
+    """
+    measured = latest(row for row in rows if row.source == MEASURED)
+    found = []
+    for task, some in grouped(measured, lambda row: row.task).items():
+        found += _MAKERS.get(task, _others)(some)
+    return found
+
+
+def paper_tables(rows: Sequence[Row]) -> list[Table]:
+    """Tables 1, 2 and 3 of the paper: quoted numbers, those measured here, and their difference.
+
+    A table for each set of images that stands for the paper's, or one with the quotes alone, which says how to measure.
+    """
+    measured = latest(row for row in rows if row.source == MEASURED)
+    return [
+        *_classified(1, measured, "CIFAR-10", ("CIFAR-10", "CIFAR-10-JPEG"), ("all", "per-class:400"), "accuracy"),
+        *_classified(2, measured, "SVHN", ("SVHN",), ("labels:1000",), "error"),
+        *_nearest([row for row in measured if row.task == "table3"], "Table 3"),
+    ]
+
+
+def everything(rows: Sequence[Row]) -> list[Table]:
+    """The paper's tables, then all others."""
+    return [*paper_tables(rows), *tables([row for row in rows if row.task != "table3"])]
+
+
+def words(protocol: str) -> str:
+    """A protocol as a person says it: 'per-class:400' is '400 labels per class'."""
+    kind, _, number = protocol.partition(":")
+    named = {"all": "all labels", "per-class": f"{number} labels per class", "labels": f"{number} labels"}
+    return named.get(kind, protocol)
+
+
+# of one task each
+
+
+def _accuracies(rows: Sequence[Row]) -> list[Table]:
+    """A table per data, protocol and kind of classifier; a line per features and layer, the paper's beside it."""
+    found = []
+    for same in grouped(
+        (row for row in rows if row.metric == "accuracy"),
+        lambda row: (row.data_sha256, row.data, row.protocol, method(row), row.n, row.n_reference),
+    ).values():
+        first = same[0]
+        best = max((row for row in same if row.layer == "all"), key=lambda row: row.value, default=None)
+        layered = any(row.layer != "all" for row in same)
+        kinds: list[str] = []
+        lines = []
+        for row in same:
+            quote = quoted(row)
+            line = {"features": Cell(row.features)}
+            if layered:
+                line["layer"] = Cell(row.layer)
+            if len({other.dtype for other in same}) > 1:
+                line["dtype"] = Cell(row.dtype)
+            line |= {
+                "d": Cell(f"{row.dimensions}", row.dimensions),
+                "C": Cell(f"{row.C:g}", row.C) if row.C is not None else EMPTY,
+                "accuracy %": number(row),
+                "error %": Cell(f"{100 - row.value:.2f}", 100 - row.value, (row,)),
+            }
+            if best is not None and row.layer == "all" and len({r.features_sha256 for r in same}) > 1:
+                apart_by = difference(row, best)
+                line["to the best"] = Cell("best") if row is best else _difference(apart_by, (row, best))
+                kinds += [apart_by.kind] if row is not best else []
+            line["seconds"] = Cell(f"{row.seconds_features:.1f} + {row.seconds:.1f}")
+            line["paper"] = Cell(cite(quote), quote.value, (quote,), quoted=True) if quote is not None else EMPTY
+            lines.append(line)
+        notes = [_features(row) for row in same]
+        notes += [
+            f"{row.features if row.layer == 'all' else f'{row.features} {row.layer}'}: {row.method}, seed {row.seed}"
+            + (f"; within {row.gap:.0e} of the optimum" if row.gap is not None else "")
+            for row in same
+        ]
+        notes += [f"± is {row.spread_kind}" for row in same if row.spread is not None]
+        notes += [f"to the best: {kind}; {WITHIN}" for kind in kinds]
+        notes += [
+            f"{first.n_reference:,} training and {first.n:,} test images",
+            f"data: {first.data}, sha256 {first.data_sha256}",
+            *(f"seconds are features + classifier, on {row.device}; {row.versions}" for row in same),
+        ]
+        found.append(table(f"{first.data}, {words(first.protocol)}: {method(first)}", lines, notes))
+    return found
+
+
+def _comparisons(rows: Sequence[Row]) -> list[Table]:
+    """A table per real images and features; a line per set that is judged, a column per metric and how it is found."""
+    found = []
+    for same in grouped(
+        rows, lambda row: (row.data_sha256, row.data, row.features_sha256, row.n, row.n_reference)
+    ).values():
+        first = same[0]
+        hows = grouped(same, lambda row: row.metric)
+        lines: dict[str | None, dict[str, Cell]] = {}
+        for row in same:
+            alone = len({(r.method, r.features_protocol.split("; ")[0]) for r in hows[row.metric]}) == 1
+            column = row.metric if alone else f"{row.metric}, {row.method}"
+            lines.setdefault(row.model_sha256, {"judged": Cell(row.model or "")})[column] = number(row)
+        notes = [
+            f"{row.metric}: {row.method}" + (f"; ± is {row.spread_kind}" if row.spread is not None else "")
+            for row in same
+        ]
+        notes += [_features(row) for row in same]
+        count = f"{first.n_reference:,}" if first.n_reference else "an unstated number of"
+        notes.append(f"judged: {first.n:,} images each, by {count} of {first.data}, sha256 {first.data_sha256}")
+        notes += [f"{row.model}: sha256 {row.model_sha256}" for row in same]
+        notes += [
+            f"seed {row.seed}; {row.seconds_features:.1f} s of features, on {row.device}; {row.versions}"
+            for row in same
+        ]
+        title = f"{first.data} in the features {first.features}: {first.n:,} images judged"
+        found.append(table(title, list(lines.values()), notes))
+    return found
+
+
+def _copying(rows: Sequence[Row]) -> list[Table]:
+    """A table per generator and training images; a line per number, the held-out images' and the p-value beside it."""
+    found = []
+    for same in grouped(rows, lambda row: (row.model_sha256, row.model, row.data_sha256)).values():
+        lines: dict[tuple[str, str, str], dict[str, Cell]] = {}
+        for row in same:
+            metric, _, suffix = row.metric.partition(", ")
+            line = lines.setdefault(
+                (row.features, row.protocol, metric),
+                {"features": Cell(row.features), "": Cell(row.protocol), "metric": Cell(metric)},
+            )
+            if suffix == "p":
+                line["p"] = Cell(f"{row.value:.2g}", row.value, (row,))
+                verdict = "copies" if metric == "nearer than any" else "nearer"
+                line["verdict"] = Cell(verdict if row.value < FLAGGED else "")
+            else:
+                shown = f"{row.value:.5g}{' ' * bool(row.unit) + row.unit}"
+                line["held-out" if suffix else "value"] = Cell(shown, row.value, (row,))
+        order = ("features", "", "metric", "value", "held-out", "p", "verdict")
+        first = same[0]
+        notes = [f"{row.metric}: {row.method}" for row in same if ", " not in row.metric]
+        notes += [_features(row) for row in same]
+        if any(row.metric.endswith(", p") for row in same):
+            notes.append(
+                f"verdict: where p < {FLAGGED}: held-out images would seldom be as near. Blurred samples, or of little "
+                "contrast, are nearer to all images without copying any: only 'nearer than any' speaks of copies"
+            )
+        notes += [
+            f"{row.n:,} samples of {row.model}, sha256 {row.model_sha256}; {row.n_reference:,} training images"
+            for row in same
+            if row.metric == "nearest distance"
+        ]
+        notes += [
+            f"training and held-out images: {first.data}, sha256 {first.data_sha256}",
+            f"seed {first.seed}, on {first.device}; {first.versions}",
+        ]
+        ordered = [{name: line.get(name, EMPTY) for name in order} for line in lines.values()]
+        found.append(table(f"Does {first.model} copy {first.data.partition(' ')[0]}?", ordered, notes))
+    return found
+
+
+def _duplicates(rows: Sequence[Row]) -> list[Table]:
+    """A table per set of images; a line per count."""
+    found = []
+    for same in grouped(rows, lambda row: (row.data, row.data_sha256)).values():
+        first = same[0]
+        lines = [
+            {
+                "found by": Cell(row.features),
+                "": Cell(row.metric),
+                "images": Cell(f"{row.value:,.0f}", row.value, (row,)),
+                "of": Cell(f"{row.n:,}", row.n),
+                "held out": Cell(f"{row.n_reference:,}", row.n_reference) if row.n_reference else EMPTY,
+            }
+            for row in same
+        ]
+        notes = [f"{_features(row)}; {row.seconds:.1f} s" for row in same]
+        notes += [
+            first.method,
+            f"training{' and held-out' if first.n_reference else ''} images: {first.data}, sha256 {first.data_sha256}",
+            f"seed {first.seed}, on {first.device}; {first.versions}",
+        ]
+        found.append(table(f"Duplicates in {first.data}", lines, notes))
+    return found
+
+
+def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour") -> list[Table]:
+    """A table per set; a line per images searched and their number, then what only the paper has."""
+    quotes = [quote for quote in QUOTES if quote.task == "table3"]
+    found = []
+    for same in grouped(rows, lambda row: (row.data_sha256, row.data, row.n)).values() or [[]]:
+        lines: dict[tuple[str | None, int], dict[str, Cell]] = {}
+        used = []
+        for row in same:
+            line = lines.setdefault(
+                (row.model_sha256, row.n_reference),
+                {"images searched": Cell(row.model or "real"), "number": Cell(f"{row.n_reference:,}", row.n_reference)},
+            )
+            if row.metric == "error":
+                line["error %"] = number(row)
+                line |= _beside(row)
+                used.append(quoted(row))
+            else:
+                line["mean distance"] = Cell(f"{row.value:.1f}", row.value, (row,))
+        more = [
+            {
+                "images searched": Cell(f"{quote.model}, of the paper"),
+                "number": Cell(f"{quote.n_reference:,}", quote.n_reference),
+                **_quote(quote),
+            }
+            for quote in quotes
+            if title == "Table 3" and quote not in used
+        ]
+        if not same and not more:
+            continue
+        order = ("images searched", "number", "error %", "paper %", "difference", "mean distance")
+        ordered = [{name: line.get(name, EMPTY) for name in order} for line in [*lines.values(), *more]]
+        notes = [
+            f"{row.method}; {row.features_protocol}; ± is {row.spread_kind}" for row in same if row.metric == "error"
+        ]
+        notes += [f"{row.model}: sha256 {row.model_sha256}" for row in same if row.model is not None]
+        notes += [f"data: {row.data}, sha256 {row.data_sha256}" for row in same]
+        notes += [APART] if any(used) else []
+        notes += [f"{max(row.seconds for row in same):.0f} s on {same[0].device}; {same[0].versions}"] if same else []
+        if not same:
+            notes.append("not measured: dcgan-eval reproduce table3 says what it needs")
+        data = same[0].data.partition(":")[0] if same else "MNIST"
+        found.append(table(f"{title}: {data} test digits by the nearest of more and more digits", ordered, notes))
+    return found
+
+
+def _others(rows: Sequence[Row]) -> list[Table]:
+    """Numbers of a task that has no table of its own: a line each."""
+    lines = [
+        {
+            "model": Cell(row.model or ""),
+            "features": Cell(row.features),
+            "protocol": Cell(row.protocol),
+            "metric": Cell(row.metric),
+            "value": number(row),
+        }
+        for row in rows
+    ]
+    notes = [f"{row.metric}: {row.method}" for row in rows]
+    return [table(f"{rows[0].task}: {rows[0].data}", lines, [*notes, *(_features(row) for row in rows)])]
+
+
+_MAKERS: dict[str, Callable[[Sequence[Row]], list[Table]]] = {
+    "classify": _accuracies,
+    "fid": _comparisons,
+    "neighbors": _copying,
+    "dedup": _duplicates,
+    "table3": _nearest,
+}
+
+
+def _classified(
+    which: int, rows: Sequence[Row], official: str, sets: Sequence[str], protocols: Sequence[str], metric: str
+) -> list[Table]:
+    """Of a table of the paper: a line per model; by protocol the measured number, the paper's and their difference."""
+    quotes = [quote for quote in QUOTES if quote.source == f"paper, Table {which}"]
+    ours = [
+        row
+        for row in rows
+        if (row.task, row.metric, row.layer) == ("classify", metric, "all")
+        and row.protocol in protocols
+        and row.data in sets
+    ]
+    units = {quote.model: quote.features_protocol.split()[2] for quote in quotes if which == 1}
+    suffix = {protocol: f", {words(protocol)}" if len(protocols) > 1 else "" for protocol in protocols}
+    found = []
+    same_data = grouped(ours, lambda row: (row.data, row.data_sha256))
+    for (data, _), same in same_data.items() or [((official, ""), list[Row]())]:
+        lines: dict[object, dict[str, Cell]] = {}
+        for row in same:
+            quote = quoted(row)
+            line = lines.setdefault(
+                (row.features, row.features_sha256, method(row)),
+                {
+                    "model": Cell(f"{row.features} + {method(row)}"),
+                    "the paper's": Cell(quote.model or "") if quote is not None else EMPTY,
+                    "d": Cell(f"{row.dimensions}", row.dimensions),
+                },
+            )
+            line[f"{metric} %{suffix[row.protocol]}"] = number(row)
+            line |= _beside(row, suffix[row.protocol])
+        named = {line["the paper's"].text for line in lines.values()}
+        lines |= {quote.model: {"the paper's": Cell(quote.model or "")} for quote in quotes if quote.model not in named}
+        for line in lines.values():  # the paper's numbers also where no measured one stands beside them
+            for quote in quotes:
+                if quote.model == line["the paper's"].text:
+                    line |= _quote(quote, suffix[quote.protocol])
+                    if quote.model in units:
+                        line["paper's feature units"] = Cell(units[quote.model], float(units[quote.model]), quoted=True)
+        order = ["model", "the paper's", "d"]
+        for after in suffix.values():
+            order += [f"{metric} %{after}", f"paper %{after}", f"difference{after}"]
+        ordered = [
+            {name: line.get(name, EMPTY) for name in [*order, "paper's feature units"]} for line in lines.values()
+        ]
+        notes = [
+            f"the paper's numbers are quoted, and of {official}" + (f", not of {data}" if data != official else "")
+        ]
+        if same:
+            notes += [APART] if any(quoted(row) for row in same) else []
+            notes += [f"measured: ± is {row.spread_kind}" for row in same]
+            notes += [_features(row) for row in same]
+            notes += [f"{row.features}: {row.method}, seed {row.seed}" for row in same]
+            notes.append(f"data: {data}, sha256 {same[0].data_sha256}")
+            notes += [f"on {row.device}; {row.versions}" for row in same]
+        else:
+            notes.append(f"not measured: dcgan-eval reproduce table{which} says what it needs")
+        found.append(table(f"Table {which}: {data}, {metric}", ordered, notes))
+    return found
+
+
+# cells
+
+
+def _beside(row: Row, suffix: str = "") -> dict[str, Cell]:
+    """The paper's number and the difference to it, where there is one."""
+    quote = quoted(row)
+    if quote is None:
+        return {}
+    return {**_quote(quote, suffix), f"difference{suffix}": _difference(apart(row, quote), (row, quote))}
+
+
+def _quote(quote: Row, suffix: str = "") -> dict[str, Cell]:
+    spread = f" ± {quote.spread:g}" if quote.spread is not None else ""
+    # as the paper prints it: 82.0 and not 82.00
+    return {f"paper %{suffix}": Cell(f"{quote.value:.{_places(quote)}f}{spread}", quote.value, (quote,), quoted=True)}
+
+
+def _places(quote: Row) -> int:
+    return 2 if round(quote.value, 1) != quote.value else 1
+
+
+def _difference(found: Difference, rows: tuple[Row, ...]) -> Cell:
+    half = f" ± {found.half:.2f}" if found.half is not None else ""
+    sign = "−" if found.value < 0 else "+"
+    return Cell(f"{'≈ ' if found.within else ''}{sign}{abs(found.value):.2f}{half}", found.value, rows)
+
+
+def _features(row: Row) -> str:
+    return f"{row.features}: {row.features_protocol}"
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """In the order of their first ones."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
