@@ -31,6 +31,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "dcgan-eval",  # equal pictures are equal files
 }
+PLACES = 8  # so many values on a logarithmic axis are named each
 SHORTEST = 64  # pixels: smaller images are enlarged, each pixel to a square, until a person can see them
 
 
@@ -107,6 +108,7 @@ def curves(
         axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
         for ax in axes[len(panels) :]:
             ax.remove()
+        places = sorted({at for lines in panels.values() for x, *_ in lines.values() for at in x})
         for ax, (title, lines) in zip(axes, panels.items(), strict=False):
             for label, (x, y, *half) in lines.items():
                 marker = "." if len(x) < 30 else ""
@@ -120,6 +122,9 @@ def curves(
                 ax.set_xticks(range(len(ticks)), ticks)
             if log_x:
                 ax.set_xscale("log")
+                if len(places) <= PLACES:  # where they were measured, not at powers of ten
+                    ax.set_xticks(places, [f"{at:,g}" if at < 1e6 else f"{at:.3g}" for at in places])
+                    ax.set_xticks([], minor=True)
             if title in logarithmic:
                 ax.set_yscale("symlog", linthresh=0.1)
             if len(lines) > 1 and (columns == 1 or ax is axes[0]):

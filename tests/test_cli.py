@@ -63,6 +63,11 @@ def measured(found):
     return [(row["features"], row["layer"], row["method"], row["metric"], row["value"], row["C"]) for row in found]
 
 
+def body(out):
+    """The lines of the first table that was printed, its header the first."""
+    return out.split("\n\n")[1].splitlines()
+
+
 def fails(result, message, notes=()):
     """Exit 2 and one line, below the notes about what was under way."""
     code, out, err = result
@@ -89,11 +94,18 @@ def test_the_default_compares_pixels_random_and_trained_weights_on_digits(defaul
     (code, out, err), _ = default
     assert code == 0
     found = json.loads(out)
+    of_folds = [row for row in found if row["metric"] == "accuracy on folds"]
+    assert {row["features"] for row in of_folds} == {"pixels", "random:digits", "disc:digits"}
+    assert all(row["C"] is not None and row["method"].startswith("L2-SVM") for row in of_folds)
+    found = [row for row in found if row not in of_folds]
     assert [(row["features"], row["metric"]) for row in found] == [
         (features, metric)
         for features in ("pixels", "random:digits", "disc:digits")
         for metric in ("accuracy", "error")
     ]
+    for accuracy in found[::2]:  # the C that was chosen is one of those tried
+        (chosen,) = (r for r in of_folds if (r["features"], r["C"]) == (accuracy["features"], accuracy["C"]))
+        assert chosen["value"] == max(r["value"] for r in of_folds if r["features"] == accuracy["features"])
     for row in found:
         assert row.keys() == set(COLUMNS)
         counts = (row["unit"], row["n"], row["n_reference"], row["protocol"], row["data"])
@@ -109,12 +121,12 @@ def test_the_default_compares_pixels_random_and_trained_weights_on_digits(defaul
 def test_out_appends_and_a_second_run_appends_more(default):
     (_, out, _), path = default
     first = pd.read_csv(path, engine="python", keep_default_na=False, na_values=[""])
-    written = pd.DataFrame(json.loads(out)).replace({None: np.nan})
+    written = pd.DataFrame(json.loads(out)).replace({None: np.nan, "": np.nan})
     pd.testing.assert_frame_equal(first, written, check_dtype=False, rtol=1e-9)
     before = path.read_bytes()
     assert run("classify", *FAST, "--out", path)[0] == 0
     assert path.read_bytes().startswith(before)
-    assert len(pd.read_csv(path)) == 8
+    assert len(pd.read_csv(path)) == len(first) + 2
     assert os.listdir(path.parent) == ["results.csv"]
 
 
@@ -127,7 +139,9 @@ def test_csv_and_table():
     accuracy = found.value[0]
     code, out, err = run("classify", *FAST)
     assert code == 0
-    assert out.splitlines()[1].split()[:6] == ["pixels", "64", "898", "899", "L2-SVM", "0.001"]
+    assert out.startswith("digits, all labels: L2-SVM\n\nfeatures")
+    assert body(out)[1].split()[:3] == ["pixels", "64", "0.001"]
+    assert "898 training and 899 test images" in out
     assert f"{accuracy:.2f} ± " in out
     assert "sha256 " in out
     assert err == "pixels on digits:train\n"
@@ -149,7 +163,10 @@ def test_options_reach_the_probe(tmp_path):
     np.savez(tmp_path / "valid.npz", x=images, y=y[:300])
     found = rows("--features", "pixels", "--protocol", "per-class:20", "--repeats", "3", "--folds", "2", "--knn", "3",
                  "--seed", "5")  # fmt: skip
-    assert [row["protocol"] for row in found] == ["per-class:20"] * 4
+    assert {row["protocol"] for row in found} == {"per-class:20"}
+    found = [row for row in found if row["metric"] != "accuracy on folds"]
+    assert [row["metric"] for row in found] == ["accuracy", "error"] * 2
+    assert found[0]["value"] == pytest.approx(np.mean([float(value) for value in found[0]["draws"].split()]))
     assert "per-class:20, 3 balanced draws" in found[0]["method"]
     assert "2 stratified folds" in found[0]["method"]
     assert found[0]["spread_kind"] == "1.96 standard deviations over 3 draws"
@@ -633,8 +650,8 @@ BAD = {
     "a fine one and a bad one": (typed(*FAST, "--features", "disc:TMP/absent"), "no such checkpoint"),
     # where results go
     "--out in a missing folder": (typed(*FAST, "--out", "TMP/absent/r.csv"), "the folder .*absent does not exist"),
-    "--out a folder": (typed(*FAST, "--out", "TMP"), "cannot append results: .*directory"),
-    "--out another table": (foreign_results, r"r\.csv: not a results file of this version"),
+    "--out a folder": (typed(*FAST, "--out", "TMP"), "cannot be read as results: .*directory"),
+    "--out another table": (foreign_results, r"r\.csv: is no file of results: its first line"),
     "a file for the cache": (
         lambda t: [*FAST, "--cache", write_npz(t / "a.npz")], "the cache of features cannot be used",
     ),
@@ -813,11 +830,13 @@ def test_fid_appends_to_out_and_prints_tables(compared_by_default):
     assert path.read_text().endswith(out.partition("\n")[2])
     code, out, err = run("fid", *DIGITS, *PIXELS, *metrics)
     assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0].split() == ["metric", "value", "n", "fake", "n", "real"]
-    assert re.search(rf"^ *Fréchet distance +{printed.value[0]:.6g} +60 +898 *$", lines[1])
-    assert re.search(rf"kernel distance +{printed.value[1]:.6g} ± {printed.spread[1]:.4g} +60 +898", lines[2])
-    for part in ("pixels: pixels as x / 127.5 - 1", "real: digits:train, sha256 ", "fake: gen:digits, sha256 ",
+    assert out.startswith("digits:train in the features pixels: 60 images judged\n\n")
+    header, line = body(out)
+    assert re.split("  +", header) == ["judged", "Fréchet distance", "kernel distance"]
+    shown = [f"{printed.value[0]:.6g}", f"{printed.value[1]:.6g} ± {printed.spread[1]:.4g}"]
+    assert re.split("  +", line) == ["gen:digits", *shown]
+    for part in ("pixels: pixels as x / 127.5 - 1", "60 images each, by 898 of digits:train, sha256 ",
+                 "gen:digits: sha256 ",
                  "seed 0", "3 subsets of 20", "± is standard deviation over 3 subsets"):  # fmt: skip
         assert part in out
 
@@ -1161,7 +1180,7 @@ BAD_FID = {
     # where results go
     "--out in a missing folder": (typed(*DIGITS, *PIXELS, "--out", "TMP/absent/r.csv"), "the folder .*absent does not"),
     "--out another table": (
-        lambda t: [*DIGITS, *PIXELS, *foreign_results(t)[-2:]], r"r\.csv: not a results file of this version",
+        lambda t: [*DIGITS, *PIXELS, *foreign_results(t)[-2:]], r"r\.csv: is no file of results: its first line",
     ),
     "--save-stats in a missing folder": (
         typed(*DIGITS, *PIXELS, "--save-stats", "TMP/absent/s.npz"), "--save-stats .*: the folder .*absent does not",
@@ -1335,7 +1354,8 @@ def test_a_generator_that_copies_is_called_so(copies):
     assert shares == pytest.approx([200 / 3, 100, 200 / 3, 100], abs=3)
     code, out, err = run("neighbors", *argv)
     assert (code, err) == (0, "")
-    lines = [line for line in out.partition("\n\n")[0].splitlines() if "held-out to 300 samples" not in line]
+    assert out.startswith("Does copies copy train?\n\n")
+    lines = [line for line in body(out) if "held-out to 300 samples" not in line]
     assert lines[0].split() == ["features", "metric", "value", "held-out", "p", "verdict"]
     assert len(lines) == 1 + 2 * (6 + 3)
     verdicts = [line.split()[-1] for line in lines[1:]]
@@ -1351,7 +1371,7 @@ def test_a_generator_that_copies_is_called_so(copies):
 def test_real_images_are_not_called_copies(copies):
     argv = in_folder(copies, ("TMP/real.npz", *COPIES[1:]))
     assert min(probabilities(judged(*argv, *PIXELS, *RANDOM)[0]).values()) > 0.01
-    lines = run("neighbors", *argv)[1].partition("\n\n")[0].splitlines()
+    lines = body(run("neighbors", *argv)[1])
     assert len(lines) == 1 + 6 + 3 + 1  # and how near held-out images are to samples
     assert not any("copies" in line for line in lines)
 
@@ -1361,7 +1381,7 @@ def test_without_test_images_there_is_no_verdict(copies):
     values, found = judged(*argv)
     assert probabilities(values) == {}
     assert {row["data"] for row in found} == {"train"}
-    header, *lines = run("neighbors", *argv)[1].partition("\n\n")[0].splitlines()
+    header, *lines = body(run("neighbors", *argv)[1])
     assert header.split() == ["features", "metric", "value"]
     assert len(lines) == 4
 
@@ -1529,7 +1549,7 @@ BAD_NEIGHBORS = {
         copying(*COPIES, "--out", "TMP/absent/r.csv"), "--out .*r.csv: the folder .*absent does not exist",
     ),
     "results in another table": (
-        lambda t: [*in_folder(write_copies(t), COPIES), *foreign_results(t)[-2:]], r"r\.csv: not a results file of t",
+        lambda t: [*in_folder(write_copies(t), COPIES), *foreign_results(t)[-2:]], r"r\.csv: is no file of results",
     ),
     "features of another kind": (copying(*COPIES, "--features", "pixles"), "did you mean 'pixels'"),
     "one right and one wrong": (copying(*COPIES, *PIXELS, "--features", "kmeans:0"), "'kmeans:0': the number of centr"),
@@ -1665,7 +1685,8 @@ def test_files_of_dedup_are_by_the_first_method_and_replaced(little, tmp_path):
         assert code == 0
         assert err == f"{tmp_path / 'd'}: keep.json, groups.csv and groups.png, by {first}\n"
         assert json.loads((tmp_path / "d" / "keep.json").read_text())["protocol"].startswith(said)
-        lines = out.splitlines()
+        assert out.startswith("Duplicates in repeated\n\n")
+        lines = body(out)
         assert lines[0].split() == ["found", "by", "images", "of"]
         assert [line.split()[0] for line in lines[1:3]] == [first, "paper"]
         assert "training images: repeated, sha256 " in out
@@ -1769,7 +1790,7 @@ BAD_DEDUP = {
     "a folder that is a file": (a_file_for_a_folder, "--folder .*file: is a file; want a folder"),
     "results in a missing folder": (repeated("--out", "TMP/absent/r.csv"), "--out .*r.csv: the folder .* does not exi"),
     "results in another table": (
-        lambda t: [write_repeated(t), *foreign_results(t)[-2:]], r"r\.csv: not a results file of t",
+        lambda t: [write_repeated(t), *foreign_results(t)[-2:]], r"r\.csv: is no file of results",
     ),
     "files that cannot be read": (broken_photographs, r"1 of 6 files cannot be read: 'train/cat/0\.png'"),
     "batches of none": (repeated("--batch-size", "0"), "'--batch-size'.* greater than or equal to 1"),

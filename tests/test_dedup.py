@@ -18,6 +18,7 @@ from dcgan_eval import dedup, figures, hashing, results
 from dcgan_eval.dedup import FORMAT, RADIUS, Method, counts, find, groups_csv, kept, picture, rows, save_keep_list
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import encoded, from_tensor, open_split
+from dcgan_eval.report import tables, text
 from dcgan_eval.results import Row
 from tests.test_hashing import photographs, whole
 
@@ -578,17 +579,17 @@ def test_rows_are_a_table_with_several_methods():
         row for method in ("autoencoder", "exact")
         for row in rows(find(train, against, method=method), seed=0, device="cpu")
     ]  # fmt: skip
-    lines = results.table(made).splitlines()
+    lines = text(tables(made)).splitlines()[2:]
     assert lines[0].split() == ["found", "by", "images", "of", "held", "out"]
     shown = [line.split() for line in lines[1:5]]
     assert [line[0] for line in shown] == ["autoencoder", "autoencoder", "exact", "exact"]
     assert [line[-3:] for line in shown] == [[f"{row.value:.0f}", "68", "3"] for row in made]
-    text = "\n".join(lines)
+    said = "\n".join(lines)
     for part in (made[0].features_protocol, "exact: equal pixels; ", "training and held-out images: a b, sha256",
                  train.sha256, "seed 0, on cpu"):  # fmt: skip
-        assert part in text
-    alone = results.table(rows(find(train, method="exact"), seed=0, device="cpu"))
-    assert "held out" not in alone.splitlines()[0]
+        assert part in said
+    alone = text(tables(rows(find(train, method="exact"), seed=0, device="cpu")))
+    assert "held out" not in alone.splitlines()[2]
     assert "training images: a, sha256" in alone
 
 

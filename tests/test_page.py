@@ -1,6 +1,5 @@
 import base64
 import json
-import os
 import re
 from dataclasses import asdict, fields, replace
 from html.parser import HTMLParser
@@ -17,40 +16,12 @@ from selenium.webdriver.support.wait import WebDriverWait
 from dcgan_eval.report.page import page
 from dcgan_eval.report.table import EMPTY, Cell, Figure, Table
 from dcgan_eval.results import Row
+from tests.programs import needed
+from tests.test_results import ROW as RESULT
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 
-ROW = Row(
-    task="classify",
-    data="CIFAR-10",
-    data_sha256="ab" * 32,
-    model=None,
-    model_sha256=None,
-    features="disc:svhn32",
-    features_sha256="cd" * 32,
-    features_protocol="conv1, not scaled",
-    dtype="float32",
-    layer="all",
-    dimensions=28672,
-    protocol="all",
-    method="L2-SVM on all labels, C 0.001 given",
-    metric="accuracy",
-    value=74.28 + 1e-13,
-    unit="%",
-    spread=1.0 / 3,
-    spread_kind="",
-    n=486,
-    n_reference=554,
-    C=1e-4,
-    gap=0.0,
-    seed=0,
-    seconds_features=1.5,
-    seconds=0.25,
-    device="cpu",
-    versions="python 3",
-    command="dcgan-eval classify --data 'a  b.zip' --per-layer",
-    time="2025-01-01T00:00:00Z",
-)
+ROW = replace(RESULT, spread_kind="", gap=0.0, command="dcgan-eval classify --data 'a  b.zip' --per-layer")
 OTHER = replace(ROW, metric="error", value=25.72, seed=1, command="dcgan-eval classify --seed 1")
 QUOTE = replace(ROW, source="paper, Table 1", value=82.8, command="")
 
@@ -271,24 +242,16 @@ def test_a_legend_stands_where_numbers_are_quoted():
 # in a browser
 
 
-def absent(what):
-    """Skips a test, but fails it in CI, which installs what it needs."""
-    refuse = pytest.fail if os.environ.get("CI") else pytest.skip
-    refuse(f"no {what}: apt-get install chromium chromium-driver")
-
-
 @pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
 def test_only_in_ci_a_browser_must_be_there(ci, outcome, monkeypatch):
     monkeypatch.setenv("CI", ci)
     with pytest.raises(outcome, match="no /there: apt-get install"):
-        absent("/there")
+        needed("/there", packages="chromium")
 
 
 @pytest.fixture(scope="module")
 def driver():
-    for path in (CHROMIUM, DRIVER):
-        if not path.exists():
-            absent(path)
+    needed(CHROMIUM, DRIVER, packages="chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,900"):

@@ -1,3 +1,4 @@
+import csv
 import json
 import multiprocessing
 import os
@@ -9,15 +10,13 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from dcgan_eval import results
 from dcgan_eval.errors import InputError
-from dcgan_eval.paper import QUOTES, quoted
-from dcgan_eval.results import COLUMNS, Row, append, command, frame, table
+from dcgan_eval.results import COLUMNS, Row, append, command, frame
 
 ROW = Row(
     task="classify",
@@ -28,6 +27,7 @@ ROW = Row(
     features="disc:svhn32",
     features_sha256="cd" * 32,
     features_protocol='conv1, "as is"; float32',
+    dtype="float32",
     layer="all",
     dimensions=28672,
     protocol="all",
@@ -52,24 +52,14 @@ ROW = Row(
 KNN = replace(ROW, method="5-NN on all labels", C=None, spread=None)
 
 
-def read(path):
-    return pd.read_csv(path, engine="python", keep_default_na=False, na_values=[""])  # which reads floats exactly
-
-
-def as_rows(found):
-    """Of a frame read from CSV, in which None is NaN."""
-    records: list[dict[str, Any]] = found.astype(object).where(found.notna(), None).to_dict("records")
-    return [Row(**record) for record in records]
-
-
 # the CSV
 
 
 def test_rows_come_back_from_the_csv_as_they_were(tmp_path):
     rows = [ROW, KNN, replace(ROW, command='a,b "c"\n d', value=1e-300)]
     append(tmp_path / "r.csv", rows)
-    assert as_rows(read(tmp_path / "r.csv")) == rows
-    assert list(read(tmp_path / "r.csv")) == COLUMNS == list(asdict(ROW))
+    assert results.read(tmp_path / "r.csv") == rows
+    assert list(pd.read_csv(tmp_path / "r.csv")) == COLUMNS == list(asdict(ROW))
 
 
 def test_appending_adds_lines_below_those_there(tmp_path):
@@ -78,14 +68,14 @@ def test_appending_adds_lines_below_those_there(tmp_path):
     before = path.read_bytes()
     append(path, [KNN, ROW])
     assert path.read_bytes().startswith(before)
-    assert as_rows(read(path)) == [ROW, KNN, ROW]
+    assert results.read(path) == [ROW, KNN, ROW]
     assert os.listdir(tmp_path) == ["r.csv"]
 
 
 def test_a_relative_path_is_one_from_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     append(Path("r.csv"), [ROW])
-    assert as_rows(read("r.csv")) == [ROW]
+    assert results.read(Path("r.csv")) == [ROW]
 
 
 def test_an_edited_file_is_gone_on_with(tmp_path):
@@ -94,7 +84,7 @@ def test_an_edited_file_is_gone_on_with(tmp_path):
     for edited in (path.read_text().rstrip("\n"), path.read_text().replace("\n", "\r\n"), ""):
         path.write_text(edited, newline="")
         append(path, [KNN])
-        assert as_rows(read(path)) == ([ROW, KNN] if edited else [KNN])
+        assert results.read(path) == ([ROW, KNN] if edited else [KNN])
 
 
 @pytest.mark.parametrize(
@@ -105,7 +95,7 @@ def test_an_edited_file_is_gone_on_with(tmp_path):
 def test_another_file_is_left_alone(tmp_path, content):
     path = tmp_path / "r.csv"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"r\.csv: .*give another --out"):
+    with pytest.raises(InputError, match=r"r\.csv: .*give another file"):
         append(path, [ROW])
     assert path.read_bytes() == content
     assert os.listdir(tmp_path) == ["r.csv"]
@@ -114,7 +104,7 @@ def test_another_file_is_left_alone(tmp_path, content):
 def test_where_nothing_can_be_written(tmp_path):
     with pytest.raises(InputError, match="cannot append results"):
         append(tmp_path / "absent" / "r.csv", [ROW])
-    with pytest.raises(InputError, match="cannot append results"):
+    with pytest.raises(InputError, match=r"cannot be read as results: .*directory"):
         append(tmp_path, [ROW])
     assert os.listdir(tmp_path) == []
 
@@ -136,7 +126,7 @@ def test_a_failure_on_the_way_leaves_the_old_file(tmp_path, monkeypatch, error, 
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["r.csv"]
     append(path, [KNN])  # and the lock is free again
-    assert len(read(path)) == 2
+    assert len(results.read(path)) == 2
 
 
 def test_a_kill_before_the_rename_leaves_the_old_file(tmp_path):
@@ -152,7 +142,7 @@ def test_a_kill_before_the_rename_leaves_the_old_file(tmp_path):
     assert done.returncode == -signal.SIGKILL
     assert path.read_bytes() == before
     append(path, [KNN])
-    assert len(read(path)) == 2
+    assert len(results.read(path)) == 2
 
 
 def write(path, seed):
@@ -170,11 +160,11 @@ def test_writers_take_turns(tmp_path):
     for writer in writers:
         writer.join(60)
         assert writer.exitcode == 0
-    found = read(path)
+    found = results.read(path)
     assert len(found) == 4 * 5 * 2
     for seed in range(4):
         # each in its own order, each pair together
-        assert found[found.seed == seed].value.tolist() == [v for value in range(5) for v in (value, value)]
+        assert [row.value for row in found if row.seed == seed] == [v for value in range(5) for v in (value, value)]
     assert os.listdir(tmp_path) == ["r.csv"]
 
 
@@ -185,6 +175,117 @@ def test_new_files_are_readable_as_umask_allows(tmp_path):
         assert (tmp_path / "r.csv").stat().st_mode & 0o777 == 0o640
     finally:
         os.umask(before)
+
+
+# reading, and what is refused
+
+
+def spoilt(tmp_path, change):
+    """A file of three results, changed by `change`, which gets its lines without the header."""
+    path = tmp_path / "r.csv"
+    path.unlink(missing_ok=True)
+    append(path, [ROW, KNN, replace(ROW, seed=1)])
+    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([header, *change(lines)]) + "\n", encoding="utf-8")
+    return path
+
+
+def edited(name, text):
+    """A change that puts `text` into the second line's field."""
+
+    def change(lines):
+        fields = next(csv.reader([lines[1]]))
+        fields[COLUMNS.index(name)] = text
+        file = StringIO()
+        csv.writer(file).writerow(fields)
+        return [lines[0], file.getvalue().rstrip("\r\n"), lines[2]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: [lines[0], lines[1][:60], lines[2]], r"r\.csv:3: has \d+ fields, not 31: cut short or edited"),
+        (lambda lines: [lines[0], lines[1] + ",", lines[2]], r"r\.csv:3: has 32 fields"),
+        (lambda lines: [*lines[:2], ""], r"r\.csv:4: has 0 fields"),
+        (edited("value", "74,28"), r"r\.csv:3: value is '74,28', not a number"),
+        (edited("value", "nan"), r"r\.csv:3: value is nan, which no result is"),
+        (edited("spread", "inf"), r"r\.csv:3: spread is inf"),
+        (edited("value", ""), r"r\.csv:3: value is '', not a number"),
+        (edited("n", "486.0"), r"r\.csv:3: n is '486\.0', not a whole number"),
+        (edited("metric", ""), r"r\.csv:3: metric is empty"),
+        (lambda lines: [*lines, lines[0]], r"result 4 repeats result 1 \(accuracy of disc:svhn32 on CIFAR-10, 2025"),
+        (lambda _: [], "holds no results"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path, change, message):
+    path = spoilt(tmp_path, change)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=message):
+        results.load(path)
+    if "repeats" not in message and "no results" not in message:
+        with pytest.raises(InputError, match=message):
+            append(path, [ROW])
+    assert path.read_bytes() == before
+
+
+def test_lines_are_counted_as_an_editor_does(tmp_path):
+    path = tmp_path / "r.csv"
+    append(path, [replace(ROW, command="two\nlines"), ROW])
+    path.write_text(path.read_text() + "1,2\n")
+    with pytest.raises(InputError, match=r"r\.csv:5: has 2 fields"):
+        results.load(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (COLUMNS[:-1], "results of another version: lacks time"),
+        ([*COLUMNS, "x"], "results of another version: has x besides"),
+        (COLUMNS[::-1], "the columns are in another order"),
+        (["a", "b"], "is no file of results: its first line names none of their columns"),
+    ],
+)
+def test_another_version_says_what_differs(tmp_path, header, message):
+    (tmp_path / "r.csv").write_text(",".join(header) + "\n")
+    with pytest.raises(InputError, match=message):
+        results.load(tmp_path / "r.csv")
+
+
+def test_what_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        results.load(tmp_path / "r.csv")
+    assert results.read(tmp_path / "r.csv") == []
+
+
+def test_parquet_holds_the_same_rows(tmp_path):
+    path = tmp_path / "r.parquet"
+    rows = [ROW, KNN, replace(ROW, value=1e-300, command="é\n")]
+    append(path, rows[:1])
+    append(path, rows[1:])
+    assert results.load(path) == rows
+    assert list(pd.read_parquet(path)) == COLUMNS
+    assert os.listdir(tmp_path) == ["r.parquet"]
+
+
+def test_parquet_that_is_none_is_left_alone(tmp_path):
+    path = tmp_path / "r.parquet"
+    for make, message in (
+        (lambda: path.write_bytes(b"PAR1 and no more"), "cannot be read as Parquet"),
+        (lambda: pd.DataFrame({"a": [1]}).to_parquet(path), "is no file of results"),
+    ):
+        make()
+        before = path.read_bytes()
+        with pytest.raises(InputError, match=message):
+            append(path, [ROW])
+        assert path.read_bytes() == before
+
+
+def test_the_last_measurement_of_a_number_counts():
+    again = replace(ROW, value=75.0, time="2026-01-01T00:00:00Z")
+    assert results.latest([ROW, KNN, again]) == [again, KNN]
+    assert results.latest([ROW, replace(ROW, seed=1)]) == [ROW, replace(ROW, seed=1)]
 
 
 # the frame, provenance
@@ -236,114 +337,3 @@ def test_the_command_names_the_data_folder_by_its_variable(folder, argv, expecte
         assert words == ["dcgan-eval", *argv]
     monkeypatch.setattr(sys, "argv", ["/bin/dcgan-eval", *argv])
     assert command() == command(argv)
-
-
-# the paper's numbers
-
-
-@pytest.mark.parametrize(
-    ("features", "data", "protocol", "probe", "value"),
-    [
-        ("disc:netD", "CIFAR-10", "all", "svm", 82.8),
-        ("disc:netD", "CIFAR-10-JPEG", "all", "svm", 82.8),
-        ("disc:netD", "CIFAR-10-JPEG", "per-class:400", "svm", 73.8),
-        ("disc:authors-200", "SVHN", "labels:1000", "svm", 22.48),
-        ("kmeans:1600", "CIFAR-10", "all", "svm", 80.6),
-        ("kmeans:1600", "CIFAR-10", "per-class:400", "svm", 63.7),
-        ("pixels", "SVHN", "labels:1000", "knn", 77.93),
-        ("disc:authors-200", "svhn-mini", "labels:1000", "svm", None),
-        ("disc:authors-200", "svhn-mini", "all", "svm", None),
-        ("disc:authors-200", "SVHN", "all", "svm", None),
-        ("disc:authors-200", "SVHN", "labels:500", "svm", None),
-        ("disc:netD", "CIFAR-10", "per-class:40", "svm", None),
-        ("disc:netD", "CIFAR-100", "all", "svm", None),
-        ("disc:netD", "CIFAR-10 + other", "all", "svm", None),
-        ("disc:netD", "CIFAR-10", "all", "knn", None),
-        ("random:imagenet32", "CIFAR-10", "all", "svm", None),
-        ("pixels", "CIFAR-10", "all", "svm", None),
-        ("pixels", "SVHN", "labels:1000", "svm", None),
-        ("view-invariant:1600", "CIFAR-10", "all", "svm", None),
-    ],
-)
-def test_a_number_is_quoted_only_where_the_protocol_matches(features, data, protocol, probe, value):
-    dimensions = 3072 if features == "pixels" else 28672 if data.startswith("CIFAR") else 7168
-    quote = quoted(features, dimensions, data, protocol, probe)
-    assert (quote.value if quote else None) == value
-    if features.startswith("disc:"):
-        assert quoted(features, dimensions + 1, data, protocol, probe) is None
-
-
-def test_the_quotes_are_those_of_the_paper():
-    """arXiv 1511.06434v2, Tables 1 and 2, as far as they are kept."""
-    table1 = {(q.model, q.protocol): (q.value, q.spread) for q in QUOTES if q.table == 1}
-    assert table1 == {
-        ("1 Layer K-means", "all"): (80.6, None),
-        ("1 Layer K-means", "per-class:400"): (63.7, 0.7),
-        ("3 Layer K-means Learned RF", "all"): (82.0, None),
-        ("3 Layer K-means Learned RF", "per-class:400"): (70.7, 0.7),
-        ("View Invariant K-means", "all"): (81.9, None),
-        ("View Invariant K-means", "per-class:400"): (72.6, 0.7),
-        ("Exemplar CNN", "all"): (84.3, None),
-        ("Exemplar CNN", "per-class:400"): (77.4, 0.2),
-        ("DCGAN + L2-SVM", "all"): (82.8, None),
-        ("DCGAN + L2-SVM", "per-class:400"): (73.8, 0.4),
-    }
-    table2 = {q.model: (q.value, q.metric, q.data, q.protocol) for q in QUOTES if q.table == 2}
-    assert table2 == {
-        "DCGAN + L2-SVM": (22.48, "error", "SVHN", "labels:1000"),
-        "KNN": (77.93, "error", "SVHN", "labels:1000"),
-    }
-    assert {(q.data, q.metric) for q in QUOTES if q.table == 1} == {("CIFAR-10", "accuracy")}
-
-
-# the table
-
-
-def lines(rows):
-    return table(rows).split("\n")
-
-
-def test_the_table_has_a_line_per_accuracy_and_says_what_it_rests_on():
-    error = replace(ROW, metric="error", value=25.72)
-    knn = replace(KNN, spread=2.0)
-    said = lines([ROW, error, knn])
-    quote = "82.8 accuracy on CIFAR-10 (paper, Table 1, DCGAN + L2-SVM)"
-    first = f"disc:svhn32 28672 554 486 L2-SVM 0.0001 74.28 ± 0.33 25.72 1.5 + 0.2 {quote}"
-    second = "disc:svhn32 28672 554 486 5-NN 74.28 ± 2.00 25.72 1.5 + 0.2"
-    assert [line.split() for line in said[1:3]] == [first.split(), second.split()]
-    assert said[3] == ""
-    text = "\n".join(said[4:])
-    for part in (ROW.features_protocol, ROW.method, knn.method, ROW.spread_kind, ROW.data_sha256, "seed 0", "on cpu"):
-        assert text.count(part) >= 1, part
-    assert text.count(ROW.features_protocol) == 1
-    assert "layer" not in said[0]
-
-
-@pytest.mark.parametrize(
-    ("changes", "shown"),
-    [
-        ({}, True),
-        ({"data": "CIFAR-10-JPEG"}, True),
-        ({"data": "CIFAR-10-JPEG", "protocol": "per-class:400"}, True),
-        ({"data": "svhn-mini"}, False),
-        ({"protocol": "per-class:100"}, False),
-        ({"features": "random:imagenet32"}, False),
-        ({"layer": "conv1"}, False),
-        ({"C": None, "method": "5-NN on all labels"}, False),
-    ],
-)
-def test_the_table_quotes_the_paper_where_it_may(changes, shown):
-    said = lines([replace(ROW, **changes)])
-    assert ("quoted" in said[0]) == ("paper, Table 1" in said[1]) == shown
-
-
-def test_the_quote_says_which_data_it_is_of():
-    assert "82.8 accuracy on CIFAR-10 (paper" in table([replace(ROW, data="CIFAR-10-JPEG")])
-    svhn = replace(ROW, data="SVHN", protocol="labels:1000", dimensions=7168)
-    assert "22.48 error on SVHN (paper, Table 2, DCGAN + L2-SVM)" in table([svhn])
-
-
-def test_layers_have_a_column_where_there_are_some():
-    said = lines([ROW, replace(ROW, layer="conv1", dimensions=64)])
-    assert said[0].split()[:3] == ["features", "layer", "d"]
-    assert [line.split()[1] for line in said[1:3]] == ["all", "conv1"]

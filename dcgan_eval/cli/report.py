@@ -59,6 +59,7 @@ def report(
     from dcgan_eval.report import charts, everything, latex, markdown, page, text
     from dcgan_eval.report import pictures as listed
     from dcgan_eval.report.pictures import curves
+    from dcgan_eval.report.table import anchors
     from dcgan_eval.results import load
 
     folder = out is not None and out.is_dir()
@@ -85,8 +86,8 @@ def report(
         if folder:
             assert out is not None
             ending, kind = FILES[format]
-            for table in tables:
-                write_whole(out / f"{table.name}{ending}", write([table]))
+            for table, name in zip(tables, anchors(one.title for one in tables), strict=True):
+                write_whole(out / f"{name}{ending}", write([table]))
             made: list[tuple[str, Picture]] = charts(rows) if pivot is None else []
             for title, chart in made:
                 chart.save(out / f"{title.lower().replace(' ', '-')}.{kind}")

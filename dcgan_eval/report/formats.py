@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dcgan_eval.report.table import Table
+from dcgan_eval.report.table import Table, anchors
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -24,6 +24,7 @@ _TEX = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "…": r"\dots{}",
+    "[": "{[}",  # which after a line's end would be an option of it
 }  # fmt: skip
 
 
@@ -60,21 +61,21 @@ def markdown(tables: Sequence[Table]) -> str:
 def latex(tables: Sequence[Table]) -> str:
     """A table environment each, by booktabs' rules, for documents with \\usepackage{booktabs}; the paper's in italics.
 
-    Notes are the caption's second part. Wide tables want the reader's own \\resizebox or a page turned around.
+    Notes stand below. Wide tables want the reader's own \\resizebox or a page turned around.
     """
     shown = []
-    for one in tables:
+    for one, name in zip(tables, anchors(one.title for one in tables), strict=True):
         align = "".join("r" if one.is_number(i) else "l" for i in range(len(one.columns)))
         header = " & ".join(_latex(column) for column in one.columns)
         lines = [" & ".join(_latex(cell.text, cell.quoted) for cell in line) + r" \\" for line in one.lines]
-        notes = " ".join(f"{_latex(note)}." for note in one.notes)
+        notes = [f"{_latex(note)}.\\par" for note in one.notes]
         shown.append(
             "\n".join(
                 [
                     r"\begin{table}",
                     r"\centering",
-                    rf"\caption[{_latex(one.title)}]{{{_latex(one.title)}. {notes}}}",
-                    rf"\label{{tab:{one.name}}}",
+                    rf"\caption{{{_latex(one.title)}}}",
+                    rf"\label{{tab:{name}}}",
                     rf"\begin{{tabular}}{{{align}}}",
                     r"\toprule",
                     header + r" \\",
@@ -82,6 +83,9 @@ def latex(tables: Sequence[Table]) -> str:
                     *lines,
                     r"\bottomrule",
                     r"\end{tabular}",
+                    *([r"\par\medskip", r"\begin{minipage}{\linewidth}", r"\footnotesize"] if notes else []),
+                    *notes,
+                    *([r"\end{minipage}"] if notes else []),
                     r"\end{table}",
                 ]
             )

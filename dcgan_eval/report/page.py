@@ -4,13 +4,13 @@ import base64
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from html import escape
 from importlib.resources import files
 from typing import Any
 
-from dcgan_eval.report.table import Cell, Figure, Table
+from dcgan_eval.report.table import Cell, Figure, Table, anchors
 from dcgan_eval.results import Row
 
 LONG = 24  # characters of a cell above which it may be broken into lines
@@ -34,8 +34,8 @@ def page(title: str, tables: Sequence[Table], figures: Sequence[Figure] = ()) ->
     Raises ValueError where a figure is neither PNG nor SVG.
     """
     rows: dict[str, int] = {}
-    anchors = _anchors([*(table.name for table in tables), *(figure.name for figure in figures)])
-    of_tables, of_figures = anchors[: len(tables)], anchors[len(tables) :]
+    ids = anchors([*(table.title for table in tables), *(figure.name for figure in figures)])
+    of_tables, of_figures = ids[: len(tables)], ids[len(tables) :]
     parts = {
         "title": _text(title),
         "contents": _contents("Tables", [table.title for table in tables], of_tables)
@@ -72,19 +72,6 @@ def _plain(value: Any) -> Any:
 
 def _words(field: str) -> str:
     return WORDS.get(field, field.replace("_", " ").replace("sha256", "SHA-256"))
-
-
-def _anchors(names: Iterable[str]) -> list[str]:
-    """An id for each name, no two the same; those of the template begin with `_` and these cannot."""
-    anchors: list[str] = []
-    for name in names:
-        anchor = first = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "part"
-        number = 1
-        while anchor in anchors:
-            number += 1
-            anchor = f"{first}-{number}"
-        anchors.append(anchor)
-    return anchors
 
 
 def _contents(heading: str, titles: Sequence[str], anchors: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """What a table is before it is Markdown, LaTeX or a page: cells that know which results they rest on."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dcgan_eval.results import Row
@@ -41,11 +41,6 @@ class Table:
             if len(line) != len(self.columns):
                 raise ValueError(f"{self.title}: a line of {len(line)} cells under {len(self.columns)} columns")
 
-    @property
-    def name(self) -> str:
-        """For a file or an anchor: the title's words in small letters, by hyphens."""
-        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
-
     def is_number(self, column: int) -> bool:
         """Whether it holds numbers, to be set to the right."""
         return any(line[column].value is not None for line in self.lines)
@@ -70,3 +65,16 @@ def table(title: str, lines: Sequence[dict[str, Cell]], notes: Sequence[str] = (
     ]
     cells = tuple(tuple(line.get(column, EMPTY) for column in columns) for line in lines)
     return Table(title, tuple(columns), cells, tuple(dict.fromkeys(notes)))
+
+
+def anchors(titles: Iterable[str]) -> list[str]:
+    """For files, labels and links: each title's words in small letters, by hyphens; no two the same."""
+    found: list[str] = []
+    for title in titles:
+        anchor = first = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "part"
+        number = 1
+        while anchor in found:
+            number += 1
+            anchor = f"{first}-{number}"
+        found.append(anchor)
+    return found

@@ -20,7 +20,7 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
 from dcgan_eval.report import everything, page, pictures
 from dcgan_eval.report.pictures import COLUMNS, LIST, curves
-from dcgan_eval.reproduction.steps import FOLDER, Inspector, State, Step, finished, marker, rows_file
+from dcgan_eval.reproduction.step import FOLDER, Inspector, State, Step, finished, marker, rows_file
 from dcgan_eval.results import Row
 
 REFERENCE = 210e9  # float32 operations a second, in matrix products, of the 2 cores that steps were timed on

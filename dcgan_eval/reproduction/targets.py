@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dcgan_eval.errors import InputError, nearest
-from dcgan_eval.reproduction.steps import FOLDER, Source, Step
+from dcgan_eval.reproduction.step import FOLDER, Source, Step
 
 TARGETS = ("digits", "table1", "table2", "table3", "figures", "all")
 

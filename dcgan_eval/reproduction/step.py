@@ -80,12 +80,14 @@ class Inspector:
                 return state
             if state.status != "finished":
                 return State("waits", why=f"for: {before.title}")
-        identities = []
+        identities, missing = [], []
         for source in step.reads:
             try:
                 identities.append(self._identity(source))
             except InputError as error:
-                return State("missing", why="; ".join(filter(None, [str(error), source.remedy])))
+                missing.append("; ".join(filter(None, [str(error), source.remedy])))
+        if missing:
+            return State("missing", why=". And ".join(missing))
         parts = [RECIPE, version("dcgan-eval"), step.program, step.argv, identities]
         identity = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         there = all((self.folder / output).is_file() for output in step.outputs)

@@ -1,0 +1,369 @@
+"""Tables and curves as queries over results; what they are written as; what is refused."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.lines import Line2D
+from PIL import Image
+
+from dcgan_eval.errors import InputError
+from dcgan_eval.report import charts, everything, latex, markdown, page, paper_tables, pictures, pivot, tables, text
+from dcgan_eval.report.pictures import curves
+from dcgan_eval.report.table import EMPTY, Cell, Table, table
+from dcgan_eval.results import append, load
+from tests.programs import needed
+from tests.test_cli import fails, run
+from tests.test_results import KNN, ROW
+
+REPORTS = Path(__file__).parents[1] / "reports"
+TEX = "texlive-latex-base texlive-latex-recommended"
+
+DRAWN = replace(ROW, protocol="per-class:400", spread=0.4, spread_kind="1.96 standard deviations over 3 draws")
+
+
+def accuracies(**by_features):
+    """A row for each, of three draws."""
+    return [
+        replace(DRAWN, features=name.replace("_", ":"), features_sha256=name, value=sum(draws) / 3,
+                draws=" ".join(map(str, draws)))
+        for name, draws in by_features.items()
+    ]  # fmt: skip
+
+
+def column(found, name):
+    return [line[found.columns.index(name)].text for line in found.lines]
+
+
+# tables of what was measured
+
+
+def test_a_table_for_each_protocol_and_kind_of_classifier():
+    other = replace(ROW, data_sha256="ef" * 32)
+    found = tables([ROW, KNN, DRAWN, other, replace(ROW, features="pixels", features_sha256="0")])
+    assert [len(one.lines) for one in found] == [2, 1, 1, 1]
+    assert [one.title for one in found] == [
+        "CIFAR-10, all labels: L2-SVM", "CIFAR-10, all labels: 5-NN", "CIFAR-10, 400 labels per class: L2-SVM",
+        "CIFAR-10, all labels: L2-SVM",
+    ]  # fmt: skip
+
+
+def test_accuracies_say_what_they_rest_on():
+    said = text(tables([ROW, replace(ROW, metric="error", value=25.72)]))
+    assert "74.28 ± 0.33  " in said
+    assert "25.72" in said
+    assert "82.8 accuracy on CIFAR-10 (paper, Table 1, DCGAN + L2-SVM)" in said
+    for part in (ROW.features_protocol, ROW.method, ROW.spread_kind, ROW.data_sha256, "seed 0", "on cpu",
+                 "554 training and 486 test images"):  # fmt: skip
+        assert said.count(part) == 1, part
+    assert "layer" not in tables([ROW])[0].columns
+    assert column(tables([ROW, replace(ROW, layer="conv1")])[0], "layer") == ["all", "conv1"]
+
+
+def test_a_difference_within_its_interval_is_marked():
+    a, b, c = (70.0, 71.0, 72.0), (69.5, 70.6, 71.4), (70.2, 70.7, 71.9)
+    (found,) = tables(accuracies(disc_x=a, pixels=b, random_y=c))
+    best, apart, near = column(found, "to the best")
+    assert best == "best"
+    assert re.fullmatch(r"−0\.50 ± 0\.2\d", apart)
+    assert re.fullmatch(r"≈ −0\.07 ± 0\.6\d", near)
+    assert any("95 % interval of the mean difference over 3 equal draws; ≈" in note for note in found.notes)
+
+
+def test_what_was_measured_again_counts_once():
+    again = replace(ROW, value=75.0)
+    (found,) = tables([ROW, again])
+    assert column(found, "accuracy %") == ["75.00 ± 0.33"]
+
+
+# the paper's tables
+
+
+def test_the_papers_tables_hold_all_its_numbers_before_anything_is_measured():
+    one, two, three = paper_tables([])
+    assert column(one, "the paper's")[-1] == "DCGAN + L2-SVM"
+    assert column(one, "paper %, all labels") == ["80.6", "82.0", "81.9", "84.3", "82.8"]
+    assert column(one, "paper %, 400 labels per class")[-1] == "73.8 ± 0.4"
+    assert column(one, "paper's feature units") == ["4800", "3200", "6400", "1024", "512"]
+    assert len(two.lines) == 9
+    assert len(three.lines) == 7
+    assert all(cell.quoted for one in (one, two) for line in one.lines for cell in line[1:])
+    assert all("not measured" in found.notes[-1] for found in (one, two, three))
+
+
+def test_measured_and_quoted_stand_apart_with_their_difference():
+    lossy = replace(DRAWN, data="CIFAR-10-JPEG", value=73.0, spread=0.3)
+    found = paper_tables([lossy])[0]
+    assert found.title == "Table 1: CIFAR-10-JPEG, accuracy"
+    (line,) = (line for line in found.lines if line[0].text)
+    shown = dict(zip(found.columns, line, strict=True))
+    assert shown["accuracy %, 400 labels per class"].text == "73.00 ± 0.30"
+    assert not shown["accuracy %, 400 labels per class"].quoted
+    assert shown["paper %, 400 labels per class"].quoted
+    assert shown["difference, 400 labels per class"].text == "−0.80 ± 0.50"
+    assert shown["difference, 400 labels per class"].rows[0] == lossy
+    assert "of CIFAR-10, not of CIFAR-10-JPEG" in found.notes[0]
+    assert "difference, all labels" not in found.columns
+
+
+def test_other_protocols_and_sets_stay_out_of_the_papers_tables():
+    for other in (replace(ROW, protocol="per-class:40"), replace(ROW, data="digits"), replace(ROW, layer="conv1")):
+        found = paper_tables([other])
+        assert [len(one.lines) for one in found] == [5, 9, 7]
+
+
+# formats
+
+
+def test_markdown_and_text():
+    one = table("A_b", [{"x": Cell("a|b"), "y": Cell("1.5", 1.5, (), quoted=True)}, {"x": Cell("c*d")}], ["n", "n"])
+    assert text([one]) == "A_b\n\nx      y\na|b  1.5\nc*d\n\nn"
+    assert markdown([one]) == (
+        "### A\\_b\n\n| x | y |\n| --- | ---: |\n| a\\|b | *1.5* |\n| c\\*d |  |\n\n- n\n"
+    )  # fmt: skip
+
+
+def test_columns_without_any_text_are_left_out():
+    assert table("t", [{"a": Cell("1"), "b": EMPTY}]).columns == ("a",)
+    with pytest.raises(ValueError, match="a line of 1 cells under 2 columns"):
+        Table("t", ("a", "b"), ((EMPTY,),))
+
+
+def compiled(tex, folder):
+    """The log of a real TeX, of which every page must come without an error."""
+    pdflatex = shutil.which("pdflatex")
+    needed(pdflatex or "pdflatex", packages=TEX)
+    source = (
+        "\\documentclass{article}\n\\usepackage[utf8]{inputenc}\n\\usepackage[T1]{fontenc}\n"
+        "\\usepackage{booktabs}\n\\begin{document}\n" + tex + "\n\\end{document}\n"
+    )
+    (folder / "t.tex").write_text(source, encoding="utf-8")
+    done = subprocess.run(
+        [str(pdflatex), "-halt-on-error", "-interaction=nonstopmode", "t.tex"],
+        cwd=folder, capture_output=True, check=False,
+    )  # fmt: skip
+    log = (folder / "t.log").read_text(encoding="utf-8", errors="replace")
+    assert done.returncode == 0, [line for line in log.splitlines() if line.startswith("!")]
+    assert (folder / "t.pdf").stat().st_size > 1000
+    return log
+
+
+def test_every_table_of_the_repository_compiles(tmp_path):
+    rows = load(REPORTS / "results.csv")
+    written = latex(everything(rows))
+    log = compiled(written, tmp_path)
+    assert written.count(r"\toprule") == written.count(r"\begin{table}") == len(everything(rows))
+    assert "Missing character" not in log
+    assert "multiply defined" not in log
+
+
+def test_any_character_compiles(tmp_path):
+    odd = r"a\b{c}$d&e#f_g%h~i^j ± − ≈ ∞ ² ³ · × → ≤ < > | ' " + '"…é [x] -- `'
+    one = table(odd, [{odd: Cell(odd), "y": Cell("1", 1, (), quoted=True)}, {odd: Cell("[1] b")}], [odd])
+    log = compiled(latex([one, one]), tmp_path)
+    assert "Missing character" not in log
+
+
+# pivots
+
+
+def pivoted():
+    rows = accuracies(disc_x=(70.0, 71.0, 72.0), pixels=(60.0, 61.0, 62.0))
+    return rows + [replace(row, protocol="all", n_reference=50_000, draws="", spread_kind="w") for row in rows]
+
+
+def test_a_pivot_has_a_number_in_each_cell():
+    found = pivot(pivoted(), "features", "protocol", {"metric": "accuracy"})
+    assert found.columns == ("features", "per-class:400", "all")
+    assert [[cell.text for cell in line] for line in found.lines] == [
+        ["disc:x", "71.00 ± 0.40", "71.00 ± 0.40"], ["pixels", "61.00 ± 0.40", "61.00 ± 0.40"],
+    ]  # fmt: skip
+    assert "data: CIFAR-10" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("lines", "columns", "where", "message"),
+    [
+        ("features", "protcol", {}, "--pivot protcol: cannot be an axis; did you mean 'protocol'?"),
+        ("features", "features", {}, "the two axes are the same"),
+        (
+            "features",
+            "protocol",
+            {"metrik": "a"},
+            "metrik: is no column of the results; did you mean 'metric'?",
+        ),
+        ("features", "protocol", {"metric": "FID"}, "no result is metric=FID"),
+        ("features", "metric", {}, "would mix protocol 'per-class:400' and 'all': numbers of unequal protocol are not"),
+        ("protocol", "features", {}, "two numbers for protocol 'all' and features 'pixels', of seed '0' and '1'"),
+    ],
+)
+def test_a_pivot_refuses(lines, columns, where, message):
+    rows = pivoted()
+    if columns == "features":
+        rows.append(replace(rows[-1], seed=1))
+    with pytest.raises(InputError, match=re.escape(message)):
+        pivot(rows, lines, columns, where)
+
+
+def test_a_pivot_refuses_other_data_in_one_column():
+    rows = [ROW, replace(ROW, features="pixels", data_sha256="00" * 32)]
+    with pytest.raises(InputError, match="would mix data_sha256"):
+        pivot(rows, "features", "protocol")
+
+
+def test_quotes_are_no_part_of_a_pivot():
+    with pytest.raises(InputError, match="no result is measured"):
+        pivot([replace(ROW, source="paper, Table 1")], "features", "protocol")
+
+
+# curves
+
+
+def test_curves_are_of_two_points_or_more():
+    assert charts([ROW, DRAWN]) == []
+    few = [replace(DRAWN, protocol=f"per-class:{n}", n_reference=10 * n, value=60.0 + n) for n in (1, 2, 4)]
+    ((title, picture),) = charts(few)
+    assert title == "Accuracy by labels"
+    (ax,) = picture.figure.axes
+    line = ax.containers[0].get_children()[0]
+    assert isinstance(line, Line2D)
+    assert np.asarray(line.get_xdata()).tolist() == [10, 20, 40]
+    assert np.asarray(line.get_ydata()).tolist() == [61, 62, 64]
+
+
+def test_what_is_of_unequal_protocol_is_in_another_panel():
+    few = [replace(DRAWN, protocol=f"per-class:{n}", n_reference=10 * n) for n in (1, 2)]
+    other = [replace(row, data="SVHN", data_sha256="0") for row in few]
+    ((_, picture),) = charts(few + other)
+    assert len(picture.figure.axes) == 2
+
+
+def test_every_kind_of_curve_in_every_kind_of_file(tmp_path):
+    rows = load(REPORTS / "results.csv")
+    by_title = dict(charts(rows))
+    assert {"Accuracy by layer", "Error by images searched"} <= set(by_title)
+    for title, picture in by_title.items():
+        for kind, start in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")):
+            path = tmp_path / f"{title}.{kind}"
+            picture.save(path)
+            assert path.read_bytes().startswith(start)
+        assert picture._repr_png_().startswith(b"\x89PNG")
+    assert [figure.title for figure in curves(rows)] == list(by_title)
+
+
+# pictures that are listed
+
+
+def listed(folder, line="a.png,A,dcgan-eval x", header="file,title,command"):
+    folder.mkdir(exist_ok=True)
+    Image.new("L", (2, 2)).save(folder / "a.png")
+    (folder / "figures.csv").write_text(f"{header}\n{line}\n")
+    return folder
+
+
+def test_listed_pictures_are_figures(tmp_path):
+    (found,) = pictures(listed(tmp_path))
+    assert (found.name, found.title, found.command) == ("a", "A", "dcgan-eval x")
+    assert found.content.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("line", "header", "message"),
+    [
+        ("b.png,B,c", "file,title,command", r"figures\.csv:2: b\.png is missing .*; make it again by: c"),
+        ("a.png,A", "file,title,command", r"figures\.csv:2: want file, title, command; got 2 fields"),
+        ("../a.png,A,c", "file,title,command", r"figures\.csv:2: .*\.\./a\.png"),
+        ("a.png,A,c", "file,name,command", r"figures\.csv:1: want the columns file, title, command"),
+    ],
+)
+def test_a_list_that_is_wrong_is_refused(tmp_path, line, header, message):
+    with pytest.raises(InputError, match=message):
+        pictures(listed(tmp_path, line, header))
+
+
+# the command
+
+
+@pytest.fixture
+def measured(tmp_path):
+    path = tmp_path / "r.csv"
+    append(path, [ROW, KNN, *pivoted()])
+    return path
+
+
+@pytest.mark.parametrize("format", ["table", "md", "latex", "html", "csv", "json"])
+def test_every_format_is_printed_and_written_alike(measured, tmp_path, format):
+    code, out, err = run("report", measured, "--format", format)
+    assert (code, err) == (0, "")
+    code, printed, err = run("report", measured, "--format", format, "--out", tmp_path / "report.out")
+    assert (code, printed) == (0, "")
+    assert (tmp_path / "report.out").read_text() == out
+    assert "6 results" in err
+
+
+def test_csv_and_json_hold_the_measured_and_the_quoted(measured):
+    found = json.loads(run("report", measured, "--format", "json")[1])
+    assert [row["source"] for row in found].count("measured") == 6
+    assert {row["source"] for row in found} == {"measured", *(f"paper, Table {i}" for i in (1, 2, 3))}
+    lines = list(csv.DictReader(io.StringIO(run("report", measured, "--format", "csv")[1])))
+    assert len(lines) == len(found)
+
+
+def test_a_folder_gets_a_file_for_each_table_and_curve(measured, tmp_path):
+    for format, ending, kind in (("md", ".md", ".svg"), ("latex", ".tex", ".pdf")):
+        folder = tmp_path / format
+        folder.mkdir()
+        code, _, err = run("report", measured, "--format", format, "--out", folder)
+        assert code == 0
+        names = {path.suffix for path in folder.iterdir()}
+        assert names <= {ending, kind}
+        assert f"{len(list(folder.glob('*' + ending)))} tables" in err
+        assert (folder / f"table-1-cifar-10-accuracy{ending}").exists()
+
+
+def test_a_pivot_by_the_command(measured):
+    code, out, _ = run("report", measured, "--pivot", "features,protocol", "--where", "spread=0.4")
+    assert code == 0
+    assert out.startswith("features by protocol\n\nfeatures  per-class:400           all\n")
+
+
+def test_listed_pictures_are_in_the_page(measured, tmp_path):
+    folder = listed(tmp_path / "figures")
+    code, out, _ = run("report", measured, "--format", "html", "--figures", folder)
+    assert code == 0
+    assert "dcgan-eval x" in out
+    assert out.rstrip("\n") == page(
+        "What the networks learnt", everything(load(measured)), [*pictures(folder), *curves(load(measured))]
+    ).rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["absent.csv"], r"absent\.csv: does not exist; results are written by --out of every command"),
+        (["--pivot", "features"], "--pivot features: want two columns"),
+        (["--pivot", "features,protocol", "--where", "metric"], "--where metric: want a column and its value"),
+        (["--where", "metric=accuracy"], "--where: is a choice for --pivot only"),
+        (["--figures", "."], r"--figures \.: is a choice for --format html only"),
+        (["--out", "."], r"--out \.: is a folder; table is one file"),
+        (["--out", "nowhere/x"], "--out nowhere/x: the folder .*nowhere does not exist"),
+        (["--format", "html", "--figures", "nowhere"], "nowhere"),
+        (["--format", "doc"], "doc"),
+    ],
+)
+def test_what_the_command_refuses(measured, tmp_path, monkeypatch, argv, message):
+    monkeypatch.chdir(tmp_path)
+    fails(run("report", *([] if argv[0].endswith(".csv") else [measured]), *argv), message)
+
+
+def test_results_are_not_overwritten_by_their_report(measured):
+    before = measured.read_bytes()
+    fails(run("report", measured, "--format", "csv", "--out", measured), "holds the results; choose another file")
+    assert measured.read_bytes() == before
