@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dcgan_eval import results
 from dcgan_eval.checkpoint import load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +47,9 @@ def test_from_images_to_the_table_and_on_from_where_it_stopped(tmp_path):
         (f"{ours}float32", "all"), (f"{ours}float32", "per-class:4"), (f"{ours}bfloat16", "all"),
         ("random:imagenet32", "all"), ("random:imagenet32", "per-class:4"),
     ]  # fmt: skip
-    before = (out / "results.csv").read_bytes()
+    before = results.read(out / "results.csv")
     (out / "few-random.txt").unlink()
     run()  # only what is missing
-    assert len((out / "results.csv").read_bytes().splitlines()) == len(before.splitlines()) + 2
+    after = results.read(out / "results.csv")
+    assert after[: len(before)] == before
+    assert {(row.features, row.protocol) for row in after[len(before) :]} == {("random:imagenet32", "per-class:4")}

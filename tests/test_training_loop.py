@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch.nn import functional
 
@@ -49,7 +50,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
     """They take longer to draw than these runs do."""
-    monkeypatch.setattr(figures, "curves", lambda panels, xlabel: b"")
+    monkeypatch.setattr(figures, "curves", lambda panels, xlabel: figures.Picture(Figure()))
 
 
 # one step
@@ -824,7 +825,7 @@ def test_curves_are_of_the_whole_run(tmp_path, monkeypatch):
 
     def curves(panels, xlabel):
         drawn.append(panels)
-        return b""
+        return figures.Picture(Figure())
 
     monkeypatch.setattr(figures, "curves", curves)
     with monkeypatch.context() as patch:

@@ -1,8 +1,11 @@
 """What a table is before it is Markdown, LaTeX or a page: cells that know which results they rest on."""
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import pandas as pd
 
 from dcgan_eval.results import Row
 
@@ -27,7 +30,7 @@ def number(row: Row) -> Cell:
     return Cell(value.format(row.value) + ("" if row.spread is None else spread.format(row.spread)), row.value, (row,))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """columns, and lines of as many cells. notes: what all numbers rest on, a sentence each."""
 
@@ -40,6 +43,17 @@ class Table:
         for line in self.lines:
             if len(line) != len(self.columns):
                 raise ValueError(f"{self.title}: a line of {len(line)} cells under {len(self.columns)} columns")
+
+    def frame(self) -> pd.DataFrame:
+        """The text of every cell, which a notebook shows; the numbers themselves are those of `results.frame`."""
+        return pd.DataFrame([[cell.text for cell in line] for line in self.lines], columns=list(self.columns))
+
+    def __repr__(self) -> str:  # its cells hold whole results
+        return f"<Table {self.title!r}: {len(self.lines)} lines, {len(self.columns)} columns>"
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        return f"<b>{html.escape(self.title)}</b>{self.frame().to_html(index=False, border=0)}<ul>{notes}</ul>"
 
     def is_number(self, column: int) -> bool:
         """Whether it holds numbers, to be set to the right."""
