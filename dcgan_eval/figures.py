@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -31,7 +32,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "dcgan-eval",  # equal pictures are equal files
 }
-PLACES = 8  # so many values on a logarithmic axis are named each
+APART = 1 / 8  # of a logarithmic axis: values no nearer to each other are named each
 SHORTEST = 64  # pixels: smaller images are enlarged, each pixel to a square, until a person can see them
 
 
@@ -109,6 +110,7 @@ def curves(
         for ax in axes[len(panels) :]:
             ax.remove()
         places = sorted({at for lines in panels.values() for x, *_ in lines.values() for at in x})
+        named = log_x and all(b / a >= (places[-1] / places[0]) ** APART for a, b in pairwise(places))
         for ax, (title, lines) in zip(axes, panels.items(), strict=False):
             for label, (x, y, *half) in lines.items():
                 marker = "." if len(x) < 30 else ""
@@ -122,7 +124,7 @@ def curves(
                 ax.set_xticks(range(len(ticks)), ticks)
             if log_x:
                 ax.set_xscale("log")
-                if len(places) <= PLACES:  # where they were measured, not at powers of ten
+                if named:  # where they were measured, not at powers of ten
                     ax.set_xticks(places, [f"{at:,g}" if at < 1e6 else f"{at:.3g}" for at in places])
                     ax.set_xticks([], minor=True)
             if title in logarithmic:
