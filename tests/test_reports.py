@@ -30,7 +30,7 @@ def test_the_readme_holds_tables_of_the_reports():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = load(REPORTS / "results.csv")
     by_name = dict(zip(anchors(one.title for one in everything(rows)), everything(rows), strict=True))
-    quoted = re.findall(r"<!-- reports/tables/(.*)\.md -->\n(.*?)\n<!-- end -->", readme, re.DOTALL)
+    quoted = re.findall(r"<!-- reports/tables/([^\n]*)\.md -->\n(.*?)\n<!-- end -->", readme, re.DOTALL)
     assert len(quoted) >= 2
     for name, text in quoted:
         table = markdown([by_name[name]]).split("\n\n")[1]
