@@ -92,7 +92,7 @@ def classify(
         accuracy = Row(
             task="classify",
             data=" + ".join(dict.fromkeys(part.name.partition(":")[0] for part in parts)),
-            data_sha256=" ".join(dict.fromkeys(part.sha256 for part in parts)),
+            data_sha256=" ".join(dict.fromkeys(map(_content, parts))),
             model=None,
             model_sha256=None,
             features=extractor.name,
@@ -158,6 +158,11 @@ def classify(
         if knn is not None:
             probe = knn_probe(some[0], some[1], k=knn, protocol=protocol, repeats=repeats, seed=seed, device=device)
             yield from rows(probe, layer, some[0].X.shape[1])
+
+
+def _content(images: Images) -> str:
+    """The SHA-256 of where they are from, and which of those there are, if not all: others are other draws."""
+    return images.sha256 + (f"/{images.selection[:16]}" if images.selection else "")
 
 
 def _draws(values: Sequence[float]) -> str:

@@ -38,7 +38,8 @@ class Row:
     value, spread: in `unit` ('%' for accuracies and errors, 'images' for counts of them, else ''). spread_kind: what
     the spread is, such as '1.96 standard deviations over 10 draws'. draws: the value of each draw, in order, by spaces;
     '' where there is one. n: how many images it judges: test images, or generated ones. n_reference: those it judges
-    by: training images, or real ones. data, features: names with the SHA-256 of the content, never a path. model: what
+    by: training images, or real ones. data, features: names with the SHA-256 of the content, never a path;
+    of images that are part of a split with a digest of which, after a '/'. model: what
     is judged by the data, None where the features are; of quoted numbers the paper's name. dtype: that the features
     were computed in. protocol: which of the images count; method: how the number follows from their features;
     features_protocol: everything that decides those. layer: 'all', or the one layer used. C, gap: of an SVM, and its

@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.svm import LinearSVC
 
-from dcgan_eval.classification import classify, labelled
+from dcgan_eval.classification import aside, classify, labelled
+from dcgan_eval.differences import unequal
 from dcgan_eval.errors import InputError
 from dcgan_eval.features import Extractor, pixel_features, random_features
 from dcgan_eval.images import from_tensor, open_images
@@ -222,3 +223,27 @@ def test_digits_reach_what_sklearn_reports():
     labels = digits["train"].labels
     assert labels is not None
     assert len(np.unique(labels)) == 10
+
+
+def test_images_set_aside_are_other_training_images():
+    train, valid = aside(TRAIN, 20, 3)
+    assert (train.n, valid.n) == (TRAIN.n - 20, 20)
+    both = torch.cat([train.tensor(), valid.tensor()]).flatten(1)
+    assert {row.numpy().tobytes() for row in both} == {row.numpy().tobytes() for row in TRAIN.tensor().flatten(1)}
+    again, other = aside(TRAIN, 20, 3), aside(TRAIN, 20, 4)
+    assert again[1].fingerprint == valid.fingerprint != other[1].fingerprint
+    found = rows(train=train, valid=valid, Cs=None)
+    assert "by validation" in found[0].method
+    assert {row.metric for row in found} == {"accuracy", "error", "accuracy on validation"}
+    assert {row.n for row in found if row.metric == "accuracy on validation"} == {20}
+    # whose draws are not those of all training images, and so are not set beside them
+    for different in (rows(), rows(train=other[0], valid=other[1], Cs=None)):
+        assert (unequal(found[0], different[0]) or "").startswith("data_sha256")
+    kept, *_ = found[0].data_sha256.split()
+    assert kept.startswith(f"{TRAIN.sha256}/")
+
+
+@pytest.mark.parametrize("n", [0, TRAIN.n, TRAIN.n + 1])
+def test_some_must_be_left_on_both_sides(n):
+    with pytest.raises(InputError, match=f"cannot set {n} of {TRAIN.n} images aside"):
+        aside(TRAIN, n, 0)
