@@ -83,6 +83,21 @@ def test_what_was_measured_again_counts_once():
     assert column(found, "accuracy %") == ["75.00 ± 0.33"]
 
 
+def test_another_seed_is_another_line():
+    other = replace(ROW, seed=1, value=75.0)
+    assert column(tables([ROW, other])[0], "accuracy %") == ["74.28 ± 0.33", "75.00 ± 0.33"]
+    assert column(tables([ROW, other])[0], "seed") == ["0", "1"]
+    assert column(paper_tables([ROW, other])[0], "accuracy %, all labels")[:2] == ["74.28 ± 0.33", "75.00 ± 0.33"]
+    distance = replace(ROW, task="fid", metric="Fréchet distance", model="gen:x", model_sha256="1", unit="", C=None)
+    assert len(tables([distance, replace(distance, seed=1, value=3.0)])[0].lines) == 2
+
+
+def test_features_of_one_name_but_other_settings_are_other_lines():
+    near = replace(ROW, task="neighbors", metric="AuthPct", model="gen:x", model_sha256="1", C=None, method="a")
+    (found,) = tables([near, replace(near, features_sha256="other", value=3.0)])
+    assert column(found, "value") == ["74.28 %", "3 %"]
+
+
 # the paper's tables
 
 

@@ -75,6 +75,7 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
                 line["layer"] = Cell(row.layer)
             if len({other.dtype for other in same}) > 1:
                 line["dtype"] = Cell(row.dtype)
+            line |= _seed(row, same)
             line |= {
                 "d": Cell(f"{row.dimensions}", row.dimensions),
                 "C": Cell(f"{row.C:g}", row.C) if row.C is not None else EMPTY,
@@ -113,11 +114,14 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
     ).values():
         first = same[0]
         hows = grouped(same, lambda row: row.metric)
-        lines: dict[str | None, dict[str, Cell]] = {}
+        lines: dict[object, dict[str, Cell]] = {}
         for row in same:
             alone = len({(r.method, r.features_protocol.split("; ")[0]) for r in hows[row.metric]}) == 1
             column = row.metric if alone else f"{row.metric}, {row.method}"
-            lines.setdefault(row.model_sha256, {"judged": Cell(row.model or "")})[column] = number(row)
+            line = lines.setdefault(
+                (row.model, row.model_sha256, row.seed), {"judged": Cell(row.model or ""), **_seed(row, same)}
+            )
+            line[column] = number(row)
         notes = [
             f"{row.metric}: {row.method}" + (f"; ± is {row.spread_kind}" if row.spread is not None else "")
             for row in same
@@ -136,14 +140,14 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
 
 
 def _copying(rows: Sequence[Row]) -> list[Table]:
-    """A table per generator and training images; a line per number, the held-out images' and the p-value beside it."""
-    found = []
-    for same in grouped(rows, lambda row: (row.model_sha256, row.model, row.data_sha256)).values():
-        lines: dict[tuple[str, str, str], dict[str, Cell]] = {}
+    """A table per generator, its seed, and training images; a line per number, the held-out images' beside it, and p."""
+    """A table per generator, seed and training images; a line per number, the held-out images' beside it, and p."""
+    for same in grouped(rows, lambda row: (row.model_sha256, row.model, row.data_sha256, row.seed)).values():
+        lines: dict[object, dict[str, Cell]] = {}
         for row in same:
             metric, _, suffix = row.metric.partition(", ")
             line = lines.setdefault(
-                (row.features, row.protocol, metric),
+                (row.features, row.features_sha256, row.protocol, metric),
                 {"features": Cell(row.features), "": Cell(row.protocol), "metric": Cell(metric)},
             )
             if suffix == "p":
@@ -205,7 +209,7 @@ def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour") -> list[Tabl
     """A table per set; a line per images searched and their number, then what only the paper has."""
     quotes = [quote for quote in QUOTES if quote.task == "table3"]
     found = []
-    for same in grouped(rows, lambda row: (row.data_sha256, row.data, row.n)).values() or [[]]:
+    for same in grouped(rows, lambda row: (row.data_sha256, row.data, row.n, row.seed)).values() or [[]]:
         lines: dict[tuple[str | None, int], dict[str, Cell]] = {}
         used = []
         for row in same:
@@ -292,10 +296,11 @@ def _classified(
         for row in same:
             quote = quoted(row)
             line = lines.setdefault(
-                (row.features, row.features_sha256, method(row)),
+                (row.features, row.features_sha256, method(row), row.seed),
                 {
                     "model": Cell(f"{row.features} + {method(row)}"),
                     "the paper's": Cell(quote.model or "") if quote is not None else EMPTY,
+                    **_seed(row, same),
                     "d": Cell(f"{row.dimensions}", row.dimensions),
                 },
             )
@@ -309,7 +314,7 @@ def _classified(
                     line |= _quote(quote, suffix[quote.protocol])
                     if quote.model in units:
                         line["paper's feature units"] = Cell(units[quote.model], float(units[quote.model]), quoted=True)
-        order = ["model", "the paper's", "d"]
+        order = ["model", "the paper's", "seed", "d"]
         for after in suffix.values():
             order += [f"{metric} %{after}", f"paper %{after}", f"difference{after}"]
         ordered = [
@@ -332,6 +337,12 @@ def _classified(
 
 
 # cells
+
+
+def _seed(row: Row, same: Sequence[Row]) -> dict[str, Cell]:
+    """Where the lines of a table are of several."""
+    several = len({other.seed for other in same}) > 1
+    return {"seed": Cell(f"{row.seed}", row.seed)} if several else {}
 
 
 def _beside(row: Row, suffix: str = "") -> dict[str, Cell]:
