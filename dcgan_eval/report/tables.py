@@ -140,8 +140,8 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
 
 
 def _copying(rows: Sequence[Row]) -> list[Table]:
-    """A table per generator, its seed, and training images; a line per number, the held-out images' beside it, and p."""
     """A table per generator, seed and training images; a line per number, the held-out images' beside it, and p."""
+    found = []
     for same in grouped(rows, lambda row: (row.model_sha256, row.model, row.data_sha256, row.seed)).values():
         lines: dict[object, dict[str, Cell]] = {}
         for row in same:
