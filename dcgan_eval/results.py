@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib.util
 import io
 import math
 import os
@@ -110,6 +111,9 @@ def append(path: Path, rows: Sequence[Row]) -> None:
     results, or cannot be written.
     """
     path = path.absolute()
+    for row in rows:
+        if not math.isfinite(row.value) or (row.spread is not None and not math.isfinite(row.spread)):
+            raise InputError(f"{path}: {_short(row)} is {row.value} ± {row.spread}, which no result is; not appended")
     try:
         with _locked(path):
             before = read(path)
@@ -145,6 +149,8 @@ def load(path: Path) -> list[Row]:
 def read(path: Path) -> list[Row]:
     """The rows of a results file, none where there is none yet; InputError if `append` could not go on with it."""
     try:
+        if path.suffix == ".parquet":
+            _needs_pyarrow(path)
         if not path.exists():
             return []
         if path.suffix == ".parquet":
@@ -204,11 +210,14 @@ def _row(where: str, fields: dict[str, str]) -> Row:
     return Row(**values)  # type: ignore[arg-type]
 
 
+def _needs_pyarrow(path: Path) -> None:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise InputError(f"{path}: Parquet needs pyarrow; pip install 'dcgan-eval[parquet]', or use .csv")
+
+
 def _parquet(path: Path) -> list[Row]:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise InputError(f"{path}: Parquet needs pyarrow; pip install 'dcgan-eval[parquet]', or use .csv") from error
+    import pyarrow
+
     try:
         found = pd.read_parquet(path)
     except (pyarrow.ArrowException, ValueError) as error:

@@ -120,14 +120,32 @@ def test_an_interrupted_step_is_started_anew(tmp_path):
     assert ROW not in results.read(tmp_path / "steps/a.csv")
 
 
+def test_ctrl_c_in_a_step_ends_the_command_and_the_step_is_not_finished(tmp_path, monkeypatch):
+    def stopped(path, rows):
+        raise KeyboardInterrupt
+
+    argv = ("reproduce", "digits", "--folder", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "append", stopped)
+        patch.setattr("dcgan_eval.reproduction.steps", lambda *_: [step("a")])
+        code, out, err = run(*argv)
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1] == "dcgan-eval: interrupted"
+    assert not (tmp_path / "steps/a.json").exists()
+    assert not (tmp_path / "index.html").exists()
+
+
 def test_what_is_missing_is_named_and_what_waits_for_it(tmp_path):
     first = step("first", spec="nowhere.npz")
     second = step("second", after="first")
-    outcomes, called = done([first, second], tmp_path)
+    outcomes, called = done([first, second], tmp_path / "r")
     assert statuses(outcomes) == {"first": "missing", "second": "missing"}
     assert called == []
+    assert not (tmp_path / "r").exists()
+    outcomes, called = done([first, second, step("a")], tmp_path)
+    assert statuses(outcomes) == {"first": "missing", "second": "missing", "a": "made"}
     assert outcomes["first"].why.endswith("; fetch it")
-    said = plan([first, second, step("a")], Inspector(tmp_path, Path("data"), False), "cpu").splitlines()
+    said = plan([first, second, step("b")], Inspector(tmp_path, Path("data"), False), "cpu").splitlines()
     assert len(said) == 4
     assert "missing" in said[0]
     assert "nowhere.npz" in said[0]
@@ -204,6 +222,7 @@ def test_a_plan_alone_changes_nothing(tmp_path):
 def test_a_part_of_which_nothing_can_be_done(tmp_path):
     code, out, err = run("reproduce", "table1", "--folder", tmp_path / "r", "--data-root", tmp_path)
     assert (code, out) == (2, "")
+    assert not (tmp_path / "r").exists()
     last = err.splitlines()[-1]
     assert last.startswith("dcgan-eval: reproduce table1: nothing could be done: ")
     assert "; fetch it with --download, or name images by --cifar10. And no checkpoint is named; name one by" in last

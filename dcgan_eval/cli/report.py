@@ -67,7 +67,7 @@ def report(
         raise InputError(f"--out {out}: is a folder; {format} is one file")
     if out is not None and not folder:
         check_file(out, "--out")
-        if out.exists() and out.samefile(results):
+        if out.exists() and results.exists() and out.samefile(results):
             raise InputError(f"--out {out}: holds the results; choose another file")
     if figures is not None and format is not ReportFormat.html:
         raise InputError(f"--figures {figures}: is a choice for --format html only")
@@ -79,7 +79,11 @@ def report(
         shown = [*(listed(figures) if figures is not None else []), *(curves(rows) if pivot is None else [])]
         written = page("What the networks learnt", tables, shown)
     elif format in (ReportFormat.csv, ReportFormat.json):
-        used = [*rows, *QUOTES] if pivot is None else [r for line in tables[0].lines for c in line for r in c.rows]
+        used = (
+            [*rows, *(quote for quote in QUOTES if quote not in rows)]
+            if pivot is None
+            else [r for line in tables[0].lines for c in line for r in c.rows]
+        )
         written = _rows(used, format)
     else:
         write = {ReportFormat.table: text, ReportFormat.md: markdown, ReportFormat.latex: latex}[format]

@@ -70,7 +70,7 @@ def reproduce(
         where, paths,
     )  # fmt: skip
     todo = steps(target, sources)
-    inspect = Inspector(folder, data_root, download)
+    inspect = Inspector(folder, data_root, download and not dry_run)
     note(plan(todo, inspect, chosen))
     if dry_run:
         return
@@ -78,8 +78,12 @@ def reproduce(
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if not any(outcome.status in ("made", "kept") for outcome in outcomes):
         why = (failed or outcomes)[0].why
+        if any(outcome.bug for outcome in failed):
+            raise typer.Exit(1)
         raise InputError(f"reproduce {target}: nothing could be done: {why}")
-    found, index = assemble(folder, [step.name for step in steps("all", dataclasses.replace(sources, train=True))])
+    order = [step.name for step in steps("all", dataclasses.replace(sources, train=True))]
+    stale = [outcome.step.name for outcome in outcomes if outcome.status not in ("made", "kept")]
+    found, index = assemble(folder, order, stale)
     _summary([row for step in todo for row in found.get(step.name, [])], format)
     note(f"{index}: every table and figure, and {folder / 'results.csv'}: {sum(map(len, found.values()))} results")
     for outcome in outcomes:
@@ -94,12 +98,16 @@ def _call(argv: Sequence[str]) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         try:
-            app(list(argv), standalone_mode=False, obj=list(argv))
+            code = app(list(argv), standalone_mode=False, obj=list(argv))
         except Exception as error:
             # usage errors belong to typer's own copy of click, which has no public name
             if hasattr(error, "format_message"):
                 raise InputError(error.format_message()) from error
             raise
+    if code == 130:  # what typer makes of Ctrl-C
+        raise KeyboardInterrupt
+    if code:
+        raise InputError(f"{argv[0]} ended with {code}; what it said stands above")
     return printed.getvalue()
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,7 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
 from dcgan_eval.report import everything, page, pictures
 from dcgan_eval.report.pictures import COLUMNS, LIST, curves
-from dcgan_eval.reproduction.step import FOLDER, Inspector, State, Step, finished, marker, rows_file
+from dcgan_eval.reproduction.step import FOLDER, Inspector, State, Step, finished, marker, read_marker, rows_file
 from dcgan_eval.results import Row
 
 REFERENCE = 210e9  # float32 operations a second, in matrix products, of the 2 cores that steps were timed on
@@ -81,12 +81,14 @@ def run(steps: Sequence[Step], inspect: Inspector, call: Call, say: Callable[[st
     Raises InputError if the folder cannot be written to.
     """
     folder = inspect.folder
+    by_name = {step.name: step for step in steps}
+    if all(inspect(step, by_name).status == "missing" for step in steps):
+        return [Outcome(step, "missing", why=inspect(step, by_name).why) for step in steps]
     try:
         for part in ("steps", "figures", "cache"):
             (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to: {error}; give another --folder") from error
-    by_name = {step.name: step for step in steps}
     outcomes = []
     for number, step in enumerate(steps, 1):
         state = inspect(step, by_name)
@@ -107,6 +109,7 @@ def run(steps: Sequence[Step], inspect: Inspector, call: Call, say: Callable[[st
 
 def _make(step: Step, state: State, folder: Path, call: Call) -> Outcome:
     marker(folder, step).unlink(missing_ok=True)
+    _set_aside(step, state, folder)
     rows_file(folder, step.name).unlink(missing_ok=True)  # commands append, and this one may have been cut short
     argv = [word.replace(FOLDER, str(folder)) for word in (*step.argv, *step.options)]
     start = time.perf_counter()
@@ -130,32 +133,46 @@ def _make(step: Step, state: State, folder: Path, call: Call) -> Outcome:
     return Outcome(step, "made", seconds)
 
 
+def _set_aside(step: Step, state: State, folder: Path) -> None:
+    """What a stopped step goes on from, if it was begun with other inputs, is renamed: nothing is lost or mixed."""
+    begun = folder / "steps" / f"{step.name}.begun"
+    before = begun.read_text(encoding="utf-8") if begun.exists() else "unknown"
+    if step.resumes is not None and before != state.identity and (folder / step.resumes).exists():
+        path = folder / step.resumes
+        path.rename(path.with_name(f"{path.name}.{before[:12]}.{int(time.time())}"))
+    write_whole(begun, state.identity)
+
+
 def _train(argv: Sequence[str], checkpoint: Path) -> None:
     """In a process of its own: training is no part of the package, and may run for days."""
     run = checkpoint.parent
     run.parent.mkdir(parents=True, exist_ok=True)
     resume = ["--resume"] if (run / "metrics.csv").exists() else []
     path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
-    done = subprocess.run(
-        [sys.executable, "-m", "training", *argv, "--out", str(run), *resume],
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", *argv, "--out", str(run), *resume], env={**os.environ, "PYTHONPATH": path}
     )
-    if done.returncode == 130:
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.wait()  # which has had the signal too, and saves before it ends
+        raise
+    if code == 130:
         raise KeyboardInterrupt
-    if done.returncode:
-        raise InputError(f"training ended with {done.returncode}; what it said stands above")
+    if code:
+        raise InputError(f"training ended with {code}; what it said stands above")
 
 
-def assemble(folder: Path, order: Sequence[str]) -> tuple[dict[str, list[Row]], Path]:
+def assemble(
+    folder: Path, order: Sequence[str], without: Collection[str] = ()
+) -> tuple[dict[str, list[Row]], Path]:
     """results.csv, figures.csv and index.html of all steps that are finished in the folder; their rows, and the page.
 
-    order: names of steps; those that it lacks come last.
+    order: names of steps; those that it lacks come last. without: names of those whose files are of other inputs.
     """
     place = {name: i for i, name in enumerate(order)}
-    names = sorted(
-        (path.stem for path in (folder / "steps").glob("*.json")), key=lambda n: (place.get(n, len(place)), n)
-    )
+    kept = {path.stem: read_marker(path) for path in (folder / "steps").glob("*.json") if path.stem not in without}
+    names = sorted((name for name in kept if kept[name]), key=lambda n: (place.get(n, len(place)), n))
     found = {name: results.read(rows_file(folder, name)) for name in names}
     rows = [row for some in found.values() for row in some]
     write_whole(folder / "results.csv", results.frame(rows).to_csv(index=False))
@@ -164,8 +181,7 @@ def assemble(folder: Path, order: Sequence[str]) -> tuple[dict[str, list[Row]], 
     lines.writerow(COLUMNS)
     for name in names:
         if (folder / "figures" / f"{name}.png").exists():
-            kept = json.loads((folder / "steps" / f"{name}.json").read_text(encoding="utf-8"))
-            lines.writerow([f"{name}.png", kept["title"], kept["command"]])
+            lines.writerow([f"{name}.png", kept[name].get("title", name), kept[name].get("command", "")])
     write_whole(folder / "figures" / LIST, listed.getvalue())
     index = folder / "index.html"
     shown = [*pictures(folder / "figures"), *curves(rows)]

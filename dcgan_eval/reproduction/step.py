@@ -31,7 +31,8 @@ class Step:
     """name: of its files. argv: of `dcgan-eval`, or of `python -m training`. options: more of it, that changes no
     number: where things lie, and the device. reads: what decides its outputs besides argv. seconds: about what it takes
     on `running.REFERENCE`. outputs: files that are there when it is finished; figure: the one of them that is a
-    picture. after: the step that makes one of those that it reads."""
+    picture. after: the step that makes one of those that it reads. resumes: the file or folder that it goes on from when
+    it was stopped."""
 
     name: str
     title: str
@@ -43,6 +44,7 @@ class Step:
     figure: str | None = None
     program: Literal["dcgan-eval", "training"] = "dcgan-eval"
     after: str | None = None
+    resumes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,14 @@ class Inspector:
 
 
 def finished(folder: Path, step: Step) -> dict[str, object]:
-    """What the step's marker holds; {} where there is none, or one that was cut short."""
+    """What the step's marker holds."""
+    return read_marker(marker(folder, step))
+
+
+def read_marker(path: Path) -> dict[str, object]:
+    """{} where there is none, or one that was cut short."""
     try:
-        kept = json.loads(marker(folder, step).read_text(encoding="utf-8"))
+        kept = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return kept if isinstance(kept, dict) else {}

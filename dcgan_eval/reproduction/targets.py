@@ -105,8 +105,8 @@ def _table3(s: Sources) -> Iterator[Step]:
     remedy = "name one by --mnist-gen (python -m training mnist28 makes it), or have it made by --train"
     yield _measure(s, "table3", f"Table 3: digits by the nearest of up to {s.num:,} generated ones", 20 + 3e-4 * s.num,
                    data, "table3", "--generator", network or "", "--data", s.mnist, "--num", f"{s.num}",
-                   "--state", f"{FOLDER}/cache/table3.npz", figure=True,
-                   more=_checkpoint(network, remedy), after=after)  # fmt: skip
+                   "--state", f"{FOLDER}/cache/table3.npz", figure=True, more=_checkpoint(network, remedy),
+                   after=after, resumes="cache/table3.npz")  # fmt: skip
 
 
 def _figures(s: Sources) -> Iterator[Step]:
@@ -172,6 +172,7 @@ def _measure(
     figure: bool = False,
     more: Source | None = None,
     after: str | None = None,
+    resumes: str | None = None,
 ) -> Step:
     """A command that appends rows, and draws a picture if asked to."""
     rows, picture = f"steps/{name}.csv", f"figures/{name}.png"
@@ -186,6 +187,7 @@ def _measure(
         (rows, picture) if figure else (rows,),
         picture if figure else None,
         after=after,
+        resumes=resumes,
     )
 
 
@@ -216,6 +218,7 @@ def _training(preset: str, seconds: float, images: str | None, remedy: str, s: S
         seconds,
         (checkpoint,),
         program="training",
+        resumes=f"runs/{preset}",
     )
 
 
