@@ -98,6 +98,15 @@ def test_features_of_one_name_but_other_settings_are_other_lines():
     assert column(found, "value") == ["74.28 %", "3 %"]
 
 
+def test_no_number_is_set_over_another():
+    more = replace(DRAWN, draws="1 2 3", spread_kind="1.96 standard deviations over 5 draws", method="L2-SVM of more")
+    assert [len(found.lines) for found in tables([DRAWN, more])] == [1, 1]
+    assert column(paper_tables([DRAWN, more])[0], "accuracy %, 400 labels per class")[:2] == ["74.28 ± 0.40"] * 2
+    near = replace(ROW, task="neighbors", metric="AuthPct", model="gen:x", model_sha256="1", C=None, method="a")
+    (found,) = tables([near, replace(near, n=9, value=3.0)])
+    assert column(found, "value") == ["74.28 %", "3 %"]
+
+
 # the paper's tables
 
 
@@ -258,6 +267,26 @@ def test_what_is_of_unequal_protocol_is_in_another_panel():
     other = [replace(row, data="SVHN", data_sha256="0") for row in few]
     ((_, picture),) = charts(few + other)
     assert len(picture.figure.axes) == 2
+
+
+def test_layers_stand_above_their_own_names():
+    def of(features, *names):
+        return [replace(ROW, features=features, features_sha256=features, layer=name) for name in (*names, "all")]
+
+    found = charts(of("disc:a", "conv1", "conv2", "conv3") + of("disc:b", "c1"))
+    ticks = [[t.get_text() for t in picture.figure.axes[0].get_xticklabels()] for _, picture in found]
+    assert ticks == [["conv1", "conv2", "conv3", "all"], ["c1", "all"]]
+
+
+def test_networks_of_one_name_are_not_joined():
+    rows = [
+        replace(DRAWN, protocol=f"per-class:{n}", n_reference=10 * n, features_sha256=sha)
+        for n in (1, 2) for sha in ("a" * 64, "b" * 64)
+    ]  # fmt: skip
+    ((_, picture),) = charts(rows)
+    (ax,) = picture.figure.axes
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels == [f"disc:svhn32, {sha * 8}, seed 0, 1 draws" for sha in "ab"]
 
 
 def test_every_kind_of_curve_in_every_kind_of_file(tmp_path):

@@ -93,8 +93,8 @@ def report(
             for table, name in zip(tables, anchors(one.title for one in tables), strict=True):
                 write_whole(out / f"{name}{ending}", write([table]))
             made: list[tuple[str, Picture]] = charts(rows) if pivot is None else []
-            for title, chart in made:
-                chart.save(out / f"{title.lower().replace(' ', '-')}.{kind}")
+            for (_, chart), name in zip(made, anchors(title for title, _ in made), strict=True):
+                chart.save(out / f"{name}.{kind}")
             note(f"{out}: {len(tables)} tables, {len(made)} curves")
             return
         written = write(tables)

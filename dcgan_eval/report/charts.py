@@ -1,6 +1,6 @@
 """From results to curves: each a query over rows, one protocol a panel."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dcgan_eval import figures
 from dcgan_eval.differences import method
@@ -68,34 +68,50 @@ def _curves(
     panels: dict[str, dict[str, figures.Line]] = {}
     for key, same in grouped(rows, panel).items():
         lines: dict[str, figures.Line] = {}
-        for name, points in grouped(same, line).items():
+        for name, points in _apart(same, line):
             by_x = {x(row): row for row in points}  # the last of equals
             if len(by_x) > 1:
                 lines[name] = _line([(at, by_x[at]) for at in sorted(by_x)])
         if lines:
-            name = str(key[0])
-            panels[name if name not in panels else f"{name} ({len(panels) + 1})"] = lines
+            panels[_unused(str(key[0]), panels)] = lines
     if panels:
         yield title, figures.curves(panels, xlabel, log_x=True, ylabel=ylabel)
 
 
 def _layers(rows: Sequence[Row]) -> Iterator[Curve]:
-    """Accuracy of each layer's features alone, in the order of the network, then of all together."""
+    """Accuracy of each layer's features alone, in the order of the network, then of all together.
+
+    A figure for each list of layers: another network's stand elsewhere.
+    """
     some = [r for r in rows if r.metric == "accuracy"]
-    panels: dict[str, dict[str, figures.Line]] = {}
-    names: list[str] = []
+    by_names: dict[tuple[str, ...], dict[str, dict[str, figures.Line]]] = {}
     for key, same in grouped(some, lambda r: (f"{r.data}, {r.protocol}: {method(r)}", r.data_sha256, r.n)).items():
-        lines = {}
-        for name, points in grouped(same, _features).items():
+        of_panel: dict[tuple[str, ...], dict[str, figures.Line]] = {}
+        for name, points in _apart(same, _features):
             layers = {row.layer: row for row in points}
             if len(layers) > 1:
-                ordered = [*(layer for layer in layers if layer != "all"), "all"]
-                names = max(names, ordered, key=len)
-                lines[name] = _line([(i, layers[layer]) for i, layer in enumerate(ordered) if layer in layers])
-        if lines:
-            panels[str(key[0])] = lines
-    if panels:
+                names = (*(layer for layer in layers if layer != "all"), *(["all"] if "all" in layers else []))
+                line = _line([(i, layers[layer]) for i, layer in enumerate(names)])
+                of_panel.setdefault(names, {})[name] = line
+        for names, lines in of_panel.items():
+            panels = by_names.setdefault(names, {})
+            panels[_unused(str(key[0]), panels)] = lines
+    for names, panels in by_names.items():
         yield "Accuracy by layer", figures.curves(panels, "layer", ylabel="accuracy, %", ticks=names)
+
+
+def _apart(rows: Sequence[Row], label: Callable[[Row], str]) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of each line: of one network, seed and number of draws, which are named where the label does not."""
+    found = grouped(rows, lambda r: (label(r), r.model_sha256, r.features_sha256, r.seed, len(r.draws.split())))
+    labels = [key[0] for key in found]
+    for key, same in found.items():
+        name, _, sha256, seed, draws = key
+        several = labels.count(name) > 1
+        yield (f"{name}, {sha256[:8]}, seed {seed}, {draws or 1} draws" if several else name), same
+
+
+def _unused(name: str, panels: Mapping[str, object]) -> str:
+    return name if name not in panels else f"{name} ({len(panels) + 1})"
 
 
 def _line(points: Sequence[tuple[float, Row]]) -> figures.Line:

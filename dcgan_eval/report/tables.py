@@ -1,6 +1,7 @@
 """From results to tables: each is a query over rows. A column never mixes numbers of unequal protocol."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import count
 from typing import TypeVar
 
 from dcgan_eval.differences import Difference, apart, difference, method
@@ -61,7 +62,7 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
     found = []
     for same in grouped(
         (row for row in rows if row.metric == "accuracy"),
-        lambda row: (row.data_sha256, row.data, row.protocol, method(row), row.n, row.n_reference),
+        lambda row: (row.data_sha256, row.data, row.protocol, method(row), row.n, row.n_reference, row.spread_kind),
     ).values():
         first = same[0]
         best = max((row for row in same if row.layer == "all"), key=lambda row: row.value, default=None)
@@ -118,9 +119,8 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
         for row in same:
             alone = len({(r.method, r.features_protocol.split("; ")[0]) for r in hows[row.metric]}) == 1
             column = row.metric if alone else f"{row.metric}, {row.method}"
-            line = lines.setdefault(
-                (row.model, row.model_sha256, row.seed), {"judged": Cell(row.model or ""), **_seed(row, same)}
-            )
+            start = {"judged": Cell(row.model or ""), **_seed(row, same)}
+            line = _free(lines, (row.model, row.model_sha256, row.seed), column, start)
             line[column] = number(row)
         notes = [
             f"{row.metric}: {row.method}" + (f"; ± is {row.spread_kind}" if row.spread is not None else "")
@@ -146,17 +146,16 @@ def _copying(rows: Sequence[Row]) -> list[Table]:
         lines: dict[object, dict[str, Cell]] = {}
         for row in same:
             metric, _, suffix = row.metric.partition(", ")
-            line = lines.setdefault(
-                (row.features, row.features_sha256, row.protocol, metric),
-                {"features": Cell(row.features), "": Cell(row.protocol), "metric": Cell(metric)},
-            )
+            start = {"features": Cell(row.features), "": Cell(row.protocol), "metric": Cell(metric)}
+            column = "p" if suffix == "p" else "held-out" if suffix else "value"
+            line = _free(lines, (row.features, row.features_sha256, row.protocol, metric), column, start)
             if suffix == "p":
                 line["p"] = Cell(f"{row.value:.2g}", row.value, (row,))
                 verdict = "copies" if metric == "nearer than any" else "nearer"
                 line["verdict"] = Cell(verdict if row.value < FLAGGED else "")
             else:
                 shown = f"{row.value:.5g}{' ' * bool(row.unit) + row.unit}"
-                line["held-out" if suffix else "value"] = Cell(shown, row.value, (row,))
+                line[column] = Cell(shown, row.value, (row,))
         order = ("features", "", "metric", "value", "held-out", "p", "verdict")
         first = same[0]
         notes = [f"{row.metric}: {row.method}" for row in same if ", " not in row.metric]
@@ -295,16 +294,15 @@ def _classified(
         lines: dict[object, dict[str, Cell]] = {}
         for row in same:
             quote = quoted(row)
-            line = lines.setdefault(
-                (row.features, row.features_sha256, method(row), row.seed),
-                {
-                    "model": Cell(f"{row.features} + {method(row)}"),
-                    "the paper's": Cell(quote.model or "") if quote is not None else EMPTY,
-                    **_seed(row, same),
-                    "d": Cell(f"{row.dimensions}", row.dimensions),
-                },
-            )
-            line[f"{metric} %{suffix[row.protocol]}"] = number(row)
+            start = {
+                "model": Cell(f"{row.features} + {method(row)}"),
+                "the paper's": Cell(quote.model or "") if quote is not None else EMPTY,
+                **_seed(row, same),
+                "d": Cell(f"{row.dimensions}", row.dimensions),
+            }
+            column = f"{metric} %{suffix[row.protocol]}"
+            line = _free(lines, (row.features, row.features_sha256, method(row), row.seed), column, start)
+            line[column] = number(row)
             line |= _beside(row, suffix[row.protocol])
         named = {line["the paper's"].text for line in lines.values()}
         lines |= {quote.model: {"the paper's": Cell(quote.model or "")} for quote in quotes if quote.model not in named}
@@ -337,6 +335,15 @@ def _classified(
 
 
 # cells
+
+
+def _free(lines: dict[object, dict[str, Cell]], key: Hashable, column: str, start: dict[str, Cell]) -> dict[str, Cell]:
+    """The first line of the key whose column is free, begun by `start`: no number is set over another."""
+    for repeat in count():
+        line = lines.setdefault((key, repeat), dict(start))
+        if column not in line:
+            return line
+    raise AssertionError
 
 
 def _seed(row: Row, same: Sequence[Row]) -> dict[str, Cell]:
