@@ -163,9 +163,7 @@ def _train(argv: Sequence[str], checkpoint: Path) -> None:
         raise InputError(f"training ended with {code}; what it said stands above")
 
 
-def assemble(
-    folder: Path, order: Sequence[str], without: Collection[str] = ()
-) -> tuple[dict[str, list[Row]], Path]:
+def assemble(folder: Path, order: Sequence[str], without: Collection[str] = ()) -> tuple[dict[str, list[Row]], Path]:
     """results.csv, figures.csv and index.html of all steps that are finished in the folder; their rows, and the page.
 
     order: names of steps; those that it lacks come last. without: names of those whose files are of other inputs.
