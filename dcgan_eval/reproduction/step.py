@@ -31,8 +31,8 @@ class Step:
     """name: of its files. argv: of `dcgan-eval`, or of `python -m training`. options: more of it, that changes no
     number: where things lie, and the device. reads: what decides its outputs besides argv. seconds: about what it takes
     on `running.REFERENCE`. outputs: files that are there when it is finished; figure: the one of them that is a
-    picture. after: the step that makes one of those that it reads. resumes: the file or folder that it goes on from when
-    it was stopped."""
+    picture. after: the step that makes one of those that it reads. resumes: the file or folder that it goes on from
+    when it was stopped."""
 
     name: str
     title: str
