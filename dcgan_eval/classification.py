@@ -108,7 +108,7 @@ def classify(
             unit="%",
             spread=probe.spread,
             spread_kind=probe.spread_kind,
-            draws=_draws(probe.accuracies),
+            draws=results.draws(probe.accuracies),
             n=len(splits[1]),
             n_reference=probe.n_train,
             C=probe.C,
@@ -122,7 +122,7 @@ def classify(
             time=results.now(),
         )
         yield accuracy
-        errors = _draws([100 - value for value in probe.accuracies])
+        errors = results.draws([100 - value for value in probe.accuracies])
         yield replace(accuracy, metric="error", value=100 - probe.accuracy, draws=errors)
         judged, n = ("validation", len(splits[2])) if len(splits) > 2 else ("folds", probe.n_train)
         for C, value in probe.curve:
@@ -163,10 +163,6 @@ def classify(
 def _content(images: Images) -> str:
     """The SHA-256 of where they are from, and which of those there are, if not all: others are other draws."""
     return images.sha256 + (f"/{images.selection[:16]}" if images.selection else "")
-
-
-def _draws(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.10g}" for value in values) if len(values) > 1 else ""
 
 
 def _short(classes: Sequence[str]) -> str:

@@ -133,7 +133,7 @@ def compare(
                 values = np.array([number.value for number in numbers])
                 value, spread = float(values.mean()), float(Z95 * values.std(ddof=1))
                 kind = f"1.96 standard deviations over {len(numbers)} seeds of the samples"
-                draws = " ".join(f"{each:.10g}" for each in values)
+                draws = results.draws(values.tolist())
             judge = classifier if metric == "is" and classifier is not None else extractor
             used = _outputs(judge, metric == "is")
             yield Row(

@@ -26,11 +26,11 @@ class Difference:
         return self.half is not None and abs(self.value) <= self.half
 
 
-def unequal(a: Row, b: Row, but: tuple[str, ...] = ()) -> str | None:
+def unequal(a: Row, b: Row) -> str | None:
     """The first part of the protocol in which two numbers differ, as 'n_reference 4000 and 50000'; None if in none."""
     for name in PROTOCOL:
         left, right = getattr(a, name), getattr(b, name)
-        if name not in but and left != right:
+        if left != right:
             return f"{name} {left} and {right}"
     if method(a) != method(b):
         return f"method {method(a)!r} and {method(b)!r}"

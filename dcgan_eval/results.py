@@ -249,6 +249,11 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def draws(values: Sequence[float]) -> str:
+    """As `Row.draws` keeps them."""
+    return " ".join(f"{value:.10g}" for value in values) if len(values) > 1 else ""
+
+
 def versions() -> str:
     """What the numbers were computed with."""
     names = ("dcgan-eval", "torch", "torchvision", "torch-fidelity", "scikit-learn", "numpy")

@@ -404,7 +404,9 @@ def test_listed_pictures_are_in_the_page(measured, tmp_path):
 )
 def test_what_the_command_refuses(measured, tmp_path, monkeypatch, argv, message):
     monkeypatch.chdir(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     fails(run("report", *([] if argv[0].endswith(".csv") else [measured]), *argv), message)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_results_are_not_overwritten_by_their_report(measured):

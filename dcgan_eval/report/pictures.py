@@ -1,10 +1,12 @@
 """Pictures that a report shows: those that lie in a folder, by its list, and curves made of the results."""
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dcgan_eval.errors import InputError
+from dcgan_eval.files import write_whole
 from dcgan_eval.report.charts import charts
 from dcgan_eval.report.table import Figure
 from dcgan_eval.results import Row
@@ -16,6 +18,15 @@ COLUMNS = ["file", "title", "command"]
 def curves(rows: Sequence[Row]) -> list[Figure]:
     """The charts of the results as SVG."""
     return [Figure(title.lower().replace(" ", "-"), title, chart.render("svg")) for title, chart in charts(rows)]
+
+
+def write_list(folder: Path, entries: Iterable[tuple[str, str, str]]) -> None:
+    """The list that `pictures` reads, of (file, title, command)."""
+    listed = io.StringIO()
+    lines = csv.writer(listed, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    lines.writerows(entries)
+    write_whole(folder / LIST, listed.getvalue())
 
 
 def pictures(folder: Path) -> list[Figure]:

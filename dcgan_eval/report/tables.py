@@ -38,7 +38,11 @@ def paper_tables(rows: Sequence[Row]) -> list[Table]:
     return [
         *_classified(1, measured, "CIFAR-10", ("CIFAR-10", "CIFAR-10-JPEG"), ("all", "per-class:400"), "accuracy"),
         *_classified(2, measured, "SVHN", ("SVHN",), ("labels:1000",), "error"),
-        *_nearest([row for row in measured if row.task == "table3"], "Table 3"),
+        *_nearest(
+            [row for row in measured if row.task == "table3"],
+            "Table 3",
+            [quote for quote in QUOTES if quote.task == "table3"],
+        ),
     ]
 
 
@@ -117,7 +121,7 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
         hows = grouped(same, lambda row: row.metric)
         lines: dict[object, dict[str, Cell]] = {}
         for row in same:
-            alone = len({(r.method, r.features_protocol.split("; ")[0]) for r in hows[row.metric]}) == 1
+            alone = len({other.method for other in hows[row.metric]}) == 1
             column = row.metric if alone else f"{row.metric}, {row.method}"
             start = {"judged": Cell(row.model or ""), **_seed(row, same)}
             line = _free(lines, (row.model, row.model_sha256, row.seed), column, start)
@@ -204,9 +208,8 @@ def _duplicates(rows: Sequence[Row]) -> list[Table]:
     return found
 
 
-def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour") -> list[Table]:
-    """A table per set; a line per images searched and their number, then what only the paper has."""
-    quotes = [quote for quote in QUOTES if quote.task == "table3"]
+def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour", quotes: Sequence[Row] = ()) -> list[Table]:
+    """A table per set; a line per images searched and their number, then those of `quotes` that stand beside none."""
     found = []
     for same in grouped(rows, lambda row: (row.data_sha256, row.data, row.n, row.seed)).values() or [[]]:
         lines: dict[tuple[str | None, int], dict[str, Cell]] = {}
@@ -229,10 +232,8 @@ def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour") -> list[Tabl
                 **_quote(quote),
             }
             for quote in quotes
-            if title == "Table 3" and quote not in used
+            if quote not in used
         ]
-        if not same and not more:
-            continue
         order = ("images searched", "number", "error %", "paper %", "difference", "mean distance")
         ordered = [{name: line.get(name, EMPTY) for name in order} for line in [*lines.values(), *more]]
         notes = [

@@ -1,7 +1,5 @@
 """Running a plan: what is finished stays, what fails leaves the rest alone, and the page is made of what there is."""
 
-import csv
-import io
 import json
 import os
 import subprocess
@@ -19,7 +17,7 @@ from dcgan_eval import results
 from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
 from dcgan_eval.report import everything, page, pictures
-from dcgan_eval.report.pictures import COLUMNS, LIST, curves
+from dcgan_eval.report.pictures import curves, write_list
 from dcgan_eval.reproduction.step import FOLDER, Inspector, State, Step, finished, marker, read_marker, rows_file
 from dcgan_eval.results import Row
 
@@ -108,18 +106,19 @@ def run(steps: Sequence[Step], inspect: Inspector, call: Call, say: Callable[[st
 
 
 def _make(step: Step, state: State, folder: Path, call: Call) -> Outcome:
-    marker(folder, step).unlink(missing_ok=True)
-    _set_aside(step, state, folder)
-    rows_file(folder, step.name).unlink(missing_ok=True)  # commands append, and this one may have been cut short
     argv = [word.replace(FOLDER, str(folder)) for word in (*step.argv, *step.options)]
     start = time.perf_counter()
     try:
+        marker(folder, step).unlink(missing_ok=True)
+        rows_file(folder, step.name).unlink(missing_ok=True)  # commands append, and this one may have been cut short
+        if step.resumes is not None:
+            _set_aside(folder / step.resumes, folder / "steps" / f"{step.name}.begun", state.identity)
         if step.program == "training":
             _train(argv, folder / step.outputs[0])
         else:
             write_whole(folder / "steps" / f"{step.name}.txt", call(argv))
-        if step.figure is not None:
-            write_whole(folder / "figures" / f"{step.name}.png", (folder / step.figure).read_bytes())
+        if step.copied is not None:
+            write_whole(folder / "figures" / f"{step.name}.png", (folder / step.copied).read_bytes())
         seconds = time.perf_counter() - start
         program = "dcgan-eval" if step.program == "dcgan-eval" else "python -m training"
         command = f"{program} {results.command(argv).removeprefix('dcgan-eval ')}"
@@ -133,14 +132,15 @@ def _make(step: Step, state: State, folder: Path, call: Call) -> Outcome:
     return Outcome(step, "made", seconds)
 
 
-def _set_aside(step: Step, state: State, folder: Path) -> None:
-    """What a stopped step goes on from, if it was begun with other inputs, is renamed: nothing is lost or mixed."""
-    begun = folder / "steps" / f"{step.name}.begun"
+def _set_aside(path: Path, begun: Path, identity: str) -> None:
+    """What a stopped step goes on from, if it was begun with other inputs, is renamed: nothing is lost or mixed.
+
+    begun: file that keeps the identity which it was begun with.
+    """
     before = begun.read_text(encoding="utf-8") if begun.exists() else "unknown"
-    if step.resumes is not None and before != state.identity and (folder / step.resumes).exists():
-        path = folder / step.resumes
+    if before != identity and path.exists():
         path.rename(path.with_name(f"{path.name}.{before[:12]}.{int(time.time())}"))
-    write_whole(begun, state.identity)
+    write_whole(begun, identity)
 
 
 def _train(argv: Sequence[str], checkpoint: Path) -> None:
@@ -174,13 +174,11 @@ def assemble(folder: Path, order: Sequence[str], without: Collection[str] = ()) 
     found = {name: results.read(rows_file(folder, name)) for name in names}
     rows = [row for some in found.values() for row in some]
     write_whole(folder / "results.csv", results.frame(rows).to_csv(index=False))
-    listed = io.StringIO()
-    lines = csv.writer(listed, lineterminator="\n")
-    lines.writerow(COLUMNS)
-    for name in names:
-        if (folder / "figures" / f"{name}.png").exists():
-            lines.writerow([f"{name}.png", kept[name].get("title", name), kept[name].get("command", "")])
-    write_whole(folder / "figures" / LIST, listed.getvalue())
+    drawn = [name for name in names if (folder / "figures" / f"{name}.png").exists()]
+    write_list(
+        folder / "figures",
+        [(f"{name}.png", str(kept[name].get("title", name)), str(kept[name].get("command", ""))) for name in drawn],
+    )
     index = folder / "index.html"
     shown = [*pictures(folder / "figures"), *curves(rows)]
     write_whole(index, page("What the networks learnt", everything(rows), shown))

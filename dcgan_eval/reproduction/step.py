@@ -30,9 +30,9 @@ class Source:
 class Step:
     """name: of its files. argv: of `dcgan-eval`, or of `python -m training`. options: more of it, that changes no
     number: where things lie, and the device. reads: what decides its outputs besides argv. seconds: about what it takes
-    on `running.REFERENCE`. outputs: files that are there when it is finished; figure: the one of them that is a
-    picture. after: the step that makes one of those that it reads. resumes: the file or folder that it goes on from
-    when it was stopped."""
+    on `running.REFERENCE`. outputs: files that are there when it is finished. copied: a picture that the command writes
+    elsewhere than among the figures. after: the step that makes one of those that it reads. resumes: the file or folder
+    that it goes on from when it was stopped."""
 
     name: str
     title: str
@@ -41,7 +41,7 @@ class Step:
     reads: tuple[Source, ...]
     seconds: float
     outputs: tuple[str, ...]
-    figure: str | None = None
+    copied: str | None = None
     program: Literal["dcgan-eval", "training"] = "dcgan-eval"
     after: str | None = None
     resumes: str | None = None

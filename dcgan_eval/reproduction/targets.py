@@ -1,6 +1,6 @@
 """What each part of the paper consists of, as commands. Times are of 2 CPU cores (`running.REFERENCE`)."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from dcgan_eval.errors import InputError, nearest
@@ -66,9 +66,9 @@ def _table1(s: Sources) -> Iterator[Step]:
     data = _images(s.cifar10, "fetch it with --download, or name images by --cifar10")
     network, after = s.cifar10_disc, None
     if network is None and s.train:
-        train = _training("imagenet32", 640_000, s.imagenet, "name the images to fit it to by --imagenet", s)
-        yield train
-        network, after = f"{FOLDER}/{train.outputs[0]}", train.name
+        network, after = yield from _fitted(
+            _training("imagenet32", 640_000, s.imagenet, "name the images to fit it to by --imagenet", s)
+        )
     remedy = "name one by --cifar10-disc (python -m training imagenet32 makes it), or have it made by --train"
     yield from _accuracies(s, "table1", "Table 1", data, (("all", 900, ()), ("per-class:400", 300, ())), {
         f"disc:{network or ''}": (_checkpoint(network, remedy), after, 1.0),
@@ -82,9 +82,7 @@ def _table2(s: Sources) -> Iterator[Step]:
     data = _images(s.svhn, "fetch it with --download, or name images by --svhn")
     network, after = s.svhn_disc, None
     if network is None and s.train:
-        train = _training("svhn32", 36_000, s.svhn, "", s)
-        yield train
-        network, after = f"{FOLDER}/{train.outputs[0]}", train.name
+        network, after = yield from _fitted(_training("svhn32", 36_000, s.svhn, "", s))
     remedy = "name the authors' by --svhn-disc (their released svhn/…/200), or have one made by --train"
     # the paper's: 1,000 labels, 100 draws, 10,000 training images set aside to choose C
     labels = ("labels:1000", 150, ("--repeats", "100", "--valid", "10000"))
@@ -99,14 +97,18 @@ def _table3(s: Sources) -> Iterator[Step]:
     data = _images(s.mnist, "fetch it with --download, or name images by --mnist")
     network, after = s.mnist_gen, None
     if network is None and s.train:
-        train = _training("mnist28", 11_000, s.mnist, "", s)
-        yield train
-        network, after = f"{FOLDER}/{train.outputs[0]}", train.name
+        network, after = yield from _fitted(_training("mnist28", 11_000, s.mnist, "", s))
     remedy = "name one by --mnist-gen (python -m training mnist28 makes it), or have it made by --train"
     yield _measure(s, "table3", f"Table 3: digits by the nearest of up to {s.num:,} generated ones", 20 + 3e-4 * s.num,
                    data, "table3", "--generator", network or "", "--data", s.mnist, "--num", f"{s.num}",
                    "--state", f"{FOLDER}/cache/table3.npz", figure=True, more=_checkpoint(network, remedy),
                    after=after, resumes="cache/table3.npz")  # fmt: skip
+
+
+def _fitted(train: Step) -> Generator[Step, None, tuple[str, str]]:
+    """The step itself; the checkpoint that it makes, and its name."""
+    yield train
+    return f"{FOLDER}/{train.outputs[0]}", train.name
 
 
 def _figures(s: Sources) -> Iterator[Step]:
@@ -145,18 +147,8 @@ def _accuracies(
                 f"{title}: {kind} features, {protocol}",
                 seconds * share,
                 data,
-                "classify",
-                *(
-                    "--data",
-                    data.spec,
-                    "--features",
-                    spec,
-                    "--protocol",
-                    protocol,
-                    *options,
-                    *(more or {}).get(spec, ()),
-                ),
-                *("--cache", f"{FOLDER}/cache"),
+                *("classify", "--data", data.spec, "--features", spec, "--protocol", protocol),
+                *(*options, *(more or {}).get(spec, ()), "--cache", f"{FOLDER}/cache"),
                 more=source,
                 after=after,
             )
@@ -185,7 +177,6 @@ def _measure(
         (data, *([more] if more is not None else [])),
         seconds,
         (rows, picture) if figure else (rows,),
-        picture if figure else None,
         after=after,
         resumes=resumes,
     )
@@ -194,15 +185,14 @@ def _measure(
 def _duplicates(s: Sources, name: str, title: str, seconds: float, data: Source, spec: str) -> Step:
     rows, kept = f"steps/{name}.csv", f"cache/{name}"
     argv = ("dedup", spec, "--seed", f"{s.seed}", "--folder", f"{FOLDER}/{kept}", "--out", f"{FOLDER}/{rows}")
-    return Step(
-        name, title, argv, (*s.device, *s.paths), (data,), seconds, (rows, f"{kept}/groups.png"), f"{kept}/groups.png"
-    )
+    outputs, drawn = (rows, f"figures/{name}.png"), f"{kept}/groups.png"
+    return Step(name, title, argv, (*s.device, *s.paths), (data,), seconds, outputs, copied=drawn)
 
 
 def _samples(s: Sources, name: str, title: str, spec: str, seconds: float, source: Source | None = None) -> Step:
     picture = f"figures/{name}.png"
     argv = ("sample", spec, "--num", "100", "--columns", "10", "--seed", f"{s.seed}", "--out", f"{FOLDER}/{picture}")
-    return Step(name, title, argv, s.device, (source or _checkpoint(spec, ""),), seconds, (picture,), picture)
+    return Step(name, title, argv, s.device, (source or _checkpoint(spec, ""),), seconds, (picture,))
 
 
 def _training(preset: str, seconds: float, images: str | None, remedy: str, s: Sources) -> Step:
