@@ -1,6 +1,7 @@
 """Pictures, in one style: legible at a page's width, in colours that the colour-blind can tell apart."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -195,6 +196,143 @@ def groups(tiles: "Sequence[Tensor]", titles: Sequence[Sequence[str]], title: st
         ax.set_xlim(0, width)
         ax.set_ylim(height - 0.3, -0.9)
     return Picture(figure)
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """A block of images under a title: uint8 (rows, columns, 1 or 3, H, W), NaN-free; rows, columns, and tiles (row
+    after row) may have names. boxes: (tile, left, top, right, bottom) in pixels, drawn around what they hold."""
+
+    title: str
+    images: "Tensor"
+    rows: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    names: Sequence[str] = ()
+    boxes: Sequence[tuple[int, float, float, float, float]] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines below a sheet, over one x."""
+
+    title: str
+    lines: Mapping[str, Line]
+    xlabel: str
+    ylabel: str
+
+
+def sheet(strips: "Sequence[Tiles | Sequence[Tiles]]", title: str, panel: Panel | None = None) -> Picture:
+    """Blocks of images below one another, those of one strip beside each other, at the width of a page."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    wide, line, gap, apart, margin = 7.0, 0.15, 0.03, 0.25, 0.08  # inches
+    beside = [[strip] if isinstance(strip, Tiles) else list(strip) for strip in strips]
+
+    longest = max((len(name) for strip in beside for name in strip[0].rows), default=0)
+
+    def label(tiles: Tiles) -> float:
+        """Wide enough for its rows' names; the first blocks stand in line."""
+        first = any(tiles is strip[0] for strip in beside)
+        letters = longest if first else max(map(len, tiles.rows), default=0)
+        return 0.1 + 0.062 * letters if letters else 0.0
+
+    def room(strip: list[Tiles]) -> float:
+        """For what is no tile."""
+        return sum(map(label, strip)) + apart * (len(strip) - 1) + 2 * margin
+
+    tile = min([0.85, *((wide - room(strip)) / sum(t.images.shape[1] for t in strip) - gap for strip in beside)])
+    heading = textwrap.wrap(title, 95)
+
+    def height(tiles: Tiles, titles: int) -> float:
+        r = tiles.images.shape[0]
+        return line * (titles + bool(tiles.columns)) + r * (tile + gap + line * bool(tiles.names)) + 0.12
+
+    def titled(tiles: Tiles) -> list[str]:
+        width = label(tiles) + tiles.images.shape[1] * (tile + gap) + apart / 2
+        return textwrap.wrap(tiles.title, max(8, int(width / 0.063)))
+
+    titles = [max(len(titled(tiles)) for tiles in strip) for strip in beside]
+    above = 0.22 * len(heading) + 0.1
+    high = above + sum(max(height(t, n) for t in strip) for strip, n in zip(beside, titles, strict=True))
+    below = 2.1 if panel is not None else 0.0
+    with rc_context(STYLE):
+        figure = Figure(figsize=(wide, high + below), dpi=150)
+        ax = figure.add_axes((0, below / (high + below), 1, high / (high + below)))
+        ax.set_axis_off()
+        ax.set_xlim(0, wide)
+        ax.set_ylim(high, 0)
+        for i, words in enumerate(heading):
+            ax.text(margin, 0.16 + 0.22 * i, words, fontsize=9, weight="bold", va="center", parse_math=False)
+        y = above
+        for strip, n in zip(beside, titles, strict=True):
+            x = margin
+            for tiles in strip:
+                for i, words in enumerate(titled(tiles)):
+                    ax.text(x, y + line * (i + 0.5), words, fontsize=8, va="center", parse_math=False)
+                left, top = x + label(tiles), y + line * (n + bool(tiles.columns))
+                step = tile + gap + line * bool(tiles.names)
+                r, c, channels, h, w = tiles.images.shape
+                for j, name in enumerate(tiles.columns):
+                    at = left + j * (tile + gap) + tile / 2
+                    ax.text(at, top - line / 2, name, fontsize=7, ha="center", va="center", parse_math=False)
+                for i in range(r):
+                    at = top + i * step + line * bool(tiles.names)
+                    if tiles.rows:
+                        ax.text(x, at + tile / 2, tiles.rows[i], fontsize=7, va="center", parse_math=False)
+                    for j in range(c):
+                        place = left + j * (tile + gap)
+                        if i * c + j < len(tiles.names):
+                            name = tiles.names[i * c + j]
+                            ax.text(place, at - line / 2, name, fontsize=6, va="center", parse_math=False)
+                        elif tiles.names:
+                            continue
+                        image = tiles.images[i, j].permute(1, 2, 0).expand(-1, -1, 3).numpy()
+                        box = (place, place + tile, at + tile, at)
+                        ax.imshow(image, extent=box, interpolation="nearest", aspect="auto")
+                for k, x0, y0, x1, y1 in tiles.boxes:
+                    place, at = left + k % c * (tile + gap), top + k // c * step + line * bool(tiles.names)
+                    size = (x1 - x0) * tile / w, (y1 - y0) * tile / h
+                    corner = place + x0 * tile / w, at + y0 * tile / h
+                    ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=COLOURS[1], linewidth=1))
+                x = left + c * (tile + gap) + apart
+            y += max(height(tiles, n) for tiles in strip)
+        ax.set_xlim(0, wide)
+        ax.set_ylim(high, 0)
+        if panel is not None:
+            lines = figure.add_axes((0.09, 0.45 / (high + below), 0.88, (below - 0.75) / (high + below)))
+            for name, (at, values, *half) in panel.lines.items():
+                if half:
+                    lines.errorbar(at, values, half[0], label=_plain(name), marker=".", capsize=2)
+                else:
+                    lines.plot(at, values, label=_plain(name), marker=".", linestyle="--")
+            lines.set_title(_plain(panel.title), loc="left")
+            lines.set_xlabel(_plain(panel.xlabel))
+            lines.set_ylabel(_plain(panel.ylabel))
+            lines.legend()
+    return Picture(figure)
+
+
+def numbered(images: "Tensor", title: str, columns: int = 12) -> Picture:
+    """A contact sheet: uint8 (n, 1 or 3, H, W), each under its number."""
+    n = len(images)
+    rows = -(-n // columns)
+    filled = images.new_zeros(rows * columns, *images.shape[1:])
+    filled[:n] = images
+    return sheet([Tiles("", filled.unflatten(0, (rows, columns)), names=[f"{i}" for i in range(n)])], title)
+
+
+def animation(images: "Sequence[Tensor]", kind: Literal["webp", "gif"], seconds: float = 0.12) -> bytes:
+    """An endless loop of uint8 (1 or 3, H, W) images, each shown so long; small ones enlarged, as by `grid`."""
+    from PIL import Image
+
+    zoom = -(-4 * SHORTEST // min(images[0].shape[1:]))
+    large = [i.expand(3, -1, -1).repeat_interleave(zoom, 1).repeat_interleave(zoom, 2) for i in images]
+    first, *others = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in large]
+    file = io.BytesIO()
+    more = {"lossless": True} if kind == "webp" else {}
+    first.save(file, kind, save_all=True, append_images=others, duration=round(1000 * seconds), loop=0, **more)
+    return file.getvalue()
 
 
 def _plain(text: str) -> str:

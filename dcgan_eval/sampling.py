@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dcgan_eval.images import BLOCK, Images, generated
-from dcgan_eval.networks import Generator, has_statistics, sample_z, set_batchnorm_mode, to_uint8
+from dcgan_eval.networks import Architecture, Generator, has_statistics, sample_z, set_batchnorm_mode, to_uint8
 from dcgan_eval.streams import stream
 
 
@@ -28,7 +28,7 @@ def samples(
 
     @torch.inference_mode()
     def sample(start: int, count: int) -> Tensor:
-        z = sample_z(a, count, stream(seed, "samples", start), device)
+        z = _block(a, start, count, seed).to(device)
         y = torch.arange(start, start + count, device=device) % a.n_classes if a.n_classes else None
         return to_uint8(network(z, y), a)
 
@@ -38,3 +38,12 @@ def samples(
         name = f"{name} (BatchNorm of each {BLOCK})"
     drawn = generated(sample, n, name=name, sha256=sha256, shape=shape, labels=labels, classes=a.n_classes)
     return replace(drawn, selection=f"seed {seed}, {BLOCK}, {mode}")
+
+
+def latents(architecture: Architecture, n: int, seed: int) -> Tensor:
+    """The z of the first n of `samples` by that seed, float32 (n, z_dim) on the CPU."""
+    return torch.cat([_block(architecture, start, BLOCK, seed) for start in range(0, max(n, 1), BLOCK)])[:n]
+
+
+def _block(architecture: Architecture, start: int, count: int, seed: int) -> Tensor:
+    return sample_z(architecture, count, stream(seed, "samples", start))

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from dcgan_eval import features
-from dcgan_eval.checkpoint import load
+from dcgan_eval.checkpoint import Checkpoint, load
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.features import Extractor, Precision, Resize
 from dcgan_eval.images import Images, fitted, open_split
@@ -118,20 +118,20 @@ def open_side(
         argument = spec.removeprefix("gen:")
         if not argument:
             raise InputError(f"{spec!r}: name a checkpoint, as in gen:netG.safetensors")
-        checkpoint = load(argument)
-        if checkpoint.generator is None:
-            raise InputError(f"{argument}: holds a discriminator only; samples come from a generator")
-        return samples(
-            checkpoint.generator,
-            num,
-            seed=seed,
-            name=f"gen:{_name(argument, checkpoint.format)}",
-            sha256=checkpoint.sha256,
-            device=device,
-        )
+        checkpoint, name = open_generator(argument)
+        assert checkpoint.generator is not None
+        return samples(checkpoint.generator, num, seed=seed, name=name, sha256=checkpoint.sha256, device=device)
     if is_statistics(Path(spec)):
         return load_statistics(Path(spec))
     return open_split(spec, root=root, download=download)
+
+
+def open_generator(argument: str) -> tuple[Checkpoint, str]:
+    """A checkpoint and what reports call its generator. Raises InputError where it holds none."""
+    checkpoint = load(argument)
+    if checkpoint.generator is None:
+        raise InputError(f"{argument}: holds a discriminator only; samples come from a generator")
+    return checkpoint, f"gen:{_name(argument, checkpoint.format)}"
 
 
 def _name(argument: str, format: str) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,8 @@ from dcgan_eval.errors import InputError
 if TYPE_CHECKING:
     from dcgan_eval.images import Images
     from dcgan_eval.results import Row
+    from dcgan_eval.studies.judge import Attribute
+    from dcgan_eval.studies.model import Model
 
 app = typer.Typer(
     name="dcgan-eval",
@@ -80,11 +83,27 @@ class Network(StrEnum):
     discriminator = "discriminator"
 
 
+class WalkPath(StrEnum):
+    """From one z to another."""
+
+    straight = "straight"
+    spherical = "spherical"
+
+
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time; results do not depend on it.")]
 DataRoot = Annotated[Path, typer.Option(help="Where named sets lie.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch what is missing.")]
 Printed = Annotated[Format, typer.Option(help="Of what is printed.")]
+Data = Annotated[str | None, typer.Option(help="Labelled images, whose classes name what samples show.")]
+JudgeFeatures = Annotated[
+    str | None, typer.Option(help="That classes are told by. [default: disc: of the checkpoint itself]")
+]
+Sheet = Annotated[Path | None, typer.Option(help=".png, .svg or .pdf of the samples with their numbers.")]
+Num = Annotated[int, typer.Option(min=2, help="Samples that exemplars are found among.")]
+Figure = Annotated[Path | None, typer.Option(help=".png, .svg or .pdf of the study.")]
+Label = Annotated[int | None, typer.Option(min=0, help="Class that a conditional generator draws.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides all that is drawn.")]
 Out = Annotated[Path | None, typer.Option(help="CSV or Parquet file to append the rows to.")]
 
 
@@ -115,6 +134,53 @@ def choose_device(name: str) -> str:
     # for the whole process: samples are drawn in one thread while features are computed in another
     torch.backends.cudnn.allow_tf32 = False
     return devices.choose(name)
+
+
+def open_model(checkpoint: str, label: int | None, seed: int, device: str) -> "Model":
+    """The networks of a checkpoint, ready to be studied."""
+    from dcgan_eval.specs import open_generator
+    from dcgan_eval.studies.model import ready
+
+    found, name = open_generator(checkpoint)
+    return ready(found, name=name, label=label, seed=seed, device=device)
+
+
+def draw_sheet(model: "Model", num: int, seed: int, path: Path) -> None:
+    """The numbered samples that exemplars are chosen from."""
+    from dcgan_eval import figures
+
+    title = f"Samples of {model.name}, seed {seed}"
+    figures.numbered(model.draw(model.z(num, seed)), title).save(path)
+    note(f"{path}: {num} samples by number")
+
+
+def attributes_of(
+    model: "Model",
+    checkpoint: str,
+    data: str | None,
+    features: str | None,
+    num: int,
+    seed: int,
+    root: Path,
+    download: bool,
+) -> "list[Attribute]":
+    """Brightness, and the classes of labelled images."""
+    from dcgan_eval.images import open_images
+    from dcgan_eval.specs import FeatureOptions, open_extractor
+    from dcgan_eval.studies.judge import brightness, learnt
+
+    found = [brightness(model.draw(model.z(num, seed)))]
+    if data is None:
+        if features is not None:
+            raise InputError(f"--features {features}: tell classes apart; name by --data the images that have some")
+        return found
+    splits = open_images(data, root=root, download=download)
+    images = splits.get("train") or next(iter(splits.values()))
+    if features is None and (model.discriminator is None or model.label is not None):
+        why = "holds no discriminator" if model.discriminator is None else "is conditional"
+        raise InputError(f"{checkpoint}: {why}; say by --features what classes are told by, such as pixels")
+    extractor = open_extractor(features or f"disc:{checkpoint}", FeatureOptions(seed=seed, download=download))(images)
+    return [learnt(images, extractor, seed=seed, device=model.device, progress=sys.stderr.isatty()), *found]
 
 
 def check_out(out: Path | None) -> None:

@@ -1,0 +1,92 @@
+"""The command `dcgan-eval arithmetic`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcgan_eval.cli.common import (
+    Data,
+    DataRoot,
+    DeviceName,
+    Download,
+    Figure,
+    Format,
+    JudgeFeatures,
+    Label,
+    Num,
+    Out,
+    Printed,
+    Seed,
+    Sheet,
+    app,
+    attributes_of,
+    check_out,
+    check_picture,
+    choose_device,
+    draw_sheet,
+    open_model,
+    show,
+)
+from dcgan_eval.errors import InputError
+
+
+@app.command()
+def arithmetic(
+    context: typer.Context,
+    checkpoint: Annotated[str, typer.Argument(help="Of a generator; any that `info` understands.")],
+    expression: Annotated[
+        str | None,
+        typer.Argument(
+            help="'A - B + C'. Terms are numbers of samples, as on --sheet: '3,17,40 - 5,8,11 + 2,9,77'; or classes of "
+            "--data, dark and bright, joined by &: '7 & dark - 7 & bright + 2 & bright'."
+        ),
+    ] = None,
+    data: Data = None,
+    features: JudgeFeatures = None,
+    sheet: Sheet = None,
+    picture: Figure = None,
+    num: Num = 256,
+    draws: Annotated[int, typer.Option(min=1, help="Of exemplars of named terms, that shares are of.")] = 100,
+    label: Label = None,
+    seed: Seed = 0,
+    device: DeviceName = "auto",
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    format: Printed = Format.table,
+    out: Out = None,
+) -> None:
+    """Add and subtract z: the mean of three exemplars a term, beside single exemplars and pixels, judged over draws."""
+    from dcgan_eval import results
+    from dcgan_eval.studies import arithmetic as study
+
+    check_out(out)
+    for path, option in ((sheet, "--sheet"), (picture, "--picture")):
+        if path is not None:
+            check_picture(path, option)
+    if expression is None and sheet is None:
+        raise InputError("EXPRESSION is missing, as in '3,17,40 - 5,8,11 + 2,9,77'; --sheet draws the numbered samples")
+    chosen = choose_device(device)
+    named = expression is not None and any(word.isalpha() for word in expression.replace("&", " ").split())
+    if expression is not None:  # a mistake in it is found before anything is loaded
+        study.parse(expression, named=named or data is not None)
+    model = open_model(checkpoint, label, seed, chosen)
+    if sheet is not None:
+        draw_sheet(model, num, seed, sheet)
+    if expression is None:
+        return
+    attributes = attributes_of(model, checkpoint, data, features, num, seed, data_root, download) if data or named else []
+    found = study.arithmetic(
+        model,
+        expression,
+        attributes=attributes,
+        num=num,
+        draws=draws,
+        seed=seed,
+        command=results.command(context.obj),
+    )
+    if picture is not None:
+        study.picture(found, model).save(picture)
+    if out is not None:
+        results.append(out, found.rows)
+    show(found.rows, format)

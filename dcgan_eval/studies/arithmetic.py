@@ -1,0 +1,225 @@
+"""Arithmetic with z (section 6.3.2 of the paper): smiling woman - neutral woman + neutral man = smiling man.
+
+The paper averages three exemplars of each concept, because single ones were unstable, and shows one result. Here the
+same is done over many draws of exemplars, single ones and pixels beside it, and a classifier counts what comes out.
+"""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dcgan_eval import figures
+from dcgan_eval.errors import InputError
+from dcgan_eval.results import Row
+from dcgan_eval.streams import stream
+from dcgan_eval.studies.judge import Attribute, certain, is_of
+from dcgan_eval.studies.model import Model
+from dcgan_eval.studies.rows import row, share
+
+EXEMPLARS = 3  # of each concept
+NOISE = 0.25  # uniform in ± this, of the results around the middle
+AROUND = 8
+
+
+@dataclass(frozen=True)
+class Term:
+    """sign: 1 or -1. exemplars: indices of samples, or none where `names` says what they show."""
+
+    sign: int
+    exemplars: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " & ".join(self.names) or ", ".join(map(str, self.exemplars))
+
+
+def parse(expression: str, *, named: bool) -> list[Term]:
+    """'A - B + C' with terms that are indices, '3,17,40', or where `named` values joined by &, 'female & dark'.
+
+    Raises InputError for anything else. A sign stands between spaces.
+    """
+    parts = re.split(r"\s+([+-])\s+", expression.strip())
+    terms = []
+    for sign, text in zip(["+", *parts[1::2]], parts[0::2], strict=True):
+        words = [word.strip() for word in text.split("&" if named else ",")]
+        if not all(words) or (not named and not all(w.isascii() and w.isdigit() for w in words)):
+            want = "values joined by &, as in 'female - male + male'" if named else "indices, as in '3,17,40 - 5,8 + 2,9'"
+            raise InputError(f"expression {expression!r}: {text!r} is no term; want {want}")
+        indices = () if named else tuple(int(word) for word in words)
+        terms.append(Term(-1 if sign == "-" else 1, indices, tuple(words) if named else ()))
+    if len(terms) < 2:
+        raise InputError(f"expression {expression!r}: want at least two terms, as in 'A - B + C', signs between spaces")
+    return terms
+
+
+def expected(terms: Sequence[Term]) -> tuple[str, ...]:
+    """What the result should show: the names added less those subtracted.
+
+    Raises InputError where a name is left over below zero or more than once.
+    """
+    count: Counter[str] = Counter()
+    for term in terms:
+        for name in term.names:
+            count[name] += term.sign
+    if min(count.values()) < 0 or max(count.values()) != 1:
+        left = ", ".join(f"{number:+d} {name}" for name, number in count.items() if number)
+        raise InputError(f"the names of the expression come to {left or 'nothing'}; want each result once, to be judged")
+    return tuple(name for name, number in count.items() if number)
+
+
+def combined(values: Tensor, groups: Sequence[Tensor], signs: Sequence[int]) -> Tensor:
+    """The sum over groups, with their signs, of the mean of each group's rows. values: (n, ...); → (...)."""
+    return sum(sign * values[rows].mean(0) for rows, sign in zip(groups, signs, strict=True))  # type: ignore[return-value]
+
+
+def around(z: Tensor, seed: int) -> Tensor:
+    """A 3x3 grid: z (d,) in the middle, and about it z with uniform noise in ±`NOISE`; (9, d)."""
+    noise = (torch.rand(AROUND, len(z), generator=stream(seed, "noise")) * 2 - 1) * NOISE
+    grid = z.expand(AROUND + 1, -1).clone()
+    grid[[0, 1, 2, 3, 5, 6, 7, 8]] += noise
+    return grid
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Of the draw that is shown: exemplars, a row of images uint8 (k, C, H, W) for each term, the last being that of
+    their mean z; the results 3x3 by means and by single exemplars (9, C, H, W), and in pixels (C, H, W); and rows."""
+
+    terms: list[Term]
+    exemplars: list[Tensor]
+    mean: Tensor
+    single: Tensor
+    pixels: Tensor
+    wanted: tuple[str, ...]
+    rows: list[Row]
+
+
+def arithmetic(
+    model: Model,
+    expression: str,
+    *,
+    attributes: Sequence[Attribute] = (),
+    num: int = 256,
+    draws: int = 100,
+    seed: int = 0,
+    command: str = "",
+) -> Arithmetic:
+    """The result of an expression over z, with exemplars from the first num samples of the seed.
+
+    attributes: where there are any the terms are their values, exemplars are drawn from the samples that the choosers
+    are sure of, and rows say in how many of the draws the judges find the expected values in the result: by means of
+    `EXEMPLARS`, by single exemplars, by the same arithmetic in pixels; beside them of the last term alone, and of
+    samples. Without, the terms are indices. In any case: how much noise changes the result.
+    Raises InputError for exemplars out of range, and for values of which there are too few samples.
+    """
+    start = time.perf_counter()
+    terms = parse(expression, named=bool(attributes))
+    signs = [term.sign for term in terms]
+    z = model.z(num, seed)
+    rows: list[Row] = []
+    wanted: tuple[str, ...] = ()
+    if attributes:
+        wanted = expected(terms)
+        images = model.draw(z)
+        pools = {}
+        for term in terms:
+            uses = sum(other.names == term.names for other in terms)
+            pools[term.names] = certain(term.names, images, attributes, uses * EXEMPLARS, str(term))
+        groups = [_pick(terms, pools, seed, draw) for draw in range(draws)]
+        shown = groups[0]
+        results = {
+            f"mean of {EXEMPLARS}": model.draw(torch.stack([combined(z, g, signs) for g in groups])),
+            "one exemplar": model.draw(torch.stack([combined(z, [r[:1] for r in g], signs) for g in groups])),
+            f"mean of {EXEMPLARS}, in pixels": _bytes(
+                torch.stack([combined(images.float(), g, signs) for g in groups])
+            ),
+            "the last term alone": model.draw(torch.stack([z[g[-1]].mean(0) for g in groups])),
+            "samples": images,
+        }
+        took = time.perf_counter() - start
+        about = "; ".join(a.about for a in attributes if any(name in a.values for name in wanted))
+        learnt = next((a for a in attributes if a.extractor is not None), None)
+        for way, some in results.items():
+            hits = int(is_of(wanted, some, attributes).sum())
+            rows.append(
+                row(
+                    "arithmetic", model, " & ".join(wanted), protocol=way, method=f"{_words(terms)}, judged: {about}",
+                    n=len(some), n_reference=num, seed=seed, command=command, seconds=took,
+                    data=learnt.data if learnt else None, judge=learnt.extractor if learnt else None,
+                    **share(hits, len(some)),
+                )
+            )  # fmt: skip
+    else:
+        for index in (index for term in terms for index in term.exemplars):
+            if index >= num:
+                raise InputError(f"exemplar {index}: samples are numbered 0 to {num - 1}; --num draws more")
+        images = model.draw(z)
+        shown = [torch.tensor(term.exemplars) for term in terms]
+    grids = [around(combined(z, some, signs), seed) for some in (shown, [r[:1] for r in shown])]
+    mean, single = (model.draw(grid) for grid in grids)
+    typical = _apart(images[: num // 2], images[num // 2 : 2 * (num // 2)])
+    for way, grid in ((f"mean of {max(map(len, shown))}", mean), ("one exemplar", single)):
+        change = _apart(grid[4].expand_as(grid), grid)[[0, 1, 2, 3, 5, 6, 7, 8]]
+        rows.append(
+            row(
+                "arithmetic", model, "change by noise", 100 * float(change.mean() / typical.mean()), unit="%",
+                protocol=way, method=f"{_words(terms)}: root mean square of pixels between the result and those with "
+                f"noise of ±{NOISE} around it, of that between two samples", n=AROUND, n_reference=num,
+                seed=seed, command=command, seconds=time.perf_counter() - start,
+            )
+        )  # fmt: skip
+    exemplars = [torch.cat([images[some], model.draw(z[some].mean(0, keepdim=True))]) for some in shown]
+    pixels = _bytes(combined(images.float(), shown, signs))
+    return Arithmetic(terms, exemplars, mean, single, pixels, wanted, rows)
+
+
+def _pick(terms: Sequence[Term], pools: dict[tuple[str, ...], Tensor], seed: int, draw: int) -> list[Tensor]:
+    """Exemplars of each term, none of them twice in a draw."""
+    drawn: dict[tuple[str, ...], int] = {}
+    picked = []
+    for term in terms:
+        pool = pools[term.names]
+        order = torch.randperm(len(pool), generator=stream(seed, "exemplars", draw, term.names))
+        first = drawn.get(term.names, 0)
+        picked.append(pool[order[first : first + EXEMPLARS]])
+        drawn[term.names] = first + EXEMPLARS
+    return picked
+
+
+def _bytes(images: Tensor) -> Tensor:
+    return images.round().clamp(0, 255).to(torch.uint8)
+
+
+def _apart(x: Tensor, y: Tensor) -> Tensor:
+    """Root mean square of the difference, float64 (n,)."""
+    return (x.double() - y.double()).square().flatten(1).mean(1).sqrt()
+
+
+def _words(terms: Sequence[Term]) -> str:
+    return " ".join([str(terms[0]), *(f"{'+' if term.sign > 0 else '−'} {term}" for term in terms[1:])])
+
+
+def picture(found: Arithmetic, model: Model) -> figures.Picture:
+    """The exemplars of every term and the image of their mean z, then the three results."""
+    strips: list[figures.Tiles | list[figures.Tiles]] = []
+    for term, images in zip(found.terms, found.exemplars, strict=True):
+        names = [""] * (len(images) - 1) + ["of mean z"]
+        sign = "−" if term.sign < 0 else "+"
+        strips.append(figures.Tiles(f"{sign} {term}" if strips else f"{term}", images[None], columns=names))
+    is_wanted = f": {' & '.join(found.wanted)}" if found.wanted else ""
+    k = len(found.exemplars[0]) - 1
+    strips.append(
+        [
+            figures.Tiles(f"= mean of {k}{is_wanted}", found.mean.unflatten(0, (3, 3))),
+            figures.Tiles("= one exemplar each", found.single.unflatten(0, (3, 3))),
+            figures.Tiles("= pixels", found.pixels[None, None]),
+        ]
+    )
+    said = "; ".join(f"{r.protocol}: {r.value:.0f} %" for r in found.rows if r.metric != "change by noise")
+    title = f"{_words(found.terms)} in z of {model.name}" + (f". Judged right: {said}" if said else "")
+    return figures.sheet(strips, f"{title}. Around the middle: noise of ±{NOISE}")

@@ -1,0 +1,138 @@
+"""What an image is of, said by classifiers: one chooses exemplars, another, fitted to other images, judges results."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dcgan_eval.classification import labelled
+from dcgan_eval.errors import InputError
+from dcgan_eval.features import Extractor, extract
+from dcgan_eval.images import Images, fitted, from_tensor
+from dcgan_eval.probe import Split, linear_probe
+from dcgan_eval.streams import stream
+from dcgan_eval.svm import L2SVC
+
+Scores = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float64 (n, values): the highest is what the image is
+
+
+@dataclass(frozen=True, eq=False)
+class Attribute:
+    """Something an image has one value of, such as its class.
+
+    choose, judge: scores of every value by two classifiers that share no training image. accuracy: the judge's, in %,
+    on n_test images that it was not fitted to; None where the value is measured, not learnt. about: how it is found.
+    data, extractor: what it was learnt from.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    choose: Scores
+    judge: Scores
+    accuracy: float | None
+    n_test: int
+    about: str
+    data: Images | None = None
+    extractor: Extractor | None = None
+
+
+def learnt(
+    data: Images,
+    extractor: Extractor,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> Attribute:
+    """The class, by an L2-SVM on features of each half of labelled images, drawn by the seed.
+
+    The judge's accuracy is that on the half that the chooser is fitted to. Raises InputError for unlabelled images, or
+    one class.
+    """
+    ready = labelled(fitted(data, extractor.input_shape)[0])
+    assert ready.labels is not None
+    X = extract(extractor, ready, batch_size=batch_size, device=device, progress=progress)
+    order = torch.randperm(ready.n, generator=stream(seed, "halves"))
+    halves = [Split(X[some], ready.labels[some]) for some in (order[0::2].sort().values, order[1::2].sort().values)]
+
+    def score(half: Split, other: Split) -> tuple[Scores, float]:
+        probe = linear_probe(half, other, seed=seed, device=device)
+        assert probe.C is not None
+        svm = L2SVC(probe.C, device=device).fit(half.X, half.y.numpy())
+        if len(svm.classes_) < len(ready.classes):
+            raise InputError(f"{data.name}: half of it lacks images of some class; give more of each")
+
+        def scores(images: Tensor) -> Tensor:
+            few = fitted(from_tensor(images, name="samples"), extractor.input_shape)[0]
+            values = torch.from_numpy(svm.decision_function(extract(extractor, few, batch_size=batch_size, device=device)))
+            return torch.stack([-values, values], 1) if values.ndim == 1 else values
+
+        return scores, probe.accuracy
+
+    (choose, _), (judge, accuracy) = score(halves[0], halves[1]), score(halves[1], halves[0])
+    about = f"class by an L2-SVM on {extractor.name} of half of {data.name}, {accuracy:.1f} % right on the other"
+    return Attribute(
+        "class", ready.classes, choose, judge, accuracy, len(halves[0]), about, data=data, extractor=extractor
+    )
+
+
+def brightness(typical: Tensor) -> Attribute:
+    """'dark' or 'bright': the mean of all pixels, below or above the median of typical images, uint8 (n, C, H, W)."""
+
+    def mean(images: Tensor) -> Tensor:
+        return images.flatten(1).double().mean(1)
+
+    middle = mean(typical).median()
+
+    def scores(images: Tensor) -> Tensor:
+        above = mean(images) - middle
+        return torch.stack([-above, above], 1)
+
+    return Attribute(
+        "brightness", ("dark", "bright"), scores, scores, None, 0, "brightness by the mean of all pixels, against the "
+        f"median of {len(typical)} samples",
+    )  # fmt: skip
+
+
+def attribute_of(name: str, attributes: Sequence[Attribute]) -> Attribute:
+    """The one that has this value. Raises InputError, with the known values, for a name that none has."""
+    from dcgan_eval.errors import nearest
+
+    for attribute in attributes:
+        if name in attribute.values:
+            return attribute
+    raise InputError(f"{name!r} is no value known{nearest(name, [v for a in attributes for v in a.values])}")
+
+
+def is_of(names: Sequence[str], images: Tensor, attributes: Sequence[Attribute]) -> Tensor:
+    """Whether the judges find every one of these values in an image: bool (n,)."""
+    said = torch.ones(len(images), dtype=torch.bool)
+    for name in names:
+        attribute = attribute_of(name, attributes)
+        said &= attribute.judge(images).argmax(1) == attribute.values.index(name)
+    return said
+
+
+def certain(names: Sequence[str], images: Tensor, attributes: Sequence[Attribute], least: int, what: str) -> Tensor:
+    """Rows of the images that the choosers find all of these values in, the surer half of them, surest first, int64.
+
+    Sure is how far the value's score lies above the next, in standard deviations of that over all images; of several
+    values the least sure one counts. Raises InputError where fewer than `least` images have the values.
+    """
+    sure = torch.full((len(images),), torch.inf, dtype=torch.float64)
+    for name in names:
+        attribute = attribute_of(name, attributes)
+        scores, i = attribute.choose(images), attribute.values.index(name)
+        others = scores.clone()
+        others[:, i] = -torch.inf
+        margin = scores[:, i] - others.max(1).values
+        sure = torch.minimum(sure, margin / margin.std().clamp_min(1e-12))
+    order = sure.argsort(descending=True, stable=True)
+    order = order[sure[order] > 0]
+    if len(order) < least:
+        raise InputError(
+            f"{len(order)} of {len(images)} samples are {what}, and {least} exemplars are wanted; draw more by --num"
+        )
+    return order[: max(least, (len(order) + 1) // 2)]

@@ -1,0 +1,254 @@
+"""Walking in the latent space (section 6.1 of the paper): paths between z, how smooth they are, and the way back.
+
+A sharp turn on the way, or an end that differs from its start by little, is a sign of memorised images; a smooth change
+of what is drawn says that the generator has learnt what lies between them.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dcgan_eval import figures
+from dcgan_eval.errors import InputError
+from dcgan_eval.images import Images
+from dcgan_eval.networks import Discriminator, sample_z, scale_images
+from dcgan_eval.results import Row
+from dcgan_eval.streams import stream
+from dcgan_eval.studies.model import AT_ONCE, Model
+from dcgan_eval.studies.rows import Z95, row
+
+Path = Literal["straight", "spherical"]
+EPSILON = 1e-3  # of a path: a tenth of it changes lengths by 0.4 % at most, and float32 still tells the two images apart
+CANDIDATES = 256  # z, the nearest of which optimisation starts from
+RATE = 0.1  # of Adam; of 0.03, 0.1 and second-order steps it found the nearest images in equal time
+PARALLEL = 1e-4  # radians: along a shorter arc the sphere is flat
+
+
+def straight(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """(1 - t) a + t b. a, b: (n, d); t: (n, 1) in [0, 1]."""
+    return a + t * (b - a)
+
+
+def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Along the great circle of a and b, lengths in between theirs (Shoemake 1985; for z, White 2016).
+
+    a, b: (n, d); t: (n, 1) in [0, 1]. Where the two point the same way, or opposite ways, the straight line.
+    """
+    cosine = torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=1)[:, None].clamp(-1, 1)
+    angle = cosine.acos()
+    flat = (angle < PARALLEL) | (angle > math.pi - PARALLEL)
+    angle = angle.where(~flat, 1.0)
+    arc = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin()
+    return arc.to(a.dtype).where(~flat, straight(a, b, t))
+
+
+PATHS: dict[Path, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"straight": straight, "spherical": spherical}
+
+
+def between(z: Tensor, steps: int, path: Path = "straight") -> Tensor:
+    """z (n, d) → (n - 1, steps, d): from each to the next, both ends included. InputError for n or steps below 2."""
+    if len(z) < 2 or steps < 2:
+        raise InputError(f"a walk goes between at least 2 z in at least 2 steps, not {len(z)} z in {steps}")
+    t = torch.linspace(0, 1, steps, dtype=z.dtype)[:, None]
+    return torch.stack([PATHS[path](a.expand(steps, -1), b.expand(steps, -1), t) for a, b in pairwise(z)])
+
+
+def perceptual_distance(discriminator: Discriminator, x: Tensor, y: Tensor, label: Tensor | None = None) -> Tensor:
+    """Squared distance of images in all of a discriminator's convolutions, float64 (n,).
+
+    As LPIPS (Zhang et al. 2018, eq. 1) with all channels weighing the same: maps scaled to length 1 at every place,
+    their squared distance averaged over places, summed over layers. x, y: float (n, C, H, W) in the networks' range.
+    """
+    total = torch.zeros(len(x), dtype=torch.float64)
+    for a, b in zip(discriminator.conv_features(x, label), discriminator.conv_features(y, label), strict=True):
+        difference = torch.nn.functional.normalize(a) - torch.nn.functional.normalize(b)
+        total += difference.square().sum(1).mean((1, 2)).cpu().double()
+    return total
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """Of a way from one image to another: each pair's path length, and D's logit half way, float64 (pairs,)."""
+
+    length: Tensor
+    logit: Tensor
+
+
+def smoothness(model: Model, pairs: int, seed: int) -> dict[str, Smoothness]:
+    """How fast images change along paths between random z, and along a blending of the pixels of their ends.
+
+    length: perceptual path length (Karras et al. 2019, eq. 2), d(x(t), x(t + e)) / e^2 at one random t of each pair, d
+    being `perceptual_distance`. Of 'straight', 'spherical' and 'pixels blended'. logit: D's at t = 1/2, above 0 where
+    it takes the image for real.
+    """
+    judge, a = model.judge(), model.architecture
+    rng = stream(seed, "pairs")
+    z = sample_z(a, 2 * pairs, rng)
+    t = torch.rand(pairs, 1, generator=rng) * (1 - EPSILON)
+    found = {}
+    ends = [model.paint(some) for some in (z[:pairs], z[pairs:])]
+
+    def blended(at: Tensor) -> Tensor:
+        return torch.lerp(ends[0], ends[1], at.to(model.device)[:, :, None, None])
+
+    ways: dict[str, Callable[[Tensor], Tensor]] = {
+        name: lambda at, go=go: model.paint(go(z[:pairs], z[pairs:], at))  # type: ignore[misc]
+        for name, go in PATHS.items()
+    }
+    with torch.inference_mode():
+        for name, way in {**ways, "pixels blended": blended}.items():
+            x, y, half = way(t), way(t + EPSILON), way(torch.full_like(t, 0.5))
+            length = [
+                perceptual_distance(judge, p, q, model.y(len(p)))
+                for p, q in zip(torch.split(x, AT_ONCE), torch.split(y, AT_ONCE), strict=True)
+            ]
+            logit = [judge(part, model.y(len(part))).cpu().double() for part in torch.split(half, AT_ONCE)]
+            found[name] = Smoothness(torch.cat(length) / EPSILON**2, torch.cat(logit))
+    return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """z float32 (n, z_dim) of images; error float64 (n,): root mean square over pixels, in grey levels of 255."""
+
+    z: Tensor
+    error: Tensor
+
+
+def invert(model: Model, images: Tensor, *, seed: int = 0, steps: int = 200, progress: bool = False) -> Found:
+    """The z whose images are nearest to those given, uint8 (n, C, H, W), in the mean square of pixels.
+
+    From the nearest of `CANDIDATES` random z on by Adam, its rate falling from `RATE` to 0 by a cosine. A local
+    optimum: the error says how far from the image it is.
+    """
+    a, g = model.architecture, model.generator
+    if images.shape[1:] != (a.image_channels, a.image_size, a.image_size):
+        raise InputError(f"images of {tuple(images.shape[1:])} are not what {model.name} draws")
+    want = scale_images(images, a).to(model.device)
+    candidates = sample_z(a, CANDIDATES, stream(seed, "candidates"))
+    drawn = model.paint(candidates)
+    first = [int((drawn - x).square().flatten(1).mean(1).argmin()) for x in want]
+    z = candidates[first].to(model.device).requires_grad_()
+    optimiser = torch.optim.Adam([z], RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
+    for _ in tqdm(range(steps), desc="z", unit="step", leave=False, disable=not progress):
+        optimiser.zero_grad()
+        for some in torch.split(torch.arange(len(z)), AT_ONCE):
+            # of every image by itself: Adam scales each coordinate, so that images do not touch one another
+            (g(z[some], model.y(len(some))) - want[some]).square().flatten(1).mean(1).sum().backward()
+        optimiser.step()
+        schedule.step()
+    found = z.detach()
+    low, high = a.value_range
+    square = (model.paint(found) - want).square().flatten(1).double().mean(1)
+    return Found(found.cpu(), square.sqrt().cpu() * (255 / (high - low)))
+
+
+@dataclass(frozen=True)
+class Walk:
+    """z: those walked between, float32 (n, z_dim). path: (n - 1, steps, C, H, W) uint8. ways: of one pair of images,
+    'straight', 'spherical' and 'pixels blended', (3, steps, C, H, W). rows: the numbers."""
+
+    z: Tensor
+    path: Tensor
+    ways: Tensor
+    rows: list[Row]
+
+
+def walk(
+    model: Model,
+    *,
+    num: int = 9,
+    steps: int = 8,
+    path: Path = "straight",
+    pairs: int = 16,
+    images: Images | None = None,
+    optimise: int = 200,
+    seed: int = 0,
+    progress: bool = False,
+    command: str = "",
+) -> Walk:
+    """From each of num random z, or of the z found for the first num images, to the next.
+
+    Rows: of each way path length and D's logit, where there is a D; of images the error of their z, and of as many
+    samples, which have one, the same error. pairs: see `smoothness`. optimise: steps, see `invert`.
+    Raises InputError for fewer than 2 z or steps.
+    """
+    rows: list[Row] = []
+    common = {"seed": seed, "command": command}
+    if images is None:
+        z = model.z(num, seed)
+    else:
+        start = time.perf_counter()
+        given = images.subset(range(min(num, images.n))).tensor()
+        found = invert(model, given, seed=seed, steps=optimise, progress=progress)
+        own = invert(model, model.draw(model.z(len(given), seed)), seed=seed, steps=optimise, progress=progress)
+        z, took = found.z, time.perf_counter() - start
+        how = f"root mean square of pixels, of 255; nearest of {CANDIDATES} z, then {optimise} steps of Adam at {RATE}"
+        for what, some, data in (("images given", found, images), ("its own samples", own, None)):
+            rows.append(
+                row(
+                    "walk", model, "round trip error", float(some.error.mean()), protocol=what, method=how, data=data,
+                    n=len(z), spread=_half(some.error), spread_kind=f"1.96 standard errors of the mean of {len(z)}",
+                    seconds=took, **common,
+                )
+            )  # fmt: skip
+    drawn = model.draw(between(z, steps, path).flatten(0, 1)).unflatten(0, (-1, steps))
+    ends = drawn[0, [0, -1]].float()
+    t = torch.linspace(0, 1, steps)[:, None, None, None]
+    ways = [model.draw(between(z[:2], steps, name)[0]) for name in PATHS]
+    ways.append(torch.lerp(ends[0], ends[1], t).round().to(torch.uint8))
+    if model.discriminator is not None:
+        start = time.perf_counter()
+        measured = smoothness(model, pairs, seed)
+        took = time.perf_counter() - start
+        for way, of in measured.items():
+            for metric, values, how in (
+                (
+                    "path length",
+                    of.length,
+                    "perceptual path length (Karras et al. 2019) in all convolutions of the discriminator, each place "
+                    f"of length 1, steps of {EPSILON}",
+                ),
+                ("logit half way", of.logit, "of the discriminator at the middle of the way; above 0 is real to it"),
+            ):
+                rows.append(
+                    row(
+                        "walk", model, metric, float(values.mean()), protocol=way, method=how, n=pairs,
+                        features=f"disc:{model.name.removeprefix('gen:')}", spread=_half(values),
+                        spread_kind=f"1.96 standard errors of the mean of {pairs} pairs", seconds=took, **common,
+                    )
+                )  # fmt: skip
+    return Walk(z, drawn, torch.stack(ways), rows)
+
+
+def picture(found: Walk, model: Model, path: Path) -> figures.Picture:
+    """The walk, a row from each z to the next, above the first row three ways."""
+    steps = found.path.shape[1]
+    parts = [
+        figures.Tiles(
+            f"{path} paths between {len(found.z)} z",
+            found.path,
+            rows=[f"{i} to {i + 1}" for i in range(len(found.path))],
+        ),
+        figures.Tiles("the first of them, three ways", found.ways, rows=[*PATHS, "pixels blended"]),
+    ]
+    return figures.sheet(parts, f"Walking in the latent space of {model.name}: {steps} steps from each z to the next")
+
+
+def frames(found: Walk) -> Iterator[Tensor]:
+    """Forth and back, uint8 (C, H, W) each, as a loop shows them: no image twice in a row."""
+    forth = [found.path[0, 0], *(image for leg in found.path for image in leg[1:])]
+    yield from forth
+    yield from forth[-2:0:-1]
+
+
+def _half(values: Tensor) -> float | None:
+    return Z95 * float(values.std()) / len(values) ** 0.5 if len(values) > 1 else None
