@@ -197,6 +197,7 @@ def groups(tiles: "Sequence[Tensor]", titles: Sequence[Sequence[str]], title: st
         ax.set_ylim(height - 0.3, -0.9)
     return Picture(figure)
 
+
 @dataclass(frozen=True, eq=False)
 class Tiles:
     """A block of images under a title: uint8 (rows, columns, 1 or 3, H, W), NaN-free; rows, columns, and tiles (row
@@ -272,7 +273,7 @@ def sheet(strips: "Sequence[Tiles | Sequence[Tiles]]", title: str, panel: Panel 
                     ax.text(x, y + line * (i + 0.5), words, fontsize=8, va="center", parse_math=False)
                 left, top = x + label(tiles), y + line * (n + bool(tiles.columns))
                 step = tile + gap + line * bool(tiles.names)
-                r, c, channels, h, w = tiles.images.shape
+                r, c, _, h, w = tiles.images.shape
                 for j, name in enumerate(tiles.columns):
                     at = left + j * (tile + gap) + tile / 2
                     ax.text(at, top - line / 2, name, fontsize=7, ha="center", va="center", parse_math=False)
@@ -301,11 +302,11 @@ def sheet(strips: "Sequence[Tiles | Sequence[Tiles]]", title: str, panel: Panel 
         ax.set_ylim(high, 0)
         if panel is not None:
             lines = figure.add_axes((0.09, 0.45 / (high + below), 0.88, (below - 0.75) / (high + below)))
-            for name, (at, values, *half) in panel.lines.items():
+            for name, (places, values, *half) in panel.lines.items():
                 if half:
-                    lines.errorbar(at, values, half[0], label=_plain(name), marker=".", capsize=2)
+                    lines.errorbar(places, values, half[0], label=_plain(name), marker=".", capsize=2)
                 else:
-                    lines.plot(at, values, label=_plain(name), marker=".", linestyle="--")
+                    lines.plot(places, values, label=_plain(name), marker=".", linestyle="--")
             lines.set_title(_plain(panel.title), loc="left")
             lines.set_xlabel(_plain(panel.xlabel))
             lines.set_ylabel(_plain(panel.ylabel))
@@ -319,7 +320,7 @@ def numbered(images: "Tensor", title: str, columns: int = 12) -> Picture:
     rows = -(-n // columns)
     filled = images.new_zeros(rows * columns, *images.shape[1:])
     filled[:n] = images
-    return sheet([Tiles("", filled.unflatten(0, (rows, columns)), names=[f"{i}" for i in range(n)])], title)
+    return sheet([Tiles("", filled.reshape(rows, columns, *images.shape[1:]), names=[f"{i}" for i in range(n)])], title)
 
 
 def animation(images: "Sequence[Tensor]", kind: Literal["webp", "gif"], seconds: float = 0.12) -> bytes:

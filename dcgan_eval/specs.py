@@ -76,12 +76,10 @@ def open_extractor(spec: str, options: FeatureOptions) -> Callable[[Images], Ext
         return lambda train: features.random_features(
             argument, sample(train, untrained), seed=o.seed, grid=o.grid, precision=o.precision
         )
-    checkpoint = load(argument)
+    checkpoint, name = open_discriminator(argument)
     discriminator = checkpoint.discriminator
-    if discriminator is None:
-        raise InputError(f"{argument}: holds a generator only; features come from a discriminator")
+    assert discriminator is not None
     mode = checkpoint.discriminator_batchnorm if o.batchnorm == "auto" else o.batchnorm
-    name = f"disc:{_name(argument, checkpoint.format)}"
     return lambda train: features.discriminator_features(
         discriminator,
         name=name,
@@ -132,6 +130,14 @@ def open_generator(argument: str) -> tuple[Checkpoint, str]:
     if checkpoint.generator is None:
         raise InputError(f"{argument}: holds a discriminator only; samples come from a generator")
     return checkpoint, f"gen:{_name(argument, checkpoint.format)}"
+
+
+def open_discriminator(argument: str) -> tuple[Checkpoint, str]:
+    """A checkpoint and what reports call its discriminator. Raises InputError where it holds none."""
+    checkpoint = load(argument)
+    if checkpoint.discriminator is None:
+        raise InputError(f"{argument}: holds a generator only; features come from a discriminator")
+    return checkpoint, f"disc:{_name(argument, checkpoint.format)}"
 
 
 def _name(argument: str, format: str) -> str:

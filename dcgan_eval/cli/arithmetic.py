@@ -75,7 +75,9 @@ def arithmetic(
         draw_sheet(model, num, seed, sheet)
     if expression is None:
         return
-    attributes = attributes_of(model, checkpoint, data, features, num, seed, data_root, download) if data or named else []
+    attributes = (
+        attributes_of(model, checkpoint, data, features, num, seed, data_root, download) if data or named else []
+    )
     found = study.arithmetic(
         model,
         expression,

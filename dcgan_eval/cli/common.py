@@ -14,6 +14,7 @@ from dcgan_eval.errors import InputError
 
 # everything that imports torch is imported where it is used: --help must not wait for it
 if TYPE_CHECKING:
+    from dcgan_eval.features import Extractor
     from dcgan_eval.images import Images
     from dcgan_eval.results import Row
     from dcgan_eval.studies.judge import Attribute
@@ -81,6 +82,13 @@ class Network(StrEnum):
 
     generator = "generator"
     discriminator = "discriminator"
+
+
+class TurnBy(StrEnum):
+    """How a direction comes from two groups."""
+
+    mean = "mean"
+    svm = "svm"
 
 
 class WalkPath(StrEnum):
@@ -166,7 +174,6 @@ def attributes_of(
 ) -> "list[Attribute]":
     """Brightness, and the classes of labelled images."""
     from dcgan_eval.images import open_images
-    from dcgan_eval.specs import FeatureOptions, open_extractor
     from dcgan_eval.studies.judge import brightness, learnt
 
     found = [brightness(model.draw(model.z(num, seed)))]
@@ -176,11 +183,20 @@ def attributes_of(
         return found
     splits = open_images(data, root=root, download=download)
     images = splits.get("train") or next(iter(splits.values()))
-    if features is None and (model.discriminator is None or model.label is not None):
-        why = "holds no discriminator" if model.discriminator is None else "is conditional"
-        raise InputError(f"{checkpoint}: {why}; say by --features what classes are told by, such as pixels")
-    extractor = open_extractor(features or f"disc:{checkpoint}", FeatureOptions(seed=seed, download=download))(images)
-    return [learnt(images, extractor, seed=seed, device=model.device, progress=sys.stderr.isatty()), *found]
+    judge = judge_of(model, checkpoint, features, seed, download, images)
+    return [learnt(images, judge, seed=seed, device=model.device, progress=sys.stderr.isatty()), *found]
+
+
+def judge_of(
+    model: "Model", checkpoint: str, features: str | None, seed: int, download: bool, images: "Images"
+) -> "Extractor":
+    """What samples are seen in; images: that it is fitted to, where it must be."""
+    from dcgan_eval.specs import FeatureOptions, open_extractor
+
+    if features is None and (not model.has_discriminator or model.label is not None):
+        why = "is conditional" if model.has_discriminator else "holds no discriminator"
+        raise InputError(f"{checkpoint}: {why}; say by --features what samples are seen in, such as pixels")
+    return open_extractor(features or f"disc:{checkpoint}", FeatureOptions(seed=seed, download=download))(images)
 
 
 def check_out(out: Path | None) -> None:

@@ -48,7 +48,9 @@ def parse(expression: str, *, named: bool) -> list[Term]:
     for sign, text in zip(["+", *parts[1::2]], parts[0::2], strict=True):
         words = [word.strip() for word in text.split("&" if named else ",")]
         if not all(words) or (not named and not all(w.isascii() and w.isdigit() for w in words)):
-            want = "values joined by &, as in 'female - male + male'" if named else "indices, as in '3,17,40 - 5,8 + 2,9'"
+            want = (
+                "values joined by &, as in 'female - male + male'" if named else "indices, as in '3,17,40 - 5,8 + 2,9'"
+            )
             raise InputError(f"expression {expression!r}: {text!r} is no term; want {want}")
         indices = () if named else tuple(int(word) for word in words)
         terms.append(Term(-1 if sign == "-" else 1, indices, tuple(words) if named else ()))
@@ -68,7 +70,9 @@ def expected(terms: Sequence[Term]) -> tuple[str, ...]:
             count[name] += term.sign
     if min(count.values()) < 0 or max(count.values()) != 1:
         left = ", ".join(f"{number:+d} {name}" for name, number in count.items() if number)
-        raise InputError(f"the names of the expression come to {left or 'nothing'}; want each result once, to be judged")
+        raise InputError(
+            f"the names of the expression come to {left or 'nothing'}; want each result once, to be judged"
+        )
     return tuple(name for name, number in count.items() if number)
 
 
@@ -145,15 +149,17 @@ def arithmetic(
         about = "; ".join(a.about for a in attributes if any(name in a.values for name in wanted))
         learnt = next((a for a in attributes if a.extractor is not None), None)
         for way, some in results.items():
-            hits = int(is_of(wanted, some, attributes).sum())
-            rows.append(
-                row(
-                    "arithmetic", model, " & ".join(wanted), protocol=way, method=f"{_words(terms)}, judged: {about}",
-                    n=len(some), n_reference=num, seed=seed, command=command, seconds=took,
-                    data=learnt.data if learnt else None, judge=learnt.extractor if learnt else None,
-                    **share(hits, len(some)),
-                )
-            )  # fmt: skip
+            # each value by itself too: which of them gets lost
+            for names in dict.fromkeys([wanted, *((name,) for name in wanted)]):
+                hits = int(is_of(names, some, attributes).sum())
+                rows.append(
+                    row(
+                        "arithmetic", " & ".join(names), protocol=way, method=f"{_words(terms)}; {about}",
+                        n=len(some), n_reference=num, seed=seed, command=command, **model.fields, seconds=took,
+                        data=learnt.data if learnt else None, judge=learnt.extractor if learnt else None,
+                        **share(hits, len(some)),
+                    )
+                )  # fmt: skip
     else:
         for index in (index for term in terms for index in term.exemplars):
             if index >= num:
@@ -167,10 +173,10 @@ def arithmetic(
         change = _apart(grid[4].expand_as(grid), grid)[[0, 1, 2, 3, 5, 6, 7, 8]]
         rows.append(
             row(
-                "arithmetic", model, "change by noise", 100 * float(change.mean() / typical.mean()), unit="%",
+                "arithmetic", "change by noise", 100 * float(change.mean() / typical.mean()), unit="%",
                 protocol=way, method=f"{_words(terms)}: root mean square of pixels between the result and those with "
                 f"noise of ±{NOISE} around it, of that between two samples", n=AROUND, n_reference=num,
-                seed=seed, command=command, seconds=time.perf_counter() - start,
+                seed=seed, command=command, **model.fields, seconds=time.perf_counter() - start,
             )
         )  # fmt: skip
     exemplars = [torch.cat([images[some], model.draw(z[some].mean(0, keepdim=True))]) for some in shown]
@@ -200,6 +206,10 @@ def _apart(x: Tensor, y: Tensor) -> Tensor:
     return (x.double() - y.double()).square().flatten(1).mean(1).sqrt()
 
 
+def _square(images: Tensor) -> Tensor:
+    return images.reshape(3, 3, *images.shape[1:])
+
+
 def _words(terms: Sequence[Term]) -> str:
     return " ".join([str(terms[0]), *(f"{'+' if term.sign > 0 else '−'} {term}" for term in terms[1:])])
 
@@ -211,15 +221,14 @@ def picture(found: Arithmetic, model: Model) -> figures.Picture:
         names = [""] * (len(images) - 1) + ["of mean z"]
         sign = "−" if term.sign < 0 else "+"
         strips.append(figures.Tiles(f"{sign} {term}" if strips else f"{term}", images[None], columns=names))
-    is_wanted = f": {' & '.join(found.wanted)}" if found.wanted else ""
+    aim = " & ".join(found.wanted)
+    right = {r.protocol: f", {r.value:.0f} % {aim}" for r in found.rows if r.metric == aim}
     k = len(found.exemplars[0]) - 1
     strips.append(
         [
-            figures.Tiles(f"= mean of {k}{is_wanted}", found.mean.unflatten(0, (3, 3))),
-            figures.Tiles("= one exemplar each", found.single.unflatten(0, (3, 3))),
-            figures.Tiles("= pixels", found.pixels[None, None]),
+            figures.Tiles(f"= mean of {k}{right.get(f'mean of {k}', '')}", _square(found.mean)),
+            figures.Tiles(f"= one exemplar each{right.get('one exemplar', '')}", _square(found.single)),
+            figures.Tiles(f"= pixels{right.get(f'mean of {k}, in pixels', '')}", found.pixels[None, None]),
         ]
     )
-    said = "; ".join(f"{r.protocol}: {r.value:.0f} %" for r in found.rows if r.metric != "change by noise")
-    title = f"{_words(found.terms)} in z of {model.name}" + (f". Judged right: {said}" if said else "")
-    return figures.sheet(strips, f"{title}. Around the middle: noise of ±{NOISE}")
+    return figures.sheet(strips, f"{_words(found.terms)}, in z of {model.name}. Around the middle: noise of ±{NOISE}")

@@ -66,7 +66,9 @@ def learnt(
 
         def scores(images: Tensor) -> Tensor:
             few = fitted(from_tensor(images, name="samples"), extractor.input_shape)[0]
-            values = torch.from_numpy(svm.decision_function(extract(extractor, few, batch_size=batch_size, device=device)))
+            values = torch.from_numpy(
+                svm.decision_function(extract(extractor, few, batch_size=batch_size, device=device))
+            )
             return torch.stack([-values, values], 1) if values.ndim == 1 else values
 
         return scores, probe.accuracy

@@ -1,8 +1,10 @@
 """Networks made ready to be studied: what an image is depends on its z alone, not on what is drawn beside it."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,17 +31,17 @@ AT_ONCE = 64  # images; a network's memory is bounded by it
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A generator, and its discriminator if there is one, in evaluation on `device` with fixed BatchNorm statistics.
+    """A generator in evaluation on `device`, with fixed BatchNorm statistics.
 
-    name, sha256: of the checkpoint, as reports print them. label: the class that a conditional generator draws.
-    protocol: how BatchNorm came by its statistics, and the label.
+    checkpoint: what it came from. name: as reports print it. label: the class that a conditional generator draws.
+    seed: of BatchNorm statistics. protocol: how BatchNorm came by them, and the label.
     """
 
+    checkpoint: Checkpoint
     name: str
-    sha256: str
     generator: Generator
-    discriminator: Discriminator | None
     label: int | None
+    seed: int
     device: torch.device
     protocol: str
 
@@ -54,7 +56,9 @@ class Model:
     def paint(self, z: Tensor) -> Tensor:
         """z (n, z_dim) → images as the generator draws them, float32 (n, C, H, W) on the device."""
         with torch.inference_mode():
-            return _in_parts(lambda some: self.generator(some, self.y(len(some))), z.to(self.device))
+            return torch.cat(
+                [self.generator(some.to(self.device), self.y(len(some))) for some in torch.split(z, AT_ONCE)]
+            )
 
     def draw(self, z: Tensor) -> Tensor:
         """z (n, z_dim) → images, uint8 (n, C, H, W) on the CPU."""
@@ -64,56 +68,68 @@ class Model:
         """The z of the first n samples of a seed, float32 (n, z_dim); those of `dcgan-eval sample`."""
         return latents(self.architecture, n, seed)
 
-    def judge(self) -> Discriminator:
-        """The discriminator. Raises InputError where the checkpoint holds none."""
-        if self.discriminator is None:
+    @cached_property
+    def discriminator(self) -> Discriminator:
+        """The checkpoint's, ready as the generator is; statistics that it lacks are those of what the generator draws.
+
+        Raises InputError where the checkpoint holds none.
+        """
+        if self.checkpoint.discriminator is None:
             raise InputError(
                 f"{self.name}: holds a generator only, and this is measured in features of its discriminator; "
                 "give a checkpoint of both"
             )
-        return self.discriminator
+        network = copy.deepcopy(self.checkpoint.discriminator).to(self.device).requires_grad_(False)
+        if has_statistics(network):
+            set_batchnorm_mode(network, "stored")
+        else:
+            reestimate_batchnorm(
+                network, ((self.paint(z), self.y(len(z))) for z in _batches(self.architecture, self.seed))
+            )
+        return network
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a row of results says of it."""
+        return {
+            "model": self.name,
+            "model_sha256": self.checkpoint.sha256,
+            "networks": self.protocol,
+            "device": str(self.device),
+        }
+
+    @property
+    def has_discriminator(self) -> bool:
+        return self.checkpoint.discriminator is not None
 
 
 def ready(
     checkpoint: Checkpoint, *, name: str, label: int | None = None, seed: int = 0, device: torch.device | str = "cpu"
 ) -> Model:
-    """Copies of a checkpoint's networks, ready to be studied.
+    """A copy of a checkpoint's generator, ready to be studied.
 
     A network without BatchNorm statistics, as the authors' files, gets them from `STATISTICS` batches of z drawn by
-    the seed, as the authors re-estimate their discriminator's; the discriminator sees what the generator draws of them.
-    label: of a conditional generator. The checkpoint must hold a generator.
-    Raises InputError for a label that does not fit.
+    the seed, as the authors re-estimate their discriminator's. label: of a conditional generator. The checkpoint must
+    hold a generator. Raises InputError for a label that does not fit.
     """
     assert checkpoint.generator is not None
-    _check_label(name, checkpoint.architecture.n_classes, label)
-    at = torch.device(device)
-    generator = copy.deepcopy(checkpoint.generator).to(at)
-    discriminator = None if checkpoint.discriminator is None else copy.deepcopy(checkpoint.discriminator).to(at)
-    a = generator.architecture
-    y = None if label is None else torch.full((BLOCK,), label, device=at)
-
-    def batches() -> Iterator[Tensor]:
-        for i in range(STATISTICS):
-            yield sample_z(a, BLOCK, stream(seed, "statistics", i), at)
-
-    taken = []
+    a = checkpoint.architecture
+    _check_label(name, a.n_classes, label)
+    generator = copy.deepcopy(checkpoint.generator).to(device).requires_grad_(False)
+    protocol = "BatchNorm stored"
     if has_statistics(generator):
         set_batchnorm_mode(generator, "stored")
     else:
-        reestimate_batchnorm(generator, ((z, y) for z in batches()))
-        taken.append("generator's")
-    if discriminator is not None and has_statistics(discriminator):
-        set_batchnorm_mode(discriminator, "stored")
-    elif discriminator is not None:
-        with torch.no_grad():
-            reestimate_batchnorm(discriminator, ((generator(z, y), y) for z in batches()))
-        taken.append("discriminator's")
-    for network in (generator, discriminator):
-        if network is not None:
-            network.requires_grad_(False)
-    protocol = f"BatchNorm: the {' and '.join(taken)} of {STATISTICS} x {BLOCK} z" if taken else "BatchNorm stored"
+        y = None if label is None else torch.full((BLOCK,), label, device=device)
+        reestimate_batchnorm(generator, ((z.to(device), y) for z in _batches(a, seed)))
+        protocol = f"BatchNorm of {STATISTICS} x {BLOCK} z"
     protocol += "" if label is None else f"; label {label}"
-    return Model(name, checkpoint.sha256, generator, discriminator, label, at, protocol)
+    return Model(checkpoint, name, generator, label, seed, torch.device(device), protocol)
+
+
+def _batches(architecture: Architecture, seed: int) -> Iterator[Tensor]:
+    for i in range(STATISTICS):
+        yield sample_z(architecture, BLOCK, stream(seed, "statistics", i))
 
 
 def _check_label(name: str, n_classes: int, label: int | None) -> None:
@@ -124,10 +140,6 @@ def _check_label(name: str, n_classes: int, label: int | None) -> None:
         raise InputError(f"{name}: --label {label}: the generator is unconditional and takes none; leave it out")
     if label is not None and not 0 <= label < n_classes:
         raise InputError(f"{name}: --label {label}: its classes are {known}")
-
-
-def _in_parts(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    return torch.cat([function(part) for part in torch.split(x, AT_ONCE)])
 
 
 def layer_names(network: nn.Module) -> list[str]:

@@ -2,70 +2,59 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from dcgan_eval import results
 from dcgan_eval.features import Extractor
 from dcgan_eval.images import Images
 from dcgan_eval.results import Row
-from dcgan_eval.studies.model import Model
 
 Z95 = 1.96
 
 
 def row(
     task: str,
-    model: Model,
     metric: str,
     value: float,
     *,
-    protocol: str,
-    method: str,
-    n: int,
-    seed: int,
-    command: str,
+    networks: str,
     data: Images | None = None,
     judge: Extractor | None = None,
-    features: str = "",
-    **more: Any,
+    **fields: Any,
 ) -> Row:
-    """protocol: what the number is of, a line of the study's table. judge: or, by name, what the images are seen in.
+    """networks: how they were made ready. judge: what the images are seen in, where it is an extractor.
 
-    more: other fields of `Row`.
+    fields: the others of `Row`, those that have no default here. protocol: what the number is of, a line of the study's
+    table.
     """
-    fields: dict[str, Any] = {
+    known: dict[str, Any] = {
+        "data": "" if data is None else data.name,
+        "data_sha256": "" if data is None else data.sha256,
+        "features": "" if judge is None else judge.name,
+        "features_sha256": "" if judge is None else judge.fingerprint,
+        "features_protocol": "; ".join([networks, *([] if judge is None else [judge.protocol])]),
+        "dtype": "float32",
         "layer": "all",
         "dimensions": 0 if judge is None else judge.dimensions,
         "unit": "",
         "spread": None,
         "spread_kind": "",
         "n_reference": 0,
+        "C": None,
+        "gap": None,
         "seconds_features": 0.0,
-        "seconds": 0.0,
-        **more,
+        "versions": results.versions(),
+        "time": results.now(),
     }
-    return Row(
-        task=task,
-        data="" if data is None else data.name,
-        data_sha256="" if data is None else data.sha256,
-        model=model.name,
-        model_sha256=model.sha256,
-        features=features if judge is None else judge.name,
-        features_sha256="" if judge is None else judge.fingerprint,
-        features_protocol="; ".join([model.protocol, *([] if judge is None else [judge.protocol])]),
-        dtype="float32",
-        protocol=protocol,
-        method=method,
-        metric=metric,
-        value=value,
-        n=n,
-        C=None,
-        gap=None,
-        seed=seed,
-        device=str(model.device),
-        versions=results.versions(),
-        command=command,
-        time=results.now(),
-        **fields,
-    )
+    return Row(task=task, metric=metric, value=value, **{**known, **fields})
+
+
+def spread(values: Tensor, of: str) -> dict[str, Any]:
+    """Half the 95 % interval of the mean of values (n,): the fields spread and spread_kind; none of a single value."""
+    if len(values) < 2:
+        return {}
+    half = Z95 * float(values.double().std()) / len(values) ** 0.5
+    return {"spread": half, "spread_kind": f"1.96 standard errors of the mean of {len(values)} {of}"}
 
 
 def share(hits: int, n: int) -> dict[str, Any]:

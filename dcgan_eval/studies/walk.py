@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,10 +22,12 @@ from dcgan_eval.networks import Discriminator, sample_z, scale_images
 from dcgan_eval.results import Row
 from dcgan_eval.streams import stream
 from dcgan_eval.studies.model import AT_ONCE, Model
-from dcgan_eval.studies.rows import Z95, row
+from dcgan_eval.studies.rows import row, spread
 
 Path = Literal["straight", "spherical"]
-EPSILON = 1e-3  # of a path: a tenth of it changes lengths by 0.4 % at most, and float32 still tells the two images apart
+EPSILON = (
+    1e-3  # of a path: a tenth of it changes lengths by 0.4 % at most, and float32 still tells the two images apart
+)
 CANDIDATES = 256  # z, the nearest of which optimisation starts from
 RATE = 0.1  # of Adam; of 0.03, 0.1 and second-order steps it found the nearest images in equal time
 PARALLEL = 1e-4  # radians: along a shorter arc the sphere is flat
@@ -88,7 +90,7 @@ def smoothness(model: Model, pairs: int, seed: int) -> dict[str, Smoothness]:
     being `perceptual_distance`. Of 'straight', 'spherical' and 'pixels blended'. logit: D's at t = 1/2, above 0 where
     it takes the image for real.
     """
-    judge, a = model.judge(), model.architecture
+    judge, a = model.discriminator, model.architecture
     rng = stream(seed, "pairs")
     z = sample_z(a, 2 * pairs, rng)
     t = torch.rand(pairs, 1, generator=rng) * (1 - EPSILON)
@@ -182,7 +184,7 @@ def walk(
     Raises InputError for fewer than 2 z or steps.
     """
     rows: list[Row] = []
-    common = {"seed": seed, "command": command}
+    common: dict[str, Any] = {"seed": seed, "command": command, **model.fields}
     if images is None:
         z = model.z(num, seed)
     else:
@@ -195,17 +197,17 @@ def walk(
         for what, some, data in (("images given", found, images), ("its own samples", own, None)):
             rows.append(
                 row(
-                    "walk", model, "round trip error", float(some.error.mean()), protocol=what, method=how, data=data,
-                    n=len(z), spread=_half(some.error), spread_kind=f"1.96 standard errors of the mean of {len(z)}",
-                    seconds=took, **common,
+                    "walk", "round trip error", float(some.error.mean()), protocol=what, method=how, data=data,
+                    n=len(z), seconds=took, **common, **spread(some.error, "images"),
                 )
             )  # fmt: skip
-    drawn = model.draw(between(z, steps, path).flatten(0, 1)).unflatten(0, (-1, steps))
+    drawn = model.draw(between(z, steps, path).flatten(0, 1))
+    drawn = drawn.reshape(-1, steps, *drawn.shape[1:])
     ends = drawn[0, [0, -1]].float()
     t = torch.linspace(0, 1, steps)[:, None, None, None]
     ways = [model.draw(between(z[:2], steps, name)[0]) for name in PATHS]
     ways.append(torch.lerp(ends[0], ends[1], t).round().to(torch.uint8))
-    if model.discriminator is not None:
+    if model.has_discriminator:
         start = time.perf_counter()
         measured = smoothness(model, pairs, seed)
         took = time.perf_counter() - start
@@ -221,9 +223,9 @@ def walk(
             ):
                 rows.append(
                     row(
-                        "walk", model, metric, float(values.mean()), protocol=way, method=how, n=pairs,
-                        features=f"disc:{model.name.removeprefix('gen:')}", spread=_half(values),
-                        spread_kind=f"1.96 standard errors of the mean of {pairs} pairs", seconds=took, **common,
+                        "walk", metric, float(values.mean()), protocol=way, method=how, n=pairs,
+                        features=f"disc:{model.name.removeprefix('gen:')}", seconds=took, **common,
+                        **spread(values, "pairs"),
                     )
                 )  # fmt: skip
     return Walk(z, drawn, torch.stack(ways), rows)
@@ -248,7 +250,3 @@ def frames(found: Walk) -> Iterator[Tensor]:
     forth = [found.path[0, 0], *(image for leg in found.path for image in leg[1:])]
     yield from forth
     yield from forth[-2:0:-1]
-
-
-def _half(values: Tensor) -> float | None:
-    return Z95 * float(values.std()) / len(values) ** 0.5 if len(values) > 1 else None

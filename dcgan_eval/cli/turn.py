@@ -1,0 +1,114 @@
+"""The command `dcgan-eval turn`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcgan_eval.cli.common import (
+    Data,
+    DataRoot,
+    DeviceName,
+    Download,
+    Figure,
+    Format,
+    JudgeFeatures,
+    Label,
+    Num,
+    Out,
+    Printed,
+    Seed,
+    Sheet,
+    TurnBy,
+    app,
+    attributes_of,
+    check_out,
+    check_picture,
+    choose_device,
+    draw_sheet,
+    judge_of,
+    open_model,
+    show,
+)
+from dcgan_eval.errors import InputError
+
+
+@app.command()
+def turn(
+    context: typer.Context,
+    checkpoint: Annotated[str, typer.Argument(help="Of a generator; any that `info` understands.")],
+    start: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FROM",
+            help="Numbers of samples, as on --sheet: 3,17,40,8; or a class of --data, dark, bright, joined by &.",
+        ),
+    ] = None,
+    end: Annotated[str | None, typer.Argument(metavar="TO", help="The other end, in the same way.")] = None,
+    by: Annotated[
+        TurnBy, typer.Option(help="The difference of means of four samples, or a linear SVM in z.")
+    ] = TurnBy.mean,
+    data: Data = None,
+    features: JudgeFeatures = None,
+    sheet: Sheet = None,
+    picture: Figure = None,
+    num: Num = 256,
+    starts: Annotated[int, typer.Option(min=1, help="Further samples that are turned.")] = 8,
+    steps: Annotated[int, typer.Option(min=3, help="Images from one end to the other.")] = 8,
+    label: Label = None,
+    seed: Seed = 0,
+    device: DeviceName = "auto",
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    format: Printed = Format.table,
+    out: Out = None,
+) -> None:
+    """Find a direction in z between two groups, move samples along it, and measure whether the change is straight."""
+    from dcgan_eval import results
+    from dcgan_eval.images import from_tensor
+    from dcgan_eval.studies import turn as study
+
+    check_out(out)
+    for path, option in ((sheet, "--sheet"), (picture, "--picture")):
+        if path is not None:
+            check_picture(path, option)
+    if (start is None or end is None) and (sheet is None or start is not None):
+        raise InputError("FROM and TO are wanted, as in 3,17,40,8 5,6,21,30; --sheet draws the numbered samples")
+    chosen = choose_device(device)
+    model = open_model(checkpoint, label, seed, chosen)
+    if sheet is not None:
+        draw_sheet(model, num, seed, sheet)
+    if start is None or end is None:
+        return
+    ends = [[word.strip() for word in text.split("&" if data or _is_named(text) else ",")] for text in (start, end)]
+    if data or any(map(_is_named, (start, end))):
+        attributes = attributes_of(model, checkpoint, data, features, num, seed, data_root, download)
+        groups = study.named(model, ends[0], ends[1], attributes, num, seed, by.value)
+    else:
+        numbers = []
+        for name, words in (("FROM", ends[0]), ("TO", ends[1])):
+            if not all(word.isascii() and word.isdigit() for word in words):
+                raise InputError(f"{name} {','.join(words)!r}: want numbers of samples, as in 3,17,40,8")
+            numbers.append([int(word) for word in words])
+        samples = from_tensor(model.draw(model.z(num, seed)), name=f"{num} samples of {model.name}")
+        judge = judge_of(model, checkpoint, features, seed, download, samples)
+        groups = study.numbered(model, numbers[0], numbers[1], num, seed, judge)
+    found = study.turn(
+        model,
+        groups,
+        by=by.value,
+        num=num,
+        starts=starts,
+        steps=steps,
+        seed=seed,
+        command=results.command(context.obj),
+    )
+    if picture is not None:
+        study.picture(found, model).save(picture)
+    if out is not None:
+        results.append(out, found.rows)
+    show(found.rows, format)
+
+
+def _is_named(text: str) -> bool:
+    return any(letter.isalpha() for letter in text)
