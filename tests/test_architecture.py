@@ -37,6 +37,10 @@ ARROWS = {
     "differences": {"results"},
     "reproduction": {"checkpoint", "files", "images", "report", "reproduction", "results"},
     "report": {"differences", "figures", "files", "paper", "report", "results"},
+    "studies": {
+        "checkpoint", "classification", "features", "figures", "images", "networks", "probe", "results", "sampling",
+        "streams", "studies", "svm",
+    },
     "classification": {"features", "images", "probe", "results", "streams"},
 }
 FRONT = {"__init__", "__main__", "cli"}

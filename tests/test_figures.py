@@ -4,9 +4,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from matplotlib.patches import Rectangle
 from PIL import Image
 
-from dcgan_eval.figures import curves, grid, groups
+from dcgan_eval.figures import Panel, Tiles, animation, curves, grid, groups, numbered, sheet
 
 
 def opened(picture):
@@ -124,3 +125,83 @@ def test_no_groups_are_a_sheet_that_says_so():
     assert empty.std() > 0
     assert (empty != opened(groups([], [], "other"))).any()
     assert groups([], [], "title").render("png") == groups([], [], "title").render("png")
+
+
+# sheets and animations
+
+
+def tiles(high, wide, channels=3, **names):
+    g = torch.Generator().manual_seed(high)
+    images = torch.randint(0, 255, (high, wide, channels, 8, 8), dtype=torch.uint8, generator=g)
+    return Tiles(f"{high} by {wide}", images, **names)
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_a_sheet_is_of_a_pages_width_and_the_same_bytes_each_time(kind):
+    def drawn():
+        strips = [tiles(2, 5, rows=["a", "b"]), [tiles(1, 3), tiles(2, 2, 1)]]
+        panel = Panel(
+            "straight?", {"with": ([0, 1, 2], [1, 2, 3], [0.1, 0.1, 0.1]), "line": ([0, 2], [1, 3])}, "t", "y"
+        )
+        return sheet(strips, "a title", panel)
+
+    first = drawn()
+    assert first.figure.get_size_inches()[0] == 7
+    assert first.render(kind) == drawn().render(kind)
+
+
+def test_a_sheet_names_everything():
+    picture = sheet([tiles(2, 3, rows=["first", "second"], columns=["x", "y", "z"])], "title $5 & more")
+    svg = picture.render("svg").decode()
+    for words in ("title $5 &amp; more", "2 by 3", "first", "second", ">x<", ">y<", ">z<"):
+        assert words in svg
+    assert len(picture.figure.axes[0].images) == 6
+
+
+def test_tiles_of_a_sheet_lie_in_the_page_and_apart():
+    picture = sheet([tiles(3, 12, rows=["a name of some length"] * 3), [tiles(2, 6), tiles(1, 5)]], "title")
+    ax = picture.figure.axes[0]
+    boxes = [image.get_extent() for image in ax.images]
+    assert len(boxes) == 36 + 12 + 5
+    width, height = picture.figure.get_size_inches()
+    for left, right, bottom, top in boxes:
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        assert right - left == pytest.approx(bottom - top)
+    for i, (left, right, bottom, top) in enumerate(boxes):
+        for other_left, other_right, other_bottom, other_top in boxes[:i]:
+            assert right <= other_left or other_right <= left or bottom <= other_top or other_bottom <= top
+
+
+def test_boxes_are_drawn_where_they_are():
+    picture = sheet([tiles(1, 2, boxes=[(1, 2, 4, 6, 8)])], "title")
+    (box,) = picture.figure.axes[0].patches
+    assert isinstance(box, Rectangle)
+    left, right, bottom, top = picture.figure.axes[0].images[1].get_extent()
+    pixel = (right - left) / 8
+    assert box.get_x() == pytest.approx(left + 2 * pixel)
+    assert box.get_y() == pytest.approx(top + 4 * pixel)
+    assert (box.get_width(), box.get_height()) == (pytest.approx(4 * pixel), pytest.approx(4 * pixel))
+    assert bottom > top
+
+
+def test_a_contact_sheet_numbers_every_image():
+    images = torch.zeros(14, 1, 8, 8, dtype=torch.uint8)
+    picture = numbered(images, "samples", columns=6)
+    assert len(picture.figure.axes[0].images) == 14
+    words = [text.get_text() for text in picture.figure.axes[0].texts]
+    assert [word for word in words if word.isdigit()] == [str(i) for i in range(14)]
+
+
+@pytest.mark.parametrize("kind", ["webp", "gif"])
+def test_an_animation_holds_every_frame_and_loops(kind):
+    frames = [torch.full((1, 8, 8), 25 * i, dtype=torch.uint8) for i in range(10)]
+    with Image.open(io.BytesIO(animation(frames, kind))) as film:
+        assert film.format == kind.upper()
+        assert getattr(film, "n_frames", 1) == 10
+        assert film.info["loop"] == 0
+        for i in range(10):
+            film.seek(i)
+            pixels = np.array(film.convert("L"))
+            assert pixels.shape == (256, 256)
+            assert np.abs(pixels.astype(int) - 25 * i).max() <= 1

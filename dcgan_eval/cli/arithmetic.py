@@ -25,6 +25,7 @@ from dcgan_eval.cli.common import (
     check_picture,
     choose_device,
     draw_sheet,
+    is_named,
     open_model,
     show,
 )
@@ -67,7 +68,7 @@ def arithmetic(
     if expression is None and sheet is None:
         raise InputError("EXPRESSION is missing, as in '3,17,40 - 5,8,11 + 2,9,77'; --sheet draws the numbered samples")
     chosen = choose_device(device)
-    named = expression is not None and any(word.isalpha() for word in expression.replace("&", " ").split())
+    named = expression is not None and is_named(expression)
     if expression is not None:  # a mistake in it is found before anything is loaded
         study.parse(expression, named=named or data is not None)
     model = open_model(checkpoint, label, seed, chosen)

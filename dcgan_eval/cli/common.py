@@ -153,6 +153,11 @@ def open_model(checkpoint: str, label: int | None, seed: int, device: str) -> "M
     return ready(found, name=name, label=label, seed=seed, device=device)
 
 
+def is_named(text: str) -> bool:
+    """Whether samples are named by what they show, and not by number."""
+    return any(letter.isalpha() for letter in text)
+
+
 def draw_sheet(model: "Model", num: int, seed: int, path: Path) -> None:
     """The numbered samples that exemplars are chosen from."""
     from dcgan_eval import figures

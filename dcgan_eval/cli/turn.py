@@ -26,6 +26,7 @@ from dcgan_eval.cli.common import (
     check_picture,
     choose_device,
     draw_sheet,
+    is_named,
     judge_of,
     open_model,
     show,
@@ -80,8 +81,8 @@ def turn(
         draw_sheet(model, num, seed, sheet)
     if start is None or end is None:
         return
-    ends = [[word.strip() for word in text.split("&" if data or _is_named(text) else ",")] for text in (start, end)]
-    if data or any(map(_is_named, (start, end))):
+    ends = [[word.strip() for word in text.split("&" if data or is_named(text) else ",")] for text in (start, end)]
+    if data or any(map(is_named, (start, end))):
         attributes = attributes_of(model, checkpoint, data, features, num, seed, data_root, download)
         groups = study.named(model, ends[0], ends[1], attributes, num, seed, by.value)
     else:
@@ -108,7 +109,3 @@ def turn(
     if out is not None:
         results.append(out, found.rows)
     show(found.rows, format)
-
-
-def _is_named(text: str) -> bool:
-    return any(letter.isalpha() for letter in text)

@@ -251,19 +251,32 @@ def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour", quotes: Sequ
 
 
 def _others(rows: Sequence[Row]) -> list[Table]:
-    """Numbers of a task that has no table of its own: a line each."""
-    lines = [
-        {
-            "model": Cell(row.model or ""),
-            "features": Cell(row.features),
-            "protocol": Cell(row.protocol),
-            "metric": Cell(row.metric),
-            "value": number(row),
-        }
-        for row in rows
-    ]
-    notes = [f"{row.metric}: {row.method}" for row in rows]
-    return [table(f"{rows[0].task}: {rows[0].data}", lines, [*notes, *(_features(row) for row in rows)])]
+    """Numbers of a study, or of a task that has no table of its own: one for each of what is asked, which stands before
+    the colon of the protocol; a line for each of what is beside one another, and a column per metric."""
+    found = []
+    for (asked, *_), same in grouped(
+        rows,
+        lambda row: (row.protocol.rpartition(": ")[0], row.model, row.model_sha256, row.data, row.layer, row.seed),
+    ).items():
+        first = same[0]
+        lines: dict[object, dict[str, Cell]] = {}
+        for row in same:
+            column = f"{row.metric} {row.unit}".strip()
+            way = row.protocol.rpartition(": ")[2]
+            _free(lines, (way, row.command), column, {"": Cell(way)})[column] = number(row)
+        notes = [f"{row.metric}: {row.method}" for row in same]
+        notes += [f"± is {row.spread_kind}" for row in same if row.spread is not None]
+        notes += [_features(row) if row.features else row.features_protocol for row in same]
+        notes += [f"{first.model}: sha256 {first.model_sha256}"] if first.model else []
+        notes += [f"data: {first.data}, sha256 {first.data_sha256}"] if first.data else []
+        counts = ", ".join(dict.fromkeys(f"{row.n:,}" for row in same))
+        notes.append(
+            f"{counts} judged, by {first.n_reference:,}; seed {first.seed}, on {first.device}; {first.versions}"
+        )
+        layer = f" at {first.layer}" if first.layer != "all" else ""
+        title = ", ".join(part for part in (f"{first.task}: {first.model}{layer}", asked, first.data) if part)
+        found.append(table(title, list(lines.values()), notes))
+    return found
 
 
 _MAKERS: dict[str, Callable[[Sequence[Row]], list[Table]]] = {

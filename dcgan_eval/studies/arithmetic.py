@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from dcgan_eval import figures
 from dcgan_eval.errors import InputError
 from dcgan_eval.results import Row
 from dcgan_eval.streams import stream
-from dcgan_eval.studies.judge import Attribute, certain, is_of
+from dcgan_eval.studies.judge import Attribute, attribute_of, certain, is_of
 from dcgan_eval.studies.model import Model
 from dcgan_eval.studies.rows import row, share
 
@@ -125,9 +126,21 @@ def arithmetic(
     terms = parse(expression, named=bool(attributes))
     signs = [term.sign for term in terms]
     z = model.z(num, seed)
+    learnt = next((a for a in attributes if a.extractor is not None), None)
+    words = _words(terms)
+    common: dict[str, Any] = {
+        "n_reference": num,
+        "seed": seed,
+        "command": command,
+        "data": learnt.data if learnt else None,
+        "judge": learnt.extractor if learnt else None,
+        **model.fields,
+    }
     rows: list[Row] = []
     wanted: tuple[str, ...] = ()
     if attributes:
+        for name in (name for term in terms for name in term.names):
+            attribute_of(name, attributes)
         wanted = expected(terms)
         images = model.draw(z)
         pools = {}
@@ -147,17 +160,14 @@ def arithmetic(
         }
         took = time.perf_counter() - start
         about = "; ".join(a.about for a in attributes if any(name in a.values for name in wanted))
-        learnt = next((a for a in attributes if a.extractor is not None), None)
         for way, some in results.items():
             # each value by itself too: which of them gets lost
             for names in dict.fromkeys([wanted, *((name,) for name in wanted)]):
                 hits = int(is_of(names, some, attributes).sum())
                 rows.append(
                     row(
-                        "arithmetic", " & ".join(names), protocol=way, method=f"{_words(terms)}; {about}",
-                        n=len(some), n_reference=num, seed=seed, command=command, **model.fields, seconds=took,
-                        data=learnt.data if learnt else None, judge=learnt.extractor if learnt else None,
-                        **share(hits, len(some)),
+                        "arithmetic", " & ".join(names), protocol=f"{words}: {way}", n=len(some), seconds=took,
+                        method=f"share of results that are judged so: {about}", **common, **share(hits, len(some)),
                     )
                 )  # fmt: skip
     else:
@@ -174,9 +184,9 @@ def arithmetic(
         rows.append(
             row(
                 "arithmetic", "change by noise", 100 * float(change.mean() / typical.mean()), unit="%",
-                protocol=way, method=f"{_words(terms)}: root mean square of pixels between the result and those with "
-                f"noise of ±{NOISE} around it, of that between two samples", n=AROUND, n_reference=num,
-                seed=seed, command=command, **model.fields, seconds=time.perf_counter() - start,
+                protocol=f"{words}: {way}", method="root mean square of pixels between the result and those with noise "
+                f"of ±{NOISE} around it, of that between two samples", n=AROUND,
+                seconds=time.perf_counter() - start, **common,
             )
         )  # fmt: skip
     exemplars = [torch.cat([images[some], model.draw(z[some].mean(0, keepdim=True))]) for some in shown]
@@ -222,7 +232,7 @@ def picture(found: Arithmetic, model: Model) -> figures.Picture:
         sign = "−" if term.sign < 0 else "+"
         strips.append(figures.Tiles(f"{sign} {term}" if strips else f"{term}", images[None], columns=names))
     aim = " & ".join(found.wanted)
-    right = {r.protocol: f", {r.value:.0f} % {aim}" for r in found.rows if r.metric == aim}
+    right = {r.protocol.rpartition(": ")[2]: f", {r.value:.0f} % {aim}" for r in found.rows if r.metric == aim}
     k = len(found.exemplars[0]) - 1
     strips.append(
         [

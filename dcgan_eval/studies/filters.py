@@ -205,10 +205,12 @@ def filters(
 def sparseness(responses: Tensor) -> Tensor:
     """Lifetime sparseness of each filter over images, in [0, 1]: 0 if all excite it alike, 1 if a single one does.
 
-    responses: (images, filters); below 0 they count as 0. Vinje and Gallant 2000, after Rolls and Tovee 1995.
+    responses: (images, filters); below 0 they count as 0. Of a filter that nothing excites 0. Vinje and Gallant 2000,
+    after Rolls and Tovee 1995.
     """
     r = responses.double().clamp_min(0)
-    activity = r.mean(0).square() / r.square().mean(0).clamp_min(1e-300)
+    square = r.square().mean(0)
+    activity = torch.where(square > 0, r.mean(0).square() / square, 1.0)
     return (1 - activity) / (1 - 1 / len(r))
 
 

@@ -9,7 +9,7 @@ as many maps at random does.
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,6 +182,8 @@ class Forgotten:
     rows: list[Row]
 
 
+CHANGE = "root mean square of pixels"
+BOXED = "what is in the boxes"
 WAYS = ("as drawn", "its maps dropped", "random maps dropped")
 
 
@@ -213,26 +215,39 @@ def forget_class(
     positive = has[:, None, None].expand(-1, *maps.shape[2:])
     drop = _positive(regression(maps, positive))
     ways = _ways(model, z[num:], layer, drop, maps.shape[1], seed)
-    said = [attribute.judge(images).argmax(1) for images in ways]
+    scores = attribute.judge(ways[0])
+    said = [scores.argmax(1), *(attribute.judge(images).argmax(1) for images in ways[1:])]
     had = said[0] == index
     if not 0 < int(had.sum()) < num:
         raise InputError(f"{value} is judged to be in {int(had.sum())} of {num} further samples; draw more by --num")
-    took = time.perf_counter() - start
     rows = []
+    record = _recorder(model, value, layer, drop, maps.shape[1], seed, time.perf_counter() - start, command, attribute)
     typical = _change(ways[0], ways[0].roll(1, 0)).mean()
     for way, images, now in zip(WAYS, ways, said, strict=True):
-        numbers: list[tuple[str, int, dict[str, Any], str]] = [
-            ("still there", int(had.sum()), share(int((now == index)[had].sum()), int(had.sum())),
-             f"share of further samples with {value} that have it still"),
-            ("rest as before", int((~had).sum()), share(int((now == said[0])[~had].sum()), int((~had).sum())),
-             f"share of further samples without {value} that show what they showed"),
-            ("change", num, {"value": 100 * float((_change(images, ways[0]).mean()) / typical), "unit": "%"},
-             "root mean square of pixels, of that between two samples"),
-        ]  # fmt: skip
-        for metric, n, more, how in numbers:
-            rows.append(_row(model, metric, way, f"{value}; {how}; {attribute.about}", n, num, layer, drop, maps, seed,
-                             took, command, attribute, more))  # fmt: skip
-    chosen = torch.nonzero(had)[:SHOWN, 0]
+        keeps, same = int((now == index)[had].sum()), int((now == said[0])[~had].sum())
+        change = 100 * float(_change(images, ways[0]).mean() / typical)
+        n = int(had.sum())
+        rows += [
+            record(
+                way,
+                "still there",
+                f"share of further samples with {value} that have it still; {attribute.about}",
+                n,
+                num,
+                **share(keeps, n),
+            ),
+            record(
+                way,
+                "rest as before",
+                f"share of further samples without {value} that show what they showed; {attribute.about}",
+                num - n,
+                num,
+                **share(same, num - n),
+            ),
+            record(way, "change", f"{CHANGE}, of that between two samples", num, num, value=change, unit="%"),
+        ]
+    margin = scores.gather(1, said[0][:, None])[:, 0] - scores.topk(2).values[:, 1]
+    chosen = margin.where(had, -torch.inf).topk(min(SHOWN, int(had.sum()))).indices  # the surest, as they were drawn
     return Forgotten(value, layer, torch.stack([images[chosen] for images in ways]), [], drop, rows)
 
 
@@ -269,23 +284,22 @@ def forget_boxes(
         detect, about = _detector(model, model.draw(z), at, maps.shape[2])
         found = [(detect(images), about) for images in ways]
     took = time.perf_counter() - start
+    record = _recorder(model, BOXED, layer, drop, maps.shape[1], seed, took, command, None)
+    learnt = len(numbers) - len(pixels)
     square = (ways[0].double() - ways[0].roll(1, 0).double()).square().mean(1)
     for i, (way, images) in enumerate(zip(WAYS, ways, strict=True)):
         change = (images.double() - ways[0].double()).square().mean(1)
         for metric, where in (("change in boxes", pixels), ("change outside", ~pixels)):
-            value = float(change[where].mean().sqrt() / square[where].mean().sqrt().clamp_min(1e-12))
-            how = "root mean square of pixels there, of that between two samples"
-            rows.append(_row(model, metric, way, how, len(pixels), len(numbers) - len(pixels), layer, drop, maps, seed,
-                             took, command, None, {"value": 100 * value, "unit": "%"}))  # fmt: skip
+            ratio = float(change[where].mean().sqrt() / square[where].mean().sqrt().clamp_min(1e-12))
+            how = f"{CHANGE} there, of that between two samples"
+            rows.append(record(way, metric, how, len(pixels), learnt, value=100 * ratio, unit="%"))
         if found:
             there, about = found[i]
-            held_out = at[1::2] if there.shape[1] == at.shape[1] else pixels
-            for metric, where in (("found in boxes", held_out), ("found outside", ~held_out)):
-                some = share(int(there[where].sum()), int(where.sum()))
-                rows.append(_row(model, metric, way, about, int(where.sum()), len(numbers) - len(pixels), layer, drop,
-                                 maps, seed, took, command, None, some))  # fmt: skip
+            for metric, where in (("found in boxes", at[1::2]), ("found outside", ~at[1::2])):
+                n = int(where.sum())
+                rows.append(record(way, metric, about, n, learnt, **share(int(there[where].sum()), n)))
     shown = [list(boxes[number]) for number in numbers[1::2]][:SHOWN]
-    return Forgotten("what is in the boxes", layer, torch.stack([w[:SHOWN] for w in ways]), shown, drop, rows)
+    return Forgotten(BOXED, layer, torch.stack([w[:SHOWN] for w in ways]), shown, drop, rows)
 
 
 def _positive(fitted: Any) -> list[int]:
@@ -337,17 +351,40 @@ def _detector(model: Model, images: Tensor, at: Tensor, side: int) -> tuple[Any,
     )
 
 
-def _row(
-    model: Model, metric: str, way: str, how: str, n: int, n_reference: int, layer: str, drop: list[int],
-    maps: Tensor, seed: int, took: float, command: str, attribute: Attribute | None, more: dict[str, Any],
-) -> Row:  # fmt: skip
-    count = f", {len(drop)} of {maps.shape[1]}" if way != WAYS[0] else ""
-    return row(
-        "forget", metric, **model.fields, layer=layer, dimensions=maps.shape[1], protocol=f"{way}{count}",
-        method=f"logistic regression on {layer} of the generator; {how}", n=n, n_reference=n_reference, seed=seed,
-        seconds=took, command=command, data=attribute.data if attribute else None,
-        judge=attribute.extractor if attribute else None, **more,
-    )  # fmt: skip
+def _recorder(
+    model: Model,
+    what: str,
+    layer: str,
+    drop: list[int],
+    width: int,
+    seed: int,
+    seconds: float,
+    command: str,
+    attribute: Attribute | None,
+) -> Callable[..., Row]:
+    """Makes a row of way, metric, how, n and n_reference; the rest is the study's."""
+
+    def record(way: str, metric: str, how: str, n: int, n_reference: int, **value: Any) -> Row:
+        count = f", {len(drop)} of {width}" if way != WAYS[0] else ""
+        return row(
+            "forget",
+            metric,
+            protocol=f"{what}: {way}{count}",
+            method=f"logistic regression on {layer} of the generator; {how}",
+            layer=layer,
+            dimensions=width,
+            n=n,
+            n_reference=n_reference,
+            seed=seed,
+            seconds=seconds,
+            command=command,
+            data=attribute.data if attribute else None,
+            judge=attribute.extractor if attribute else None,
+            **model.fields,
+            **value,
+        )
+
+    return record
 
 
 def _change(x: Tensor, y: Tensor) -> Tensor:

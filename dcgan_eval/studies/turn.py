@@ -36,8 +36,8 @@ SVM_C = 1.0  # in z, whose coordinates are of order 1; a direction hardly depend
 class Groups:
     """The two ends of a turn: rows of the first samples, int64, and how what lies between is measured.
 
-    score: 0 where as many samples lie below as above, or at the middle of two groups given by number; in standard
-    deviations of it over samples. names: of the ends. about: how the score is found.
+    score: above 0 nearer to the second; in standard deviations over samples. names: of the ends. about: how the score
+    is found. judge, data: what it is found by, where that was learnt.
     """
 
     start: Tensor
@@ -122,7 +122,8 @@ def direction(z: Tensor, groups: Groups, by: By) -> Tensor:
         return apart
     rows = torch.cat([groups.start, groups.end])
     y = torch.cat([torch.zeros(len(groups.start)), torch.ones(len(groups.end))]).int()
-    normal = torch.from_numpy(L2SVC(SVM_C).fit(z[rows], y.numpy()).coef_[0]).float()
+    # about their middle, because the intercept is penalised
+    normal = torch.from_numpy(L2SVC(SVM_C).fit(z[rows] - z[rows].mean(0), y.numpy()).coef_[0]).float()
     normal /= normal.norm()
     return (apart @ normal) * normal
 
@@ -191,7 +192,8 @@ def turn(
     _, random = along(other * (d.norm() / other.norm()))
     took = time.perf_counter() - start
     rows = []
-    how = f"{groups.names[0]} to {groups.names[1]}; {groups.about}, in standard deviations over samples"
+    ends_of = f"{groups.names[0]} to {groups.names[1]}"
+    how = f"{groups.about}, in standard deviations over samples"
     made = f"{len(groups.start)} and {len(groups.end)} samples"
     first = "difference of the means of" if by == "mean" else "linear SVM in z between"
     for way, some in ((f"{first} {made}", curve), ("random direction", random)):
@@ -205,8 +207,9 @@ def turn(
         ):
             rows.append(
                 row(
-                    "turn", metric, value, protocol=way, method=how, n=starts, n_reference=num, seed=seed,
-                    command=command, **model.fields, seconds=took, data=groups.data, judge=groups.judge, **more,
+                    "turn", metric, value, protocol=f"{ends_of}: {way}", method=how, n=starts, n_reference=num,
+                    seed=seed, command=command, seconds=took, data=groups.data, judge=groups.judge,
+                    **model.fields, **more,
                 )
             )  # fmt: skip
     return Turn(images, curve, random, groups, rows)

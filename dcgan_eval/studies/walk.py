@@ -194,10 +194,10 @@ def walk(
         own = invert(model, model.draw(model.z(len(given), seed)), seed=seed, steps=optimise, progress=progress)
         z, took = found.z, time.perf_counter() - start
         how = f"root mean square of pixels, of 255; nearest of {CANDIDATES} z, then {optimise} steps of Adam at {RATE}"
-        for what, some, data in (("images given", found, images), ("its own samples", own, None)):
+        for what, some in (("images given", found), ("its own samples", own)):
             rows.append(
                 row(
-                    "walk", "round trip error", float(some.error.mean()), protocol=what, method=how, data=data,
+                    "walk", "round trip error", float(some.error.mean()), protocol=what, method=how, data=images,
                     n=len(z), seconds=took, **common, **spread(some.error, "images"),
                 )
             )  # fmt: skip

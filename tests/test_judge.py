@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from dcgan_eval.errors import InputError
+from dcgan_eval.features import pixel_features
+from dcgan_eval.images import from_tensor, open_images
+from dcgan_eval.specs import FeatureOptions, open_extractor
+from dcgan_eval.studies.judge import Attribute, attribute_of, brightness, certain, is_of, learnt
+
+
+@pytest.fixture(scope="module")
+def digit():
+    train = open_images("digits")["train"]
+    return learnt(train, open_extractor("disc:digits", FeatureOptions())(open_images("digits")["train"]))
+
+
+def test_the_judge_is_right_on_images_that_it_was_not_fitted_to(digit):
+    test = open_images("digits")["test"]
+    said = digit.judge(test.tensor()).argmax(1)
+    right = 100 * float((said == test.labels).double().mean())
+    assert digit.accuracy == pytest.approx(right, abs=4)
+    assert right > 90
+    assert digit.values == tuple("0123456789")
+
+
+def test_chooser_and_judge_are_two(digit):
+    some = open_images("digits")["test"].tensor()
+    a, b = digit.choose(some), digit.judge(some)
+    assert not torch.equal(a, b)
+    assert (a.argmax(1) == b.argmax(1)).double().mean() > 0.9
+
+
+def test_scores_do_not_depend_on_company(digit):
+    some = open_images("digits")["test"].tensor()[:5]
+    torch.testing.assert_close(digit.judge(some)[2:3], digit.judge(some[2:3]), rtol=1e-4, atol=1e-5)
+
+
+def test_two_classes_have_two_scores():
+    g = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 100, (80, 1, 8, 8), dtype=torch.uint8, generator=g)
+    labels = torch.arange(80) % 2
+    images[labels == 1] += 100
+    found = learnt(from_tensor(images, labels, name="two", classes=("low", "high")), pixel_features((1, 8, 8)))
+    scores = found.judge(images)
+    assert scores.shape == (80, 2)
+    assert torch.equal(scores.argmax(1), labels)
+    assert is_of(["high"], images, [found]).tolist() == (labels == 1).tolist()
+    assert found.accuracy == 100
+
+
+def test_unlabelled_images_cannot_teach():
+    with pytest.raises(InputError, match="no labels"):
+        learnt(from_tensor(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), name="x"), pixel_features((1, 8, 8)))
+
+
+def test_brightness_halves_its_samples():
+    images = torch.arange(101, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 2, 2)
+    found = brightness(images)
+    assert found.judge(images).argmax(1).tolist() == [0] * 51 + [1] * 50
+    assert found.accuracy is None
+
+
+def ramp():
+    """An attribute whose score is the first pixel."""
+
+    def scores(images):
+        x = images[:, 0, 0, 0].double() - 50
+        return torch.stack([-x, x], 1)
+
+    return Attribute("ramp", ("low", "high"), scores, scores, None, 0, "ramp")
+
+
+def test_certain_takes_the_surer_half_surest_first():
+    images = torch.arange(101, dtype=torch.uint8)[torch.randperm(101, generator=torch.Generator().manual_seed(0))]
+    images = images[:, None, None, None].expand(-1, 1, 2, 2)
+    rows = certain(["high"], images, [ramp()], 3, "high")
+    assert images[rows, 0, 0, 0].tolist() == list(range(100, 75, -1))
+
+
+def test_too_few_are_said():
+    images = torch.tensor([1, 2, 90], dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 2, 2)
+    with pytest.raises(InputError, match=r"1 of 3 samples are high, and 3 exemplars are wanted; draw more by --num"):
+        certain(["high"], images, [ramp()], 3, "high")
+
+
+def test_unknown_values_are_named_with_the_known_ones():
+    with pytest.raises(InputError, match=r"'hihg'.*did you mean 'high'.*low, high"):
+        attribute_of("hihg", [ramp()])

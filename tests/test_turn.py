@@ -1,0 +1,130 @@
+import pytest
+import torch
+
+from dcgan_eval.errors import InputError
+from dcgan_eval.images import open_images
+from dcgan_eval.specs import FeatureOptions, open_extractor
+from dcgan_eval.studies import turn as study
+from dcgan_eval.studies.judge import brightness
+from dcgan_eval.studies.turn import Curve, Groups, direction, named, numbered, turn
+from tests.test_judge import digit  # noqa: F401
+from tests.test_studies_model import digits  # noqa: F401
+
+
+def curve(values):
+    t = torch.linspace(-1, 1, len(values))
+    return Curve(t, torch.tensor([values, values], dtype=torch.float64))
+
+
+def test_a_line_is_straight_and_a_parabola_is_not():
+    t = torch.linspace(-1, 1, 9).double()
+    slope, straight = curve((3 + 2 * t).tolist()).line
+    assert (slope, straight) == (pytest.approx(2), pytest.approx(1))
+    slope, straight = curve(t.square().tolist()).line
+    assert (slope, straight) == (pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))
+    _, straight = curve((t + t**3).tolist()).line
+    assert 0.9 < straight < 1
+    assert curve([1.0, 1.0, 1.0]).line == (0, 0)
+
+
+def test_r2_is_that_of_scipy():
+    from scipy.stats import linregress
+
+    values = torch.randn(7, generator=torch.Generator().manual_seed(0)).double()
+    slope, straight = curve(values.tolist()).line
+    by = linregress(torch.linspace(-1, 1, 7).double().numpy(), values.numpy())
+    assert (slope, straight) == (pytest.approx(by.slope), pytest.approx(by.rvalue**2))
+
+
+def groups(start, end):
+    return Groups(torch.tensor(start), torch.tensor(end), lambda images: images, ("a", "b"), "")
+
+
+def test_directions_by_hand():
+    z = torch.tensor([[0.0, 0, 0], [0, 2, 0], [4, 0, 0], [4, 2, 0]])
+    assert direction(z, groups([0, 1], [2, 3]), "mean").tolist() == [4, 0, 0]
+    assert torch.allclose(direction(z, groups([0, 1], [2, 3]), "svm"), torch.tensor([4.0, 0, 0]), atol=1e-3)
+    # the svm's goes across the plane between them, however they are spread along it
+    z = torch.tensor([[0.0, 0, 0], [0, 1, 0], [4, 9, 0], [4, 8, 0], [0, 10, 0], [4, 0, 0]])
+    found = direction(z, groups([0, 1, 4], [2, 3, 5]), "svm")
+    assert abs(float(found[1])) < 0.05 * float(found[0])
+
+
+def test_a_turn_by_names(digits, digit):  # noqa: F811
+    found_groups = named(digits, ["1"], ["7"], [digit], 256, 0, "mean")
+    images = digits.draw(digits.z(256, 0))
+    assert digit.choose(images[found_groups.start]).argmax(1).tolist() == [1] * 4
+    assert digit.choose(images[found_groups.end]).argmax(1).tolist() == [7] * 4
+    found = turn(digits, found_groups, starts=20, steps=5)
+    z = digits.z(276, 0)
+    d = z[found_groups.end].mean(0) - z[found_groups.start].mean(0)
+    assert torch.equal(found.images[0, 0], digits.draw(z[256:257] - d)[0])
+    assert torch.equal(found.images[3, 4], digits.draw(z[259:260] + d)[0])
+    assert found.images.shape == (8, 5, 1, 8, 8)
+    by = {(row.metric, row.protocol.rpartition(": ")[2]): row.value for row in found.rows}
+    made = "difference of the means of 4 and 4 samples"
+    assert by["slope", made] > 3 * abs(by["slope", "random direction"])
+    assert by["second at t = 1", made] > by["second at t = −1", made] + 50
+    assert by["R² of a straight line", made] == pytest.approx(found.curve.line[1])
+    assert found.curve.score.shape == (20, 5)
+    assert [row.value for row in turn(digits, found_groups, starts=20, steps=5).rows] == list(by.values())
+
+
+def test_by_an_svm_in_z(digits):  # noqa: F811
+    """Brightness is spread over all samples: the plane between its halves is a better direction than eight samples."""
+    attributes = [brightness(digits.draw(digits.z(512, 0)))]
+    slopes = {}
+    for by in ("mean", "svm"):
+        found = turn(digits, named(digits, ["dark"], ["bright"], attributes, 512, 0, by), by=by, num=512, starts=40)
+        per_length = found.curve.line[0] / float(direction(digits.z(512, 0), found.groups, by).norm())
+        slopes[by] = per_length
+        assert found.curve.line[0] > 3 * abs(found.random.line[0])
+    assert slopes["svm"] > slopes["mean"]
+
+
+def test_groups_by_number_are_the_ends_of_their_score(digits):  # noqa: F811
+    judge = open_extractor("disc:digits", FeatureOptions())(open_images("digits")["train"])
+    found = numbered(digits, [3, 4, 5], [6, 7, 8], 100, 0, judge)
+    images = digits.draw(digits.z(100, 0))
+    low, high = (float(found.score(images[some]).mean()) for some in (found.start, found.end))
+    assert low == pytest.approx(-high, rel=1e-4)
+    assert high > 0
+    assert float(found.score(images).std()) == pytest.approx(1, rel=1e-4)
+    assert turn(digits, found, num=100).rows[0].value > 0
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        ([], [1], "FROM: is empty"),
+        ([1], [], "TO: is empty"),
+        ([1], [50], "TO: sample 50: samples are numbered 0 to 49"),
+        ([1, 2], [2, 3], "samples 2 are in both groups"),
+    ],
+)
+def test_groups_by_number_that_are_none(digits, start, end, message):  # noqa: F811
+    judge = open_extractor("disc:digits", FeatureOptions())(open_images("digits")["train"])
+    with pytest.raises(InputError, match=message):
+        numbered(digits, start, end, 50, 0, judge)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(["1"], ["1"]), (["1"], ["dark"]), (["1", "dark"], ["7", "bright"]), (["1"], ["1", "dark"])]
+)
+def test_groups_by_name_differ_in_one_thing(digits, digit, start, end):  # noqa: F811
+    attributes = [digit, brightness(digits.draw(digits.z(64, 0)))]
+    with pytest.raises(InputError, match="two values of one thing"):
+        named(digits, start, end, attributes, 64, 0, "mean")
+
+
+def test_steps_are_three_at_least(digits):  # noqa: F811
+    with pytest.raises(InputError, match="at least 3"):
+        turn(digits, groups([0], [1]), steps=2)
+
+
+def test_a_picture_has_its_curve(digits):  # noqa: F811
+    attributes = [brightness(digits.draw(digits.z(64, 0)))]
+    found = turn(digits, named(digits, ["dark"], ["bright"], attributes, 64, 0, "mean"), num=64, starts=3)
+    svg = study.picture(found, digits).render("svg").decode()
+    for words in ("Turning gen:digits from dark to bright", "this direction", "a random one of its length", "R²"):
+        assert words in svg
