@@ -80,7 +80,7 @@ class Architecture:
                     f"{network}_strides {strides}"
                 )
             for stride in strides:
-                if not 0 <= self._output_padding(stride) < stride:
+                if not 0 <= self.output_padding(stride) < stride:
                     raise InputError(
                         f"architecture: kernel_size {self.kernel_size} cannot keep sides at stride {stride}"
                     )
@@ -99,7 +99,7 @@ class Architecture:
         """Zeros around the input of every convolution: with them a stride divides the side exactly."""
         return (self.kernel_size - 1) // 2
 
-    def _output_padding(self, stride: int) -> int:
+    def output_padding(self, stride: int) -> int:
         # (side - 1) * stride - 2 * padding + kernel_size + output_padding must come to side * stride
         return stride + 2 * self.padding - self.kernel_size
 
@@ -345,7 +345,7 @@ class Generator(_Network):
                     a.kernel_size,
                     stride,
                     a.padding,
-                    a._output_padding(stride),
+                    a.output_padding(stride),
                     bias=False,
                 )
                 if i < len(outputs) - 1:

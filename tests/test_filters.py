@@ -51,7 +51,7 @@ class Responses(nn.Module):
 def test_the_gradient_is_captums(discriminator, train, layer, unit):
     network = with_relu(discriminator)
     x = scale_images(train.tensor()[:12], network.architecture)
-    gradient, at = guided_gradient(network, x, layer, unit)
+    gradient, at = guided_gradient(network, x, layer, torch.full((12,), unit))
     theirs = GuidedBackprop(Responses(network, layer, at)).attribute(x.clone().requires_grad_(), target=unit)
     torch.testing.assert_close(gradient, theirs)
     assert gradient.abs().max() > 0
@@ -65,7 +65,7 @@ def test_the_gradient_is_captums_in_deeper_networks(name):
     network = with_relu(network.requires_grad_(False))
     a = network.architecture
     x = torch.rand(4, a.image_channels, a.image_size, a.image_size, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    gradient, at = guided_gradient(network, x, 2, 7)
+    gradient, at = guided_gradient(network, x, 2, torch.full((4,), 7))
     theirs = GuidedBackprop(Responses(network, 2, at)).attribute(x.clone().requires_grad_(), target=7)
     torch.testing.assert_close(gradient, theirs)
 
@@ -89,7 +89,7 @@ def test_the_rule_by_hand():
 def test_nothing_outside_the_receptive_field(discriminator, train):
     x = scale_images(train.tensor()[:20], discriminator.architecture)
     for layer in (0, 1):
-        gradient, at = guided_gradient(discriminator, x, layer, 3)
+        gradient, at = guided_gradient(discriminator, x, layer, torch.arange(20))
         for image, (left, top, right, bottom) in zip(gradient, receptive_field(discriminator, layer, at), strict=True):
             seen = torch.zeros(8, 8, dtype=torch.bool)
             seen[int(top) : int(bottom), int(left) : int(right)] = True

@@ -128,8 +128,12 @@ def test_a_walk(digits):  # noqa: F811
 
 def test_a_walk_between_given_images_says_how_far_from_them_it_is(digits):  # noqa: F811
     images = from_tensor(digits.draw(digits.z(20, 1))[10:], name="given")
-    found = walk(digits, num=3, steps=3, pairs=2, images=images, optimise=150)
-    errors = {row.protocol: row.value for row in found.rows if row.metric == "round trip error"}
+    found = walk(digits, num=3, steps=3, images=images, optimise=150)
+    assert {row.metric for row in found.rows} == {"round trip error"}
+    assert found.given is not None
+    assert torch.equal(found.given, images.tensor()[:3])
+    assert "given" in study.picture(found, digits, "straight").render("svg").decode()
+    errors = {row.protocol: row.value for row in found.rows}
     assert set(errors) == {"images given", "its own samples"}
     ends = torch.stack([found.path[0, 0], found.path[1, 0], found.path[1, -1]]).double()
     given_ = images.tensor()[:3].double()

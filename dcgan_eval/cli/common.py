@@ -163,7 +163,7 @@ def draw_sheet(model: "Model", num: int, seed: int, path: Path) -> None:
     from dcgan_eval import figures
 
     title = f"Samples of {model.name}, seed {seed}"
-    figures.numbered(model.draw(model.z(num, seed)), title).save(path)
+    figures.numbered(model.samples(num, seed), title).save(path)
     note(f"{path}: {num} samples by number")
 
 
@@ -181,7 +181,7 @@ def attributes_of(
     from dcgan_eval.images import open_images
     from dcgan_eval.studies.judge import brightness, learnt
 
-    found = [brightness(model.draw(model.z(num, seed)))]
+    found = [brightness(model.samples(num, seed))]
     if data is None:
         if features is not None:
             raise InputError(f"--features {features}: tell classes apart; name by --data the images that have some")

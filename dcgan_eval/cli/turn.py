@@ -91,7 +91,7 @@ def turn(
             if not all(word.isascii() and word.isdigit() for word in words):
                 raise InputError(f"{name} {','.join(words)!r}: want numbers of samples, as in 3,17,40,8")
             numbers.append([int(word) for word in words])
-        samples = from_tensor(model.draw(model.z(num, seed)), name=f"{num} samples of {model.name}")
+        samples = from_tensor(model.samples(num, seed), name=f"{num} samples of {model.name}")
         judge = judge_of(model, checkpoint, features, seed, download, samples)
         groups = study.numbered(model, numbers[0], numbers[1], num, seed, judge)
     found = study.turn(

@@ -264,7 +264,10 @@ def _others(rows: Sequence[Row]) -> list[Table]:
             column = f"{row.metric} {row.unit}".strip()
             way = row.protocol.rpartition(": ")[2]
             _free(lines, (way, row.command), column, {"": Cell(way)})[column] = number(row)
-        notes = [f"{row.metric}: {row.method}" for row in same]
+        notes = [
+            f"{', '.join(dict.fromkeys(row.metric for row in some))}: {how}"
+            for how, some in grouped(same, lambda row: row.method).items()
+        ]
         notes += [f"± is {row.spread_kind}" for row in same if row.spread is not None]
         notes += [_features(row) if row.features else row.features_protocol for row in same]
         notes += [f"{first.model}: sha256 {first.model_sha256}"] if first.model else []

@@ -60,6 +60,9 @@ def _digits(s: Sources) -> Iterator[Step]:
                    "neighbors", figure=True)  # fmt: skip
     yield _duplicates(s, "digits-dedup", "digits: duplicates", 32, digits, "digits")
     yield _samples(s, "digits-samples", "digits: samples", "digits", 1)
+    yield from _studies(s, "digits", "digits", "digits", _checkpoint("digits", ""), digits)
+    yield _measure(s, "digits-arithmetic", "digits: arithmetic in the latent space", 4, digits,
+                   "arithmetic", "digits", "1 - 1 + 7", "--data", "digits", "--num", "1000", figure=True)  # fmt: skip
 
 
 def _table1(s: Sources) -> Iterator[Step]:
@@ -111,16 +114,25 @@ def _fitted(train: Step) -> Generator[Step, None, tuple[str, str]]:
     return f"{FOLDER}/{train.outputs[0]}", train.name
 
 
+def _studies(s: Sources, name: str, checkpoint: str, data: str, made: Source, images: Source) -> Iterator[Step]:
+    """A walk in the latent space, and the filters of the discriminator."""
+    yield _measure(s, f"{name}-walk", f"{name}: a walk in the latent space", 5, made, "walk", checkpoint, figure=True)
+    yield _measure(s, f"{name}-filters", f"{name}: what filters see", 10, images,
+                   "filters", checkpoint, f"{data}:train", figure=True, more=made)  # fmt: skip
+
+
 def _figures(s: Sources) -> Iterator[Step]:
-    """Samples of every generator at hand, and the most suspicious beside their neighbours."""
+    """Of every generator at hand samples, the most suspicious beside their neighbours, and studies."""
     for name, data, checkpoint, option in (
         ("svhn", s.svhn, s.svhn_disc, "--svhn-disc"),
         ("mnist", s.mnist, s.mnist_gen, "--mnist-gen"),
     ):
         made = _checkpoint(checkpoint, f"name one, with its generator, by {option}")
         yield _samples(s, f"{name}-samples", f"{name}: samples", checkpoint or "", 5, made)
-        yield _measure(s, f"{name}-neighbors", f"{name}: does the generator copy?", 120,
-                       _images(data, f"fetch it with --download, or name images by --{name}"),
+        images = _images(data, f"fetch it with --download, or name images by --{name}")
+        if name == "svhn":  # the other's classes would be walked one by one
+            yield from _studies(s, name, checkpoint or "", data, made, images)
+        yield _measure(s, f"{name}-neighbors", f"{name}: does the generator copy?", 120, images,
                        "neighbors", f"gen:{checkpoint or ''}", f"{data}:train", "--test", f"{data}:test",
                        figure=True, more=made)  # fmt: skip
     cifar10 = _images(s.cifar10, "fetch it with --download, or name images by --cifar10")

@@ -142,7 +142,7 @@ def arithmetic(
         for name in (name for term in terms for name in term.names):
             attribute_of(name, attributes)
         wanted = expected(terms)
-        images = model.draw(z)
+        images = model.samples(num, seed)
         pools = {}
         for term in terms:
             uses = sum(other.names == term.names for other in terms)
@@ -174,7 +174,7 @@ def arithmetic(
         for index in (index for term in terms for index in term.exemplars):
             if index >= num:
                 raise InputError(f"exemplar {index}: samples are numbered 0 to {num - 1}; --num draws more")
-        images = model.draw(z)
+        images = model.samples(num, seed)
         shown = [torch.tensor(term.exemplars) for term in terms]
     grids = [around(combined(z, some, signs), seed) for some in (shown, [r[:1] for r in shown])]
     mean, single = (model.draw(grid) for grid in grids)

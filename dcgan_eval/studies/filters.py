@@ -57,16 +57,17 @@ def guided(module: nn.Module) -> Iterator[None]:
 
 
 def guided_gradient(
-    discriminator: Discriminator, images: Tensor, layer: int, unit: int, y: Tensor | None = None
+    discriminator: Discriminator, images: Tensor, layer: int, units: Tensor, y: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """What in each image excites a filter where its response is strongest, by guided backpropagation.
 
-    images: float (n, C, H, W) in the network's range. Returns the gradient of that response, float (n, C, H, W), and
-    where it is, int64 (n, 2): row and column of the map.
+    images: float (n, C, H, W) in the network's range. units: the filter of each, int64 (n,). Returns the gradient of
+    that response, float (n, C, H, W), and where it is, int64 (n, 2): row and column of the map.
     """
     x = images.detach().clone().requires_grad_()
     with guided(discriminator), torch.enable_grad():
-        maps = discriminator.conv_features(x, y)[layer][:, unit]
+        maps = discriminator.conv_features(x, y)[layer]
+        maps = maps[torch.arange(len(x), device=x.device), units]
         at = maps.flatten(1).argmax(1)
         (gradient,) = torch.autograd.grad(maps.flatten(1).gather(1, at[:, None]).sum(), x)
     return gradient, torch.stack([at // maps.shape[2], at % maps.shape[2]], 1)
@@ -86,12 +87,12 @@ def receptive_field(discriminator: Discriminator, layer: int, at: Tensor) -> Ten
 @dataclass(frozen=True)
 class Seen:
     """Of one network and each of its chosen filters: images uint8 (filters, TOP, C, H, W) that excite it most, the
-    guided gradients in them, made visible likewise, and the boxes that the units see, (filters, TOP, 4)."""
+    guided gradients in them, made visible likewise, and the boxes that the units see, one after the other."""
 
     name: str
     images: Tensor
     gradients: Tensor
-    boxes: Tensor
+    boxes: list[tuple[float, float, float, float]]
 
 
 @dataclass(frozen=True)
@@ -166,20 +167,18 @@ def filters(
                 ]
             )
         top = strongest.topk(TOP, 0).indices.T  # (filters, TOP)
-        gradients, boxes = [], []
-        for one in chosen:
-            some = x[top[one]].to(device)
-            gradient, at = guided_gradient(network, some, index, one, _labels(some, y, device))
-            gradients.append(gradient.cpu())
-            boxes.append(receptive_field(network, index, at.cpu()))
-        gradient = torch.stack(gradients)
+        some = x[top[list(chosen)].flatten()].to(device)
+        units = torch.tensor(chosen, device=device).repeat_interleave(TOP)
+        gradient, at = guided_gradient(network, some, index, units, _labels(some, y, device))
+        gradient = gradient.cpu()
+        boxes = receptive_field(network, index, at.cpu())
         numbers = [
             (
                 "sparseness", 100 * float(sparseness(strongest).mean()), width,
                 "lifetime sparseness (Vinje and Gallant 2000) of a filter's strongest response in each image",
             ),
             (
-                "half of the gradient in", 100 * float(_half_in(gradient.flatten(0, 1)).mean()), len(chosen),
+                "half of the gradient in", 100 * float(_half_in(gradient).mean()), len(chosen),
                 f"the smallest share of the image with half of the guided gradient's square, mean over {TOP} images",
             ),
         ]  # fmt: skip
@@ -198,7 +197,7 @@ def filters(
                 )
             )  # fmt: skip
         shown = images.subset(top[list(chosen)].flatten()).tensor().reshape(len(chosen), TOP, *images.shape)
-        seen.append(Seen(what, shown, visible(gradient), torch.stack(boxes)))
+        seen.append(Seen(what, shown, visible(gradient).reshape(shown.shape), boxes.tolist()))
     return Filters(layer, list(chosen), seen[0], seen[1], rows)
 
 
@@ -236,7 +235,7 @@ def picture(found: Filters, name: str) -> figures.Picture:
     strips = []
     for seen in (found.trained, found.random):
         names = [f"{one}" for one in found.filters]
-        boxes = [(i, *box) for i, box in enumerate(seen.boxes.flatten(0, 1).tolist())]
+        boxes = [(i, *box) for i, box in enumerate(seen.boxes)]
         strips.append(
             [
                 figures.Tiles(f"{seen.name}: most exciting images", seen.images, rows=names, boxes=boxes),

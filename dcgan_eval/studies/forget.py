@@ -64,7 +64,7 @@ def write_samples(model: Model, num: int, seed: int, folder: Path) -> None:
     from PIL import Image
 
     folder.mkdir(parents=True)
-    for i, image in enumerate(model.draw(model.z(num, seed))):
+    for i, image in enumerate(model.samples(num, seed)):
         pixels = image.permute(1, 2, 0).numpy()
         Image.fromarray(pixels if len(image) == 3 else pixels[:, :, 0]).save(folder / f"{i:04d}.png")
 
@@ -166,7 +166,8 @@ def regression(maps: Tensor, positive: Tensor) -> Any:
     if y.all() or not y.any():
         where = "every place lies" if y.all() else "no place has its centre"
         raise InputError(f"{where} in a box: maps of {maps.shape[2]}x{maps.shape[3]}; want some of both kinds")
-    return LogisticRegression(class_weight="balanced", max_iter=1000).fit(X, y)
+    # few columns, many rows: this solver takes tens of steps, each a small system
+    return LogisticRegression(solver="newton-cholesky", class_weight="balanced").fit(X, y)
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def forget_class(
     z = model.z(2 * num, seed)
     index = attribute.values.index(value)
     maps = activations(model, z[:num], layer)
-    has = attribute.choose(model.draw(z[:num])).argmax(1) == index
+    has = attribute.choose(model.samples(num, seed)).argmax(1) == index
     if not 0 < int(has.sum()) < num:
         raise InputError(f"{value} is in {int(has.sum())} of {num} samples; want some with and some without; see --num")
     positive = has[:, None, None].expand(-1, *maps.shape[2:])

@@ -64,6 +64,16 @@ class Model:
         """z (n, z_dim) → images, uint8 (n, C, H, W) on the CPU."""
         return to_uint8(self.paint(z), self.architecture).cpu()
 
+    def samples(self, n: int, seed: int) -> Tensor:
+        """The images of `z`, uint8 (n, C, H, W) on the CPU; drawn once, for whatever asks for the same again."""
+        if (n, seed) not in self._drawn:
+            self._drawn[n, seed] = self.draw(self.z(n, seed))
+        return self._drawn[n, seed]
+
+    @cached_property
+    def _drawn(self) -> dict[tuple[int, int], Tensor]:
+        return {}
+
     def z(self, n: int, seed: int) -> Tensor:
         """The z of the first n samples of a seed, float32 (n, z_dim); those of `dcgan-eval sample`."""
         return latents(self.architecture, n, seed)

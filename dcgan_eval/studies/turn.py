@@ -70,7 +70,7 @@ def numbered(model: Model, start: Sequence[int], end: Sequence[int], num: int, s
 
     low, high = (features(model.draw(z[some])).mean(0) for some in rows)
     line = high - low
-    deviation = float((features(model.draw(z)) @ line).std())
+    deviation = float((features(model.samples(num, seed)) @ line).std())
 
     def score(images: Tensor) -> Tensor:
         return (features(images) - (low + high) / 2) @ line / deviation
@@ -95,7 +95,7 @@ def named(
             "and everything else equal"
         )
     attribute = attribute_of(differ[0], attributes)
-    images = model.draw(model.z(num, seed))
+    images = model.samples(num, seed)
     rows = [certain(names, images, attributes, AVERAGED, " & ".join(names)) for names in (start, end)]
     if by == "mean":
         rows = [some[:AVERAGED] for some in rows]

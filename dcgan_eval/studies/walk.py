@@ -30,6 +30,7 @@ EPSILON = (
 )
 CANDIDATES = 256  # z, the nearest of which optimisation starts from
 RATE = 0.1  # of Adam; of 0.03, 0.1 and second-order steps it found the nearest images in equal time
+SHOWN = 8  # of given images
 PARALLEL = 1e-4  # radians: along a shorter arc the sphere is flat
 
 
@@ -156,9 +157,11 @@ def invert(model: Model, images: Tensor, *, seed: int = 0, steps: int = 200, pro
 @dataclass(frozen=True)
 class Walk:
     """z: those walked between, float32 (n, z_dim). path: (n - 1, steps, C, H, W) uint8. ways: of one pair of images,
-    'straight', 'spherical' and 'pixels blended', (3, steps, C, H, W). rows: the numbers."""
+    'straight', 'spherical' and 'pixels blended', (3, steps, C, H, W). given: the images whose z they are, (n, C, H, W),
+    where they were searched for. rows: the numbers."""
 
     z: Tensor
+    given: Tensor | None
     path: Tensor
     ways: Tensor
     rows: list[Row]
@@ -179,12 +182,13 @@ def walk(
 ) -> Walk:
     """From each of num random z, or of the z found for the first num images, to the next.
 
-    Rows: of each way path length and D's logit, where there is a D; of images the error of their z, and of as many
+    Rows: of each way path length and D's logit, where there is a D; or of images the error of their z, and of as many
     samples, which have one, the same error. pairs: see `smoothness`. optimise: steps, see `invert`.
     Raises InputError for fewer than 2 z or steps.
     """
     rows: list[Row] = []
     common: dict[str, Any] = {"seed": seed, "command": command, **model.fields}
+    given = None
     if images is None:
         z = model.z(num, seed)
     else:
@@ -207,7 +211,7 @@ def walk(
     t = torch.linspace(0, 1, steps)[:, None, None, None]
     ways = [model.draw(between(z[:2], steps, name)[0]) for name in PATHS]
     ways.append(torch.lerp(ends[0], ends[1], t).round().to(torch.uint8))
-    if model.has_discriminator:
+    if images is None and model.has_discriminator:
         start = time.perf_counter()
         measured = smoothness(model, pairs, seed)
         took = time.perf_counter() - start
@@ -228,7 +232,7 @@ def walk(
                         **spread(values, "pairs"),
                     )
                 )  # fmt: skip
-    return Walk(z, drawn, torch.stack(ways), rows)
+    return Walk(z, given, drawn, torch.stack(ways), rows)
 
 
 def picture(found: Walk, model: Model, path: Path) -> figures.Picture:
@@ -242,6 +246,10 @@ def picture(found: Walk, model: Model, path: Path) -> figures.Picture:
         ),
         figures.Tiles("the first of them, three ways", found.ways, rows=[*PATHS, "pixels blended"]),
     ]
+    if found.given is not None:
+        drawn = torch.cat([found.path[:, 0], found.path[-1:, -1]])
+        both = torch.stack([found.given, drawn])[:, :SHOWN]
+        parts.insert(0, figures.Tiles("what their z draw", both, rows=["given", "found"]))
     return figures.sheet(parts, f"Walking in the latent space of {model.name}: {steps} steps from each z to the next")
 
 
