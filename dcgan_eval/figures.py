@@ -34,6 +34,8 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dcgan-eval",  # equal pictures are equal files
 }
 APART = 1 / 8  # of a logarithmic axis: values no nearer to each other are named each
+NUMBERED = 1024  # images on a contact sheet, at most
+FITS = 12  # columns that are legible at a page's width
 SHORTEST = 64  # pixels: smaller images are enlarged, each pixel to a square, until a person can see them
 
 
@@ -314,7 +316,12 @@ def sheet(strips: "Sequence[Tiles | Sequence[Tiles]]", title: str, panel: Panel 
     return Picture(figure)
 
 
-def numbered(images: "Tensor", title: str, columns: int = 12) -> Picture:
+def fitting(n: int) -> list[int]:
+    """Of n columns those that fit a page, evenly, the first and the last among them."""
+    return sorted({round(i * (n - 1) / (min(n, FITS) - 1)) for i in range(min(n, FITS))}) if n > 1 else [0]
+
+
+def numbered(images: "Tensor", title: str, columns: int = FITS) -> Picture:
     """A contact sheet: uint8 (n, 1 or 3, H, W), each under its number."""
     n = len(images)
     rows = -(-n // columns)

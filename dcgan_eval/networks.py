@@ -368,6 +368,13 @@ class Generator(_Network):
             h = layer(h, label)
         return h
 
+    def from_hidden(self, h: Tensor, layer: int, y: Tensor | None = None) -> Tensor:
+        """The images that follow from activations h of the hidden layer of that number, `hidden(z, y)[layer]`."""
+        label = self._one_hot(y, len(h))
+        for part in list(self.layers)[layer + 1 :]:
+            h = part(h, label)
+        return h
+
     def hidden(self, z: Tensor, y: Tensor | None = None) -> list[Tensor]:
         """Activations after BatchNorm and ReLU of every hidden layer, from z towards the image."""
         label = self._one_hot(y, len(z))

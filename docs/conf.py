@@ -9,7 +9,6 @@ author = "The dcgan-eval developers"
 release = importlib.metadata.version("dcgan-eval")
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "jupyter_execute"]
-suppress_warnings = ["myst.header"]  # the tables that are included begin at the third level
 html_theme = "furo"
 html_title = f"dcgan-eval {release}"
 html_show_sphinx = False

@@ -107,10 +107,33 @@ def test_every_value_is_judged_by_itself_too(digits, digit):  # noqa: F811
 
 
 def test_no_exemplar_counts_twice_in_a_draw():
-    terms = parse("a - a + b", named=True)
-    pools: dict[tuple[str, ...], torch.Tensor] = {("a",): torch.arange(6), ("b",): torch.arange(3)}
+    """However terms are spelt, and whatever they share."""
+    terms = parse("a & b - b & a + b", named=True)
+    pools = [torch.arange(9), torch.arange(9).flip(0), torch.arange(12)]
     for draw in range(20):
-        picked = study._pick(terms, pools, 0, draw)
-        assert len(set(torch.cat(picked[:2]).tolist())) == 6
+        assert len(set(torch.cat(study._pick(terms, pools, 0, draw)).tolist())) == 9
     several = {tuple(study._pick(terms, pools, 0, draw)[0].tolist()) for draw in range(20)}
-    assert len(several) > 5
+    assert len(several) > 15
+    with pytest.raises(InputError, match="too few for terms that share them"):
+        study._pick(terms, [torch.arange(4)] * 3, 0, 0)
+
+
+def test_pools_that_a_draw_would_exhaust_are_refused(digits, digit):  # noqa: F811
+    with pytest.raises(
+        InputError, match=r"exemplars are of the surer half, which must be 9 at least; draw more by --num"
+    ):
+        arithmetic(digits, "1 - 1 + 7", attributes=[digit], num=60)
+
+
+def test_terms_of_several_sizes_are_called_so(digits):  # noqa: F811
+    found = arithmetic(digits, "2 - 3,4,5", num=20)
+    assert found.way == "means of 1 and 3"
+    assert {row.protocol.rpartition(": ")[2] for row in found.rows} == {"means of 1 and 3", "one exemplar"}
+    assert "= means of 1 and 3" in study.picture(found, digits).render("svg").decode()
+
+
+def test_rows_name_the_classifier_only_where_it_has_a_say(digits, digit):  # noqa: F811
+    attributes = [digit, brightness(digits.draw(digits.z(200, 0)))]
+    found = arithmetic(digits, "dark - dark + bright", attributes=attributes, num=200, draws=4)
+    assert {(row.features, row.data) for row in found.rows} == {("", "")}
+    assert "exemplars from 50 dark, 50 dark, 50 bright" in found.rows[0].method.replace("51", "50").replace("49", "50")

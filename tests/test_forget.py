@@ -11,7 +11,6 @@ from dcgan_eval.studies import forget as study
 from dcgan_eval.studies.forget import (
     activations,
     check_layer,
-    dropped,
     forget_boxes,
     forget_class,
     inside,
@@ -19,8 +18,10 @@ from dcgan_eval.studies.forget import (
     regression,
     second_highest,
     with_maps,
+    without,
     write_samples,
 )
+from dcgan_eval.studies.judge import brightness
 from tests.test_judge import digit  # noqa: F401
 from tests.test_studies_model import digits  # noqa: F401
 
@@ -48,16 +49,26 @@ def test_activations_are_those_of_the_generator(digits):  # noqa: F811
 
 
 def test_dropping(digits):  # noqa: F811
-    z = digits.z(6, 0)
-    plain = digits.draw(z)
-    with dropped(digits, "conv1", []):
-        assert torch.equal(digits.draw(z), plain)
-    with dropped(digits, "conv1", range(32)):
-        gone = digits.draw(z)
-    assert (gone == 128).all()  # nothing is left to draw: tanh of 0
-    with dropped(digits, "conv1", [3]):
-        assert not torch.equal(digits.draw(z), plain)
-    assert torch.equal(digits.draw(z), plain)
+    z = digits.z(70, 0)
+    for layer in ("project", "conv1"):
+        maps = activations(digits, z, layer)
+        kept = maps.clone()
+        assert torch.equal(without(digits, maps, layer, []), digits.draw(z))
+        gone = without(digits, maps, layer, [3])
+        assert not torch.equal(gone, digits.draw(z))
+        assert torch.equal(maps, kept)
+        number = {"project": 0, "conv1": 1}[layer]
+
+        def drop(module, inputs, out):
+            out = out.clone()
+            out[:, 3] = 0
+            return out
+
+        handle = digits.generator.layers[number].register_forward_hook(drop)
+        try:
+            assert torch.equal(digits.draw(z), gone)
+        finally:
+            handle.remove()
 
 
 def test_the_regression_finds_the_maps_that_draw_an_object():
@@ -129,6 +140,14 @@ def test_boxes_of_coco(tmp_path):
         ({"three": [[0, 0, 4, 4]]}, "want"),
         ([1, 2], "want"),
         ({"annotations": [{"image_id": 1}], "images": []}, "want"),
+        ('{"1": [[0, 0, 4, 4]], "01": [[1, 1, 2, 2]]}', "a sample stands there twice"),
+        (
+            {
+                "images": [{"id": 1}],
+                "annotations": [{"image_id": 1, "category_id": i, "bbox": [0, 0, 1, 1]} for i in "ab"],
+            },
+            "boxes of 2 categories",
+        ),
     ],
 )
 def test_what_are_no_boxes(tmp_path, content, message):
@@ -144,26 +163,46 @@ def test_no_file_of_boxes(tmp_path):
 # the study
 
 
+def rows_of(found):
+    return {(row.metric, row.protocol.rpartition(": ")[2].partition(",")[0]): row for row in found.rows}
+
+
 def test_forgetting_a_class(digits, digit):  # noqa: F811
     found = forget_class(digits, "1", [digit], num=300, seed=0)
     assert found.layer == "project"
-    by = {(row.metric, row.protocol.rpartition(": ")[2].partition(",")[0]): row for row in found.rows}
+    by = rows_of(found)
     assert by["still there", "as drawn"].value == by["rest as before", "as drawn"].value == 100
     assert by["change", "as drawn"].value == 0
-    for way in ("its maps dropped", "random maps dropped"):
-        assert by["still there", way].value < 100
-        assert by["change", way].value > 0
     n = by["still there", "as drawn"].n
     assert n + by["rest as before", "as drawn"].n == 300
     z = digits.z(600, 0)[300:]
-    had = digit.judge(digits.draw(z)).argmax(1) == 1
-    with dropped(digits, "project", found.dropped):
-        still = digit.judge(digits.draw(z)).argmax(1) == 1
+    maps = activations(digits, z, "project")
+    plain = digits.draw(z)
+    had = digit.judge(plain).argmax(1) == 1
     assert n == int(had.sum())
-    assert by["still there", "its maps dropped"].value == pytest.approx(100 * float(still[had].double().mean()))
+
+    def still(drop):
+        return 100 * float((digit.judge(without(digits, maps, "project", drop)).argmax(1) == 1)[had].double().mean())
+
+    assert by["still there", "its maps dropped"].value == pytest.approx(still(found.dropped))
+    sets = study._random_sets(64, len(found.dropped), 0)
+    assert len(sets) == study.SETS
+    assert all(len(set(some)) == len(found.dropped) for some in sets)
+    random = by["still there", "random maps dropped"]
+    assert random.value == pytest.approx(sum(map(still, sets)) / len(sets))
+    assert len(random.draws.split()) == study.SETS
+    assert random.spread is not None
     assert found.images.shape[:2] == (3, 8)
     again = forget_class(digits, "1", [digit], num=300, seed=0)
     assert [row.value for row in again.rows] == [row.value for row in found.rows]
+
+
+def test_the_maps_of_a_thing_take_more_of_it_than_random_ones(digits):  # noqa: F811
+    for seed in range(3):
+        attributes = [brightness(digits.samples(256, seed))]
+        by = rows_of(forget_class(digits, "bright", attributes, layer="conv1", seed=seed))
+        own, random = by["still there", "its maps dropped"], by["still there", "random maps dropped"]
+        assert own.value < random.value - random.spread
 
 
 def test_forgetting_what_every_sample_or_none_has(digits, digit):  # noqa: F811
@@ -183,7 +222,7 @@ def where_dark_is_bright(model, num):
 
 def test_forgetting_what_is_in_boxes(digits):  # noqa: F811
     found = forget_boxes(digits, where_dark_is_bright(digits, 120), layer="conv1")
-    by = {(row.metric, row.protocol.rpartition(": ")[2].partition(",")[0]): row for row in found.rows}
+    by = rows_of(found)
     assert by["change in boxes", "as drawn"].value == by["change outside", "as drawn"].value == 0
     # the bright places are what is lost, more than by maps at random
     assert by["change in boxes", "its maps dropped"].value > by["change outside", "its maps dropped"].value
@@ -197,8 +236,21 @@ def test_forgetting_what_is_in_boxes(digits):  # noqa: F811
 
 
 def test_boxes_on_one_sample_are_too_few(digits):  # noqa: F811
-    with pytest.raises(InputError, match="want 2 at least"):
-        forget_boxes(digits, {3: [(0, 0, 4, 4)]})
+    with pytest.raises(InputError, match="want 4 at least"):
+        forget_boxes(digits, {i: [(0, 0, 4, 4)] for i in range(3)})
+
+
+@pytest.mark.parametrize(("box", "word"), [((0, 0, 0.1, 0.1), "no"), ((0, 0, 8, 8), "every")])
+def test_boxes_to_judge_by_hold_some_places(digits, box, word):  # noqa: F811
+    boxes = {i: [box if i % 2 else (0.0, 0.0, 4.0, 4.0)] for i in range(6)}
+    with pytest.raises(InputError, match=f"boxes to judge by hold {word} place"):
+        forget_boxes(digits, boxes)
+
+
+def test_a_discriminator_without_such_maps_is_no_detector(digits):  # noqa: F811
+    found = forget_boxes(digits, where_dark_is_bright(digits, 40), layer="project")
+    sides = digits.architecture.conv_sizes
+    assert ("found in boxes" in {row.metric for row in found.rows}) == (4 in sides)
 
 
 def test_samples_are_written_by_number(digits, tmp_path):  # noqa: F811

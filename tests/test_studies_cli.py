@@ -72,6 +72,20 @@ def test_a_walk_moves(kind, tmp_path):
         assert getattr(film, "n_frames", 1) == 5 + 3
 
 
+def test_a_generator_alone_is_walked_in_pictures(files, tmp_path):
+    code, printed, err = run("walk", files / "g.safetensors", "--picture", tmp_path / "x.png", "--num", "3")
+    assert (code, printed) == (0, "")
+    assert "the pictures alone" in err
+    assert (tmp_path / "x.png").exists()
+
+
+def test_long_walks_and_turns_are_drawn_in_columns_that_fit(tmp_path):
+    for line in (("walk", "digits", "--num", "30", "--pairs", "2"), ("turn", "digits", "dark", "bright")):
+        assert run(*line, "--steps", "40", "--picture", tmp_path / "x.png")[0] == 0
+        with Image.open(tmp_path / "x.png") as image:
+            assert image.height < 2500
+
+
 @pytest.mark.parametrize("command", ["arithmetic", "turn"])
 def test_the_contact_sheet_alone(command, tmp_path):
     code, printed, err = run(command, "digits", "--num", "14", "--sheet", tmp_path / "sheet.svg")
@@ -127,7 +141,7 @@ REFUSED = [
     ("walk {d}", "holds a discriminator only"),
     ("walk {c}", "is conditional; say by --label which of its classes, 0 to 9"),
     ("walk {c} --label 10", "--label 10: its classes are 0 to 9"),
-    ("walk nothing", "nothing"),
+    ("walk nothing", "no such checkpoint"),
     ("walk digits --images digits", "say which"),
     ("arithmetic digits", "EXPRESSION is missing"),
     ("arithmetic digits 3,4", "at least two terms"),
@@ -138,7 +152,7 @@ REFUSED = [
     ("arithmetic digits '1 - 1 + 77' --data digits", "'77' is no value known"),
     ("arithmetic digits '1 - 1 + 7' --data digits --num 5", "draw more by --num"),
     ("arithmetic {g} '1 - 1 + 7' --data digits", "holds no discriminator; say by --features"),
-    ("arithmetic digits '3 - 4' --data nowhere.npz", "nowhere.npz"),
+    ("arithmetic digits '3 - 4' --data nowhere.npz", "no such file or folder"),
     ("arithmetic digits 'dark - dark + bright' --features pixels", "name by --data the images"),
     ("turn digits", "FROM and TO are wanted"),
     ("turn digits 3", "FROM and TO are wanted"),
@@ -161,6 +175,19 @@ REFUSED = [
     ("forget digits --boxes {outside}", "sample 1: box 0, 0, 9, 4 (left, top, right, bottom) is not within"),
     ("forget digits --boxes nothing.json", "cannot be read as JSON"),
     ("forget digits --samples {taken}", "exists already"),
+    ("forget digits --samples no/s", "does not exist"),
+    ("forget digits --samples /proc/s", "cannot be made"),
+    ("forget digits 11 --data digits --samples s", "'11' is no value known"),
+    ("forget digits 1", "classes come from labelled images, by --data"),
+    ("forget digits --boxes {outside} --data digits", "needs none; leave it out"),
+    ("arithmetic digits '3 - 400' --sheet s.png", "exemplar 400"),
+    ("arithmetic digits --num 2000 --sheet s.png", "a --sheet shows 1024 samples at most"),
+    ("turn digits 3,3 4", "FROM: 3, 3: names a sample twice"),
+    ("walk {g}", "holds no discriminator to measure with; give --picture or --animation"),
+    (
+        "filters digits digits:test --filters 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24",
+        "25 filters; a picture shows 1 to 24",
+    ),
 ]
 
 

@@ -11,29 +11,27 @@ from tests.test_judge import digit  # noqa: F401
 from tests.test_studies_model import digits  # noqa: F401
 
 
-def curve(values):
-    t = torch.linspace(-1, 1, len(values))
-    return Curve(t, torch.tensor([values, values], dtype=torch.float64))
+def curve(*scores):
+    return Curve(torch.linspace(-1, 1, len(scores[0])), torch.tensor(scores, dtype=torch.float64))
 
 
 def test_a_line_is_straight_and_a_parabola_is_not():
     t = torch.linspace(-1, 1, 9).double()
-    slope, straight = curve((3 + 2 * t).tolist()).line
-    assert (slope, straight) == (pytest.approx(2), pytest.approx(1))
-    slope, straight = curve(t.square().tolist()).line
-    assert (slope, straight) == (pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))
-    _, straight = curve((t + t**3).tolist()).line
-    assert 0.9 < straight < 1
-    assert curve([1.0, 1.0, 1.0]).line == (0, 0)
+    found = curve((3 + 2 * t).tolist(), t.square().tolist(), [1.0] * 9, (t + t**3).tolist())
+    torch.testing.assert_close(found.slopes[:3], torch.tensor([2.0, 0, 0]).double(), rtol=0, atol=1e-7)
+    torch.testing.assert_close(found.straight[:3], torch.tensor([1.0, 0, 0]).double(), rtol=0, atol=1e-7)
+    assert 0.9 < found.straight[3] < 1
 
 
-def test_r2_is_that_of_scipy():
+def test_slopes_and_r2_are_those_of_scipy():
     from scipy.stats import linregress
 
-    values = torch.randn(7, generator=torch.Generator().manual_seed(0)).double()
-    slope, straight = curve(values.tolist()).line
-    by = linregress(torch.linspace(-1, 1, 7).double().numpy(), values.numpy())
-    assert (slope, straight) == (pytest.approx(by.slope), pytest.approx(by.rvalue**2))
+    scores = torch.randn(4, 7, generator=torch.Generator().manual_seed(0)).double()
+    found = curve(*scores.tolist())
+    for i, values in enumerate(scores.numpy()):
+        by = linregress(found.t.double().numpy(), values)
+        assert float(found.slopes[i]) == pytest.approx(by.slope)
+        assert float(found.straight[i]) == pytest.approx(by.rvalue**2)
 
 
 def groups(start, end):
@@ -61,13 +59,35 @@ def test_a_turn_by_names(digits, digit):  # noqa: F811
     assert torch.equal(found.images[0, 0], digits.draw(z[256:257] - d)[0])
     assert torch.equal(found.images[3, 4], digits.draw(z[259:260] + d)[0])
     assert found.images.shape == (8, 5, 1, 8, 8)
-    by = {(row.metric, row.protocol.rpartition(": ")[2]): row.value for row in found.rows}
+    rows = {(row.metric, row.protocol.rpartition(": ")[2]): row for row in found.rows}
+    by = {key: row.value for key, row in rows.items()}
     made = "difference of the means of 4 and 4 samples"
-    assert by["slope", made] > 3 * abs(by["slope", "random direction"])
+    assert by["slope, r.m.s.", made] > 2 * by["slope, r.m.s.", "random directions"]
     assert by["second at t = 1", made] > by["second at t = −1", made] + 50
-    assert by["R² of a straight line", made] == pytest.approx(found.curve.line[1])
+    slopes = found.curve.slopes
+    assert by["slope", made] == pytest.approx(float(slopes.mean()))
+    assert rows["slope", made].spread == pytest.approx(1.96 * float(slopes.std()) / 20**0.5)
+    assert by["R²", made] == pytest.approx(float(found.curve.straight.mean()))
     assert found.curve.score.shape == (20, 5)
     assert [row.value for row in turn(digits, found_groups, starts=20, steps=5).rows] == list(by.values())
+
+
+def test_random_directions_are_many_and_as_long(digits, monkeypatch):  # noqa: F811
+    drawn = []
+
+    def draw(self, z):
+        drawn.append(z)
+        return torch.zeros(len(z), 1, 8, 8, dtype=torch.uint8)
+
+    monkeypatch.setattr(type(digits), "draw", draw)
+    some = Groups(torch.tensor([0]), torch.tensor([1]), lambda images: torch.zeros(len(images)), ("a", "b"), "")
+    turn(digits, some, num=4, starts=6, steps=3)
+    z = digits.z(10, 0)[4:]
+    ours, others = (moved.reshape(6, 3, -1) - z[:, None] for moved in drawn)
+    d = digits.z(2, 0)[1] - digits.z(2, 0)[0]
+    torch.testing.assert_close(ours[:, 2], d.expand(6, -1))
+    torch.testing.assert_close(others[:, 2].norm(dim=1), d.norm().expand(6))
+    assert torch.linalg.matrix_rank(others[:, 2]) == 6
 
 
 def test_by_an_svm_in_z(digits):  # noqa: F811
@@ -76,9 +96,8 @@ def test_by_an_svm_in_z(digits):  # noqa: F811
     slopes = {}
     for by in ("mean", "svm"):
         found = turn(digits, named(digits, ["dark"], ["bright"], attributes, 512, 0, by), by=by, num=512, starts=40)
-        per_length = found.curve.line[0] / float(direction(digits.z(512, 0), found.groups, by).norm())
-        slopes[by] = per_length
-        assert found.curve.line[0] > 3 * abs(found.random.line[0])
+        slopes[by] = float(found.curve.slopes.mean() / direction(digits.z(512, 0), found.groups, by).norm())
+        assert found.curve.slopes.mean() > 1.5 * found.random.slopes.square().mean().sqrt()
     assert slopes["svm"] > slopes["mean"]
 
 
@@ -99,6 +118,7 @@ def test_groups_by_number_are_the_ends_of_their_score(digits):  # noqa: F811
         ([], [1], "FROM: is empty"),
         ([1], [], "TO: is empty"),
         ([1], [50], "TO: sample 50: samples are numbered 0 to 49"),
+        ([1, 1], [2], "FROM: 1, 1: names a sample twice"),
         ([1, 2], [2, 3], "samples 2 are in both groups"),
     ],
 )
@@ -126,5 +146,5 @@ def test_a_picture_has_its_curve(digits):  # noqa: F811
     attributes = [brightness(digits.draw(digits.z(64, 0)))]
     found = turn(digits, named(digits, ["dark"], ["bright"], attributes, 64, 0, "mean"), num=64, starts=3)
     svg = study.picture(found, digits).render("svg").decode()
-    for words in ("Turning gen:digits from dark to bright", "this direction", "a random one of its length", "R²"):
+    for words in ("Turning gen:digits from dark to bright", "this direction", "random ones of its length", "R²"):
         assert words in svg

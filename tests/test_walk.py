@@ -33,6 +33,19 @@ def test_a_straight_path_has_equal_steps_and_a_spherical_one_equal_angles():
     assert torch.allclose(torch.atan2(arc[:, 1], arc[:, 0]), t[:, 0] * math.pi / 2, atol=1e-6)
 
 
+def test_the_lengths_of_a_spherical_path_lie_between_those_of_its_ends():
+    a, b = torch.tensor([[1.0, 0]]), 3 * torch.tensor([[-0.5, 0.75**0.5]])
+    t = torch.linspace(0, 1, 11)[:, None]
+    lengths = spherical(a.expand(11, -1), b.expand(11, -1), t).norm(dim=1)
+    torch.testing.assert_close(lengths, 1 + 2 * t[:, 0])
+
+
+def test_z_of_images_stay_where_z_are_drawn(digits):  # noqa: F811
+    images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = invert(digits, images, steps=60)
+    assert found.z.abs().max() == 1  # such noise would pull them out
+
+
 @pytest.mark.parametrize("other", [1.0, -1.0, 3.0])
 def test_the_spherical_path_of_z_that_point_one_way_is_the_straight_one(other):
     a = torch.tensor([[1.0, 2.0, -1.0]])
@@ -59,20 +72,24 @@ def test_path_lengths_hardly_depend_on_the_step(digits, monkeypatch):  # noqa: F
     fine = smoothness(digits, 32, 0)
     monkeypatch.setattr(study, "EPSILON", 1e-4)
     for way, finer in smoothness(digits, 32, 0).items():
-        assert float(fine[way].length.mean()) == pytest.approx(float(finer.length.mean()), rel=0.02), way
+        before = fine[way].length
+        if finer.length is not None and before is not None:
+            assert float(before.mean()) == pytest.approx(float(finer.length.mean()), rel=0.02), way
 
 
 def test_smoothness_does_not_depend_on_how_many_are_drawn_at_once(digits, monkeypatch):  # noqa: F811
     whole = smoothness(digits, 9, 0)
     monkeypatch.setattr(study, "AT_ONCE", 2)
     for way, parts in smoothness(digits, 9, 0).items():
-        torch.testing.assert_close(parts.length, whole[way].length, rtol=1e-2, atol=1e-3)
+        if parts.length is not None:
+            torch.testing.assert_close(parts.length, whole[way].length, rtol=1e-2, atol=1e-3)
         torch.testing.assert_close(parts.logit, whole[way].logit, rtol=1e-4, atol=1e-4)
 
 
 def test_blending_has_the_length_of_blending(digits):  # noqa: F811
     """By autograd: the square of the speed in features, which finite differences must come to."""
     found = smoothness(digits, 4, 3)["pixels blended"].length
+    assert found is not None
     from dcgan_eval.networks import sample_z
     from dcgan_eval.streams import stream
 
@@ -114,11 +131,9 @@ def test_a_walk(digits):  # noqa: F811
     assert torch.equal(found.ways[0], found.path[0])
     blended = found.ways[2].double()
     assert (blended[2] - (blended[0] + blended[4]) / 2).abs().max() <= 0.5
-    assert {(row.metric, row.protocol) for row in found.rows} == {
-        (metric, way)
-        for metric in ("path length", "logit half way")
-        for way in ("straight", "spherical", "pixels blended")
-    }
+    ways = {"straight", "spherical", "pixels blended"}
+    assert {row.protocol for row in found.rows if row.metric == "path length"} == ways
+    assert {row.protocol for row in found.rows if row.metric == "logit"} == ways | {"samples"}
     assert all(row.n == 4 and row.seed == 2 and row.spread is not None for row in found.rows)
     shown = list(frames(found))
     assert len(shown) == 13 + 11
@@ -129,11 +144,11 @@ def test_a_walk(digits):  # noqa: F811
 def test_a_walk_between_given_images_says_how_far_from_them_it_is(digits):  # noqa: F811
     images = from_tensor(digits.draw(digits.z(20, 1))[10:], name="given")
     found = walk(digits, num=3, steps=3, images=images, optimise=150)
-    assert {row.metric for row in found.rows} == {"round trip error"}
+    assert {row.metric for row in found.rows} == {"round trip error", "length of z"}
     assert found.given is not None
     assert torch.equal(found.given, images.tensor()[:3])
     assert "given" in study.picture(found, digits, "straight").render("svg").decode()
-    errors = {row.protocol: row.value for row in found.rows}
+    errors = {row.protocol: row.value for row in found.rows if row.metric == "round trip error"}
     assert set(errors) == {"images given", "its own samples"}
     ends = torch.stack([found.path[0, 0], found.path[1, 0], found.path[1, -1]]).double()
     given_ = images.tensor()[:3].double()

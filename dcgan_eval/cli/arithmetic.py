@@ -23,11 +23,12 @@ from dcgan_eval.cli.common import (
     attributes_of,
     check_out,
     check_picture,
+    check_sheet,
     choose_device,
+    conclude,
     draw_sheet,
     is_named,
     open_model,
-    show,
 )
 from dcgan_eval.errors import InputError
 
@@ -62,9 +63,10 @@ def arithmetic(
     from dcgan_eval.studies import arithmetic as study
 
     check_out(out)
-    for path, option in ((sheet, "--sheet"), (picture, "--picture")):
-        if path is not None:
-            check_picture(path, option)
+    if picture is not None:
+        check_picture(picture, "--picture")
+    if sheet is not None:
+        check_sheet(sheet, num)
     if expression is None and sheet is None:
         raise InputError("EXPRESSION is missing, as in '3,17,40 - 5,8,11 + 2,9,77'; --sheet draws the numbered samples")
     chosen = choose_device(device)
@@ -72,9 +74,9 @@ def arithmetic(
     if expression is not None:  # a mistake in it is found before anything is loaded
         study.parse(expression, named=named or data is not None)
     model = open_model(checkpoint, label, seed, chosen)
-    if sheet is not None:
-        draw_sheet(model, num, seed, sheet)
     if expression is None:
+        assert sheet is not None
+        draw_sheet(model, num, seed, sheet)
         return
     attributes = (
         attributes_of(model, checkpoint, data, features, num, seed, data_root, download) if data or named else []
@@ -88,8 +90,6 @@ def arithmetic(
         seed=seed,
         command=results.command(context.obj),
     )
-    if picture is not None:
-        study.picture(found, model).save(picture)
-    if out is not None:
-        results.append(out, found.rows)
-    show(found.rows, format)
+    if sheet is not None:
+        draw_sheet(model, num, seed, sheet)
+    conclude(found.rows, out, format, picture, lambda: study.picture(found, model))

@@ -14,7 +14,10 @@ from dcgan_eval.errors import InputError
 
 # everything that imports torch is imported where it is used: --help must not wait for it
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dcgan_eval.features import Extractor
+    from dcgan_eval.figures import Picture
     from dcgan_eval.images import Images
     from dcgan_eval.results import Row
     from dcgan_eval.studies.judge import Attribute
@@ -158,6 +161,15 @@ def is_named(text: str) -> bool:
     return any(letter.isalpha() for letter in text)
 
 
+def check_sheet(path: Path, num: int) -> None:
+    """A contact sheet that cannot be written, or shows too much."""
+    from dcgan_eval.figures import NUMBERED
+
+    check_picture(path, "--sheet")
+    if num > NUMBERED:
+        raise InputError(f"--num {num}: a --sheet shows {NUMBERED} samples at most")
+
+
 def draw_sheet(model: "Model", num: int, seed: int, path: Path) -> None:
     """The numbered samples that exemplars are chosen from."""
     from dcgan_eval import figures
@@ -255,6 +267,24 @@ def show(rows: "list[Row]", format: Format) -> None:
         typer.echo(results.frame(rows).to_csv(index=False), nl=False)
     else:
         typer.echo(report.text(report.tables(rows)))
+
+
+def conclude(
+    rows: "list[Row]",
+    out: Path | None,
+    format: Format,
+    picture: Path | None = None,
+    draw: "Callable[[], Picture] | None" = None,
+) -> None:
+    """How a study ends: its picture is saved, its rows are appended and shown."""
+    from dcgan_eval import results
+
+    if picture is not None and draw is not None:
+        draw().save(picture)
+    if out is not None:
+        results.append(out, rows)
+    if rows:
+        show(rows, format)
 
 
 def note(text: str) -> None:

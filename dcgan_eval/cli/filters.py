@@ -19,7 +19,7 @@ from dcgan_eval.cli.common import (
     check_out,
     check_picture,
     choose_device,
-    show,
+    conclude,
 )
 from dcgan_eval.errors import InputError
 
@@ -74,8 +74,4 @@ def filters(
         device=choose_device(device),
         command=results.command(context.obj),
     )
-    if picture is not None:
-        study.picture(seen, name).save(picture)
-    if out is not None:
-        results.append(out, seen.rows)
-    show(seen.rows, format)
+    conclude(seen.rows, out, format, picture, lambda: study.picture(seen, name))

@@ -23,9 +23,9 @@ from dcgan_eval.cli.common import (
     check_out,
     check_picture,
     choose_device,
+    conclude,
     note,
     open_model,
-    show,
 )
 from dcgan_eval.errors import InputError
 
@@ -72,6 +72,11 @@ def forget(
         )
     if what is not None and boxes is not None:
         raise InputError(f"{what!r} and --boxes {boxes}: want one of the two")
+    for option, value in (("--data", data), ("--features", features)):
+        if boxes is not None and value is not None:
+            raise InputError(f"{option} {value}: tells classes apart, and --boxes {boxes} needs none; leave it out")
+    if samples is not None and not samples.absolute().parent.is_dir():
+        raise InputError(f"--samples {samples}: the folder {samples.absolute().parent} does not exist")
     if samples is not None and samples.exists():
         raise InputError(f"--samples {samples}: exists already; name a folder to be made")
     chosen = choose_device(device)
@@ -79,9 +84,7 @@ def forget(
     if layer is not None:
         study.check_layer(model.generator, layer)
     found = None if boxes is None else study.read_boxes(boxes, model.architecture.image_size, num)
-    if samples is not None:
-        study.write_samples(model, num, seed, samples)
-        note(f"{samples}: {num} samples of {model.name}, seed {seed}")
+    gone = None
     if what is not None:
         attributes = attributes_of(model, checkpoint, data, features, num, seed, data_root, download)
         gone = study.forget_class(
@@ -89,10 +92,8 @@ def forget(
         )
     elif found is not None:
         gone = study.forget_boxes(model, found, layer=layer, seed=seed, command=results.command(context.obj))
-    else:
-        return
-    if picture is not None:
-        study.picture(gone, model).save(picture)
-    if out is not None:
-        results.append(out, gone.rows)
-    show(gone.rows, format)
+    if samples is not None:
+        study.write_samples(model, num, seed, samples)
+        note(f"{samples}: {num} samples of {model.name}, seed {seed}")
+    if gone is not None:
+        conclude(gone.rows, out, format, picture, lambda: study.picture(gone, model))

@@ -24,12 +24,13 @@ from dcgan_eval.cli.common import (
     attributes_of,
     check_out,
     check_picture,
+    check_sheet,
     choose_device,
+    conclude,
     draw_sheet,
     is_named,
     judge_of,
     open_model,
-    show,
 )
 from dcgan_eval.errors import InputError
 
@@ -70,16 +71,17 @@ def turn(
     from dcgan_eval.studies import turn as study
 
     check_out(out)
-    for path, option in ((sheet, "--sheet"), (picture, "--picture")):
-        if path is not None:
-            check_picture(path, option)
+    if picture is not None:
+        check_picture(picture, "--picture")
+    if sheet is not None:
+        check_sheet(sheet, num)
     if (start is None or end is None) and (sheet is None or start is not None):
         raise InputError("FROM and TO are wanted, as in 3,17,40,8 5,6,21,30; --sheet draws the numbered samples")
     chosen = choose_device(device)
     model = open_model(checkpoint, label, seed, chosen)
-    if sheet is not None:
-        draw_sheet(model, num, seed, sheet)
     if start is None or end is None:
+        assert sheet is not None
+        draw_sheet(model, num, seed, sheet)
         return
     ends = [[word.strip() for word in text.split("&" if data or is_named(text) else ",")] for text in (start, end)]
     if data or any(map(is_named, (start, end))):
@@ -104,8 +106,6 @@ def turn(
         seed=seed,
         command=results.command(context.obj),
     )
-    if picture is not None:
-        study.picture(found, model).save(picture)
-    if out is not None:
-        results.append(out, found.rows)
-    show(found.rows, format)
+    if sheet is not None:
+        draw_sheet(model, num, seed, sheet)
+    conclude(found.rows, out, format, picture, lambda: study.picture(found, model))

@@ -22,8 +22,9 @@ from dcgan_eval.cli.common import (
     check_out,
     check_picture,
     choose_device,
+    conclude,
+    note,
     open_model,
-    show,
 )
 from dcgan_eval.errors import InputError
 
@@ -65,6 +66,10 @@ def walk(
         if kind not in ("webp", "gif"):
             raise InputError(f"--animation {animation}: an animation's name ends in .webp or .gif")
     model = open_model(checkpoint, label, seed, choose_device(device))
+    if images is None and not model.has_discriminator:
+        if picture is None and animation is None:
+            raise InputError(f"{checkpoint}: holds no discriminator to measure with; give --picture or --animation")
+        note(f"{checkpoint}: holds no discriminator to measure with: the pictures alone")
     a = model.architecture
     given = None
     if images is not None:
@@ -84,10 +89,6 @@ def walk(
         progress=sys.stderr.isatty(),
         command=results.command(context.obj),
     )
-    if picture is not None:
-        study.picture(found, model, path.value).save(picture)
     if animation is not None and kind is not None:
         write_whole(animation, figures.animation(list(study.frames(found)), kind))  # type: ignore[arg-type]
-    if out is not None:
-        results.append(out, found.rows)
-    show(found.rows, format)
+    conclude(found.rows, out, format, picture, lambda: study.picture(found, model, path.value))

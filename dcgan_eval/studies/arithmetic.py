@@ -18,11 +18,12 @@ from dcgan_eval import figures
 from dcgan_eval.errors import InputError
 from dcgan_eval.results import Row
 from dcgan_eval.streams import stream
-from dcgan_eval.studies.judge import Attribute, attribute_of, certain, is_of
-from dcgan_eval.studies.model import Model
+from dcgan_eval.studies.judge import Attribute, attribute_of, certain, chosen_scores, judged
+from dcgan_eval.studies.model import Model, apart
 from dcgan_eval.studies.rows import row, share
 
 EXEMPLARS = 3  # of each concept
+POOL = 3  # times as many are there at least to draw them from
 NOISE = 0.25  # uniform in ± this, of the results around the middle
 AROUND = 8
 
@@ -93,13 +94,15 @@ def around(z: Tensor, seed: int) -> Tensor:
 @dataclass(frozen=True)
 class Arithmetic:
     """Of the draw that is shown: exemplars, a row of images uint8 (k, C, H, W) for each term, the last being that of
-    their mean z; the results 3x3 by means and by single exemplars (9, C, H, W), and in pixels (C, H, W); and rows."""
+    their mean z; the results 3x3 by means and by single exemplars (9, C, H, W), and in pixels (C, H, W). way: by the
+    means of how many. wanted: what the result should show."""
 
     terms: list[Term]
     exemplars: list[Tensor]
     mean: Tensor
     single: Tensor
     pixels: Tensor
+    way: str
     wanted: tuple[str, ...]
     rows: list[Row]
 
@@ -125,8 +128,13 @@ def arithmetic(
     start = time.perf_counter()
     terms = parse(expression, named=bool(attributes))
     signs = [term.sign for term in terms]
-    z = model.z(num, seed)
-    learnt = next((a for a in attributes if a.extractor is not None), None)
+    names = list(dict.fromkeys(name for term in terms for name in term.names))
+    used = [attribute_of(name, attributes) for name in names]  # unknown ones are said first
+    wanted = expected(terms) if attributes else ()
+    for index in (index for term in terms for index in term.exemplars):
+        if index >= num:
+            raise InputError(f"exemplar {index}: samples are numbered 0 to {num - 1}; --num draws more")
+    learnt = next((attribute for attribute in used if attribute.extractor is not None), None)
     words = _words(terms)
     common: dict[str, Any] = {
         "n_reference": num,
@@ -137,50 +145,43 @@ def arithmetic(
         **model.fields,
     }
     rows: list[Row] = []
-    wanted: tuple[str, ...] = ()
+    z, images = model.z(num, seed), model.samples(num, seed)
     if attributes:
-        for name in (name for term in terms for name in term.names):
-            attribute_of(name, attributes)
-        wanted = expected(terms)
-        images = model.samples(num, seed)
-        pools = {}
-        for term in terms:
-            uses = sum(other.names == term.names for other in terms)
-            pools[term.names] = certain(term.names, images, attributes, uses * EXEMPLARS, str(term))
+        scores = chosen_scores(names, images, attributes)
+        pools = [certain(term.names, scores, attributes, POOL * EXEMPLARS) for term in terms]
         groups = [_pick(terms, pools, seed, draw) for draw in range(draws)]
         shown = groups[0]
+        mean, one = _way(shown), "one exemplar"
         results = {
-            f"mean of {EXEMPLARS}": model.draw(torch.stack([combined(z, g, signs) for g in groups])),
-            "one exemplar": model.draw(torch.stack([combined(z, [r[:1] for r in g], signs) for g in groups])),
-            f"mean of {EXEMPLARS}, in pixels": _bytes(
-                torch.stack([combined(images.float(), g, signs) for g in groups])
-            ),
+            mean: model.draw(torch.stack([combined(z, g, signs) for g in groups])),
+            one: model.draw(torch.stack([combined(z, [r[:1] for r in g], signs) for g in groups])),
+            f"{mean}, in pixels": _bytes(torch.stack([combined(images.float(), g, signs) for g in groups])),
             "the last term alone": model.draw(torch.stack([z[g[-1]].mean(0) for g in groups])),
             "samples": images,
         }
         took = time.perf_counter() - start
-        about = "; ".join(a.about for a in attributes if any(name in a.values for name in wanted))
+        sizes = ", ".join(f"{len(pool)} {term}" for pool, term in zip(pools, terms, strict=True))
+        about = "; ".join(dict.fromkeys(attribute.about for attribute in used))
+        how = f"share of results that are judged so, over draws of exemplars from {sizes}; {about}"
         for way, some in results.items():
+            right = judged(wanted, some, attributes)
             # each value by itself too: which of them gets lost
-            for names in dict.fromkeys([wanted, *((name,) for name in wanted)]):
-                hits = int(is_of(names, some, attributes).sum())
+            for metric in dict.fromkeys([" & ".join(wanted), *wanted]):
+                of = [right[metric]] if metric in right else list(right.values())
+                hits = int(torch.stack(of).all(0).sum())
                 rows.append(
                     row(
-                        "arithmetic", " & ".join(names), protocol=f"{words}: {way}", n=len(some), seconds=took,
-                        method=f"share of results that are judged so: {about}", **common, **share(hits, len(some)),
+                        "arithmetic", metric, protocol=f"{words}: {way}", n=len(some), seconds=took, method=how,
+                        **common, **share(hits, len(some)),
                     )
                 )  # fmt: skip
     else:
-        for index in (index for term in terms for index in term.exemplars):
-            if index >= num:
-                raise InputError(f"exemplar {index}: samples are numbered 0 to {num - 1}; --num draws more")
-        images = model.samples(num, seed)
         shown = [torch.tensor(term.exemplars) for term in terms]
-    grids = [around(combined(z, some, signs), seed) for some in (shown, [r[:1] for r in shown])]
-    mean, single = (model.draw(grid) for grid in grids)
-    typical = _apart(images[: num // 2], images[num // 2 : 2 * (num // 2)])
-    for way, grid in ((f"mean of {max(map(len, shown))}", mean), ("one exemplar", single)):
-        change = _apart(grid[4].expand_as(grid), grid)[[0, 1, 2, 3, 5, 6, 7, 8]]
+        mean, one = _way(shown), "one exemplar"
+    grids = [model.draw(around(combined(z, some, signs), seed)) for some in (shown, [r[:1] for r in shown])]
+    typical = apart(images[: num // 2], images[num // 2 : 2 * (num // 2)])
+    for way, grid in dict(zip((mean, one), grids, strict=True)).items():
+        change = apart(grid[4].expand_as(grid), grid)[[0, 1, 2, 3, 5, 6, 7, 8]]
         rows.append(
             row(
                 "arithmetic", "change by noise", 100 * float(change.mean() / typical.mean()), unit="%",
@@ -191,29 +192,31 @@ def arithmetic(
         )  # fmt: skip
     exemplars = [torch.cat([images[some], model.draw(z[some].mean(0, keepdim=True))]) for some in shown]
     pixels = _bytes(combined(images.float(), shown, signs))
-    return Arithmetic(terms, exemplars, mean, single, pixels, wanted, rows)
+    return Arithmetic(terms, exemplars, grids[0], grids[1], pixels, mean, wanted, rows)
 
 
-def _pick(terms: Sequence[Term], pools: dict[tuple[str, ...], Tensor], seed: int, draw: int) -> list[Tensor]:
-    """Exemplars of each term, none of them twice in a draw."""
-    drawn: dict[tuple[str, ...], int] = {}
+def _pick(terms: Sequence[Term], pools: Sequence[Tensor], seed: int, draw: int) -> list[Tensor]:
+    """`EXEMPLARS` of each term, none of them twice in a draw, whatever terms share."""
+    rng = stream(seed, "exemplars", draw)
+    taken: set[int] = set()
     picked = []
-    for term in terms:
-        pool = pools[term.names]
-        order = torch.randperm(len(pool), generator=stream(seed, "exemplars", draw, term.names))
-        first = drawn.get(term.names, 0)
-        picked.append(pool[order[first : first + EXEMPLARS]])
-        drawn[term.names] = first + EXEMPLARS
+    for term, pool in zip(terms, pools, strict=True):
+        left = [row for row in pool[torch.randperm(len(pool), generator=rng)].tolist() if row not in taken]
+        if len(left) < EXEMPLARS:
+            raise InputError(f"{term}: {len(pool)} samples are too few for terms that share them; draw more by --num")
+        picked.append(torch.tensor(left[:EXEMPLARS]))
+        taken.update(left[:EXEMPLARS])
     return picked
+
+
+def _way(groups: Sequence[Tensor]) -> str:
+    """By the means of how many the result is."""
+    sizes = sorted({len(group) for group in groups})
+    return f"mean of {sizes[0]}" if len(sizes) == 1 else f"means of {' and '.join(map(str, sizes))}"
 
 
 def _bytes(images: Tensor) -> Tensor:
     return images.round().clamp(0, 255).to(torch.uint8)
-
-
-def _apart(x: Tensor, y: Tensor) -> Tensor:
-    """Root mean square of the difference, float64 (n,)."""
-    return (x.double() - y.double()).square().flatten(1).mean(1).sqrt()
 
 
 def _square(images: Tensor) -> Tensor:
@@ -233,12 +236,11 @@ def picture(found: Arithmetic, model: Model) -> figures.Picture:
         strips.append(figures.Tiles(f"{sign} {term}" if strips else f"{term}", images[None], columns=names))
     aim = " & ".join(found.wanted)
     right = {r.protocol.rpartition(": ")[2]: f", {r.value:.0f} % {aim}" for r in found.rows if r.metric == aim}
-    k = len(found.exemplars[0]) - 1
     strips.append(
         [
-            figures.Tiles(f"= mean of {k}{right.get(f'mean of {k}', '')}", _square(found.mean)),
+            figures.Tiles(f"= {found.way}{right.get(found.way, '')}", _square(found.mean)),
             figures.Tiles(f"= one exemplar each{right.get('one exemplar', '')}", _square(found.single)),
-            figures.Tiles(f"= pixels{right.get(f'mean of {k}, in pixels', '')}", found.pixels[None, None]),
+            figures.Tiles(f"= pixels{right.get(f'{found.way}, in pixels', '')}", found.pixels[None, None]),
         ]
     )
     return figures.sheet(strips, f"{_words(found.terms)}, in z of {model.name}. Around the middle: noise of ±{NOISE}")

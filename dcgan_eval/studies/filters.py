@@ -23,9 +23,11 @@ from dcgan_eval.networks import (
 )
 from dcgan_eval.results import Row
 from dcgan_eval.streams import stream
+from dcgan_eval.studies.model import layer_names
 from dcgan_eval.studies.rows import row
 
 TOP = 6  # images of each filter
+MOST = 24  # filters
 NUMBER = 6  # filters, the first of the layer, as in the paper
 
 
@@ -127,12 +129,14 @@ def filters(
     Raises InputError for layers and filters that do not exist, and fewer than `TOP` images.
     """
     a = discriminator.architecture
-    known = [f"conv{i + 1}" for i in range(len(a.discriminator_channels))]
+    known = layer_names(discriminator)
     layer = layer or known[-1]
     if layer not in known:
         raise InputError(f"{name}: no layer {layer!r}{nearest(layer, known)}")
     index = known.index(layer)
     width = a.discriminator_channels[index]
+    if not 0 < len(chosen) <= MOST:
+        raise InputError(f"{name}: {len(chosen)} filters; a picture shows 1 to {MOST}")
     for one in chosen:
         if not 0 <= one < width:
             raise InputError(f"{name}: no filter {one}; those of {layer} are 0 to {width - 1}")
@@ -214,7 +218,11 @@ def sparseness(responses: Tensor) -> Tensor:
 
 
 def _half_in(gradients: Tensor) -> Tensor:
-    """The smallest share of places that hold half of the square of a gradient, (n, C, H, W) → float64 (n,)."""
+    """The smallest share of places that hold half of the square of a gradient, (n, C, H, W) → float64 (≤ n,).
+
+    Gradients that are 0 everywhere, of filters that nothing excites, are left out.
+    """
+    gradients = gradients[gradients.flatten(1).any(1)]
     energy = gradients.double().square().sum(1).flatten(1).sort(1, descending=True).values
     reached = energy.cumsum(1) < energy.sum(1, keepdim=True) / 2
     return (reached.sum(1) + 1) / energy.shape[1]

@@ -3,29 +3,29 @@
 The paper drew 52 boxes around windows on 150 samples, fitted a logistic regression that tells activations of the
 second-highest generator layer inside them from those outside, and dropped every map with a positive weight (200). Its
 images show fewer windows. Here it is counted how much of the object is gone, how much else changed, and what dropping
-as many maps at random does.
+as many maps at random does, in the mean over several sets of them.
 """
 
 import json
 import re
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dcgan_eval import figures
+from dcgan_eval import figures, results
 from dcgan_eval.errors import InputError, nearest
-from dcgan_eval.networks import Generator, scale_images
+from dcgan_eval.networks import Generator, scale_images, to_uint8
 from dcgan_eval.results import Row
 from dcgan_eval.streams import stream
 from dcgan_eval.studies.judge import Attribute, attribute_of
-from dcgan_eval.studies.model import AT_ONCE, Model, layer_names
-from dcgan_eval.studies.rows import row, share
+from dcgan_eval.studies.model import AT_ONCE, Model, apart, layer_names
+from dcgan_eval.studies.rows import row, share, spread
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
@@ -47,54 +47,59 @@ def with_maps(generator: Generator) -> list[str]:
     return [name for name in layer_names(generator)[:-1] if not name.startswith("dense")]
 
 
-def _layer(generator: Generator, name: str) -> nn.Module:
+def _number(generator: Generator, name: str) -> int:
     known = with_maps(generator)
     if name not in known:
         raise InputError(f"no layer {name!r} of the generator has maps to drop{nearest(name, known)}")
-    return generator.layers[layer_names(generator).index(name)]
+    return layer_names(generator).index(name)
 
 
 def check_layer(generator: Generator, name: str) -> None:
     """Raises InputError, with those that there are, for a layer that is none or has no maps."""
-    _layer(generator, name)
+    _number(generator, name)
 
 
 def write_samples(model: Model, num: int, seed: int, folder: Path) -> None:
-    """The first num samples as 0000.png, …, in a folder that is made: what boxes are drawn on."""
+    """The first num samples as 0000.png, …, in a new folder, which is there whole or not at all: to draw boxes on.
+
+    Raises InputError where it cannot be made.
+    """
     from PIL import Image
 
-    folder.mkdir(parents=True)
-    for i, image in enumerate(model.samples(num, seed)):
-        pixels = image.permute(1, 2, 0).numpy()
-        Image.fromarray(pixels if len(image) == 3 else pixels[:, :, 0]).save(folder / f"{i:04d}.png")
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
+            made = Path(beside, folder.name)
+            made.mkdir()
+            for i, image in enumerate(model.samples(num, seed)):
+                pixels = image.permute(1, 2, 0).numpy()
+                Image.fromarray(pixels if len(image) == 3 else pixels[:, :, 0]).save(made / f"{i:04d}.png")
+            made.rename(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror or error}; name another folder") from error
 
 
 def activations(model: Model, z: Tensor, layer: str) -> Tensor:
     """The maps of a generator's layer, after BatchNorm and ReLU, float32 (n, maps, side, side) on the CPU."""
-    found: list[Tensor] = []
-    handle = _layer(model.generator, layer).register_forward_hook(lambda m, i, out: found.append(out.cpu()))
-    try:
-        model.paint(z)
-    finally:
-        handle.remove()
-    return torch.cat(found)
+    number = _number(model.generator, layer)
+    with torch.inference_mode():
+        return torch.cat(
+            [
+                model.generator.hidden(part.to(model.device), model.y(len(part)))[number].cpu()
+                for part in torch.split(z, AT_ONCE)
+            ]
+        )
 
 
-@contextmanager
-def dropped(model: Model, layer: str, maps: Sequence[int]) -> Iterator[None]:
-    """Within it the model draws with these maps of a layer set to 0 everywhere."""
-    rows = list(maps)
-
-    def drop(module: nn.Module, inputs: object, out: Tensor) -> Tensor:
-        out = out.clone()
-        out[:, rows] = 0
-        return out
-
-    handle = _layer(model.generator, layer).register_forward_hook(drop)
-    try:
-        yield
-    finally:
-        handle.remove()
+def without(model: Model, maps: Tensor, layer: str, drop: Sequence[int]) -> Tensor:
+    """What the generator draws from the maps of a layer once some are 0 everywhere, uint8 (n, C, H, W) on the CPU."""
+    number = _number(model.generator, layer)
+    images = []
+    with torch.inference_mode():
+        for part in torch.split(maps, AT_ONCE):
+            h = part.to(model.device, copy=True)
+            h[:, list(drop)] = 0
+            images.append(model.generator.from_hidden(h, number, model.y(len(h))))
+    return to_uint8(torch.cat(images), model.architecture).cpu()
 
 
 def read_boxes(path: Path, size: int, num: int) -> dict[int, list[Box]]:
@@ -126,7 +131,10 @@ def read_boxes(path: Path, size: int, num: int) -> dict[int, list[Box]]:
 
 
 def _plain(content: Any) -> dict[int, list[Box]]:
-    return {int(number): [_box(*box) for box in boxes] for number, boxes in content.items()}
+    found = {int(number): [_box(*box) for box in boxes] for number, boxes in content.items()}
+    if len(found) < len(content):
+        raise ValueError("a sample stands there twice")
+    return found
 
 
 def _coco(content: Mapping[str, Any]) -> dict[int, list[Box]]:
@@ -134,6 +142,9 @@ def _coco(content: Mapping[str, Any]) -> dict[int, list[Box]]:
     for image in content["images"]:
         digits = re.findall(r"\d+", Path(str(image.get("file_name", ""))).stem)
         numbers[image["id"]] = int(digits[-1]) if digits else int(image["id"])
+    kinds = {annotation.get("category_id") for annotation in content["annotations"]}
+    if len(kinds) > 1:
+        raise ValueError(f"boxes of {len(kinds)} categories, where one object is to be forgotten")
     found: dict[int, list[Box]] = {}
     for annotation in content["annotations"]:
         left, top, width, height = annotation["bbox"]
@@ -162,7 +173,7 @@ def regression(maps: Tensor, positive: Tensor) -> Any:
     """
     from sklearn.linear_model import LogisticRegression
 
-    X, y = maps.movedim(1, -1).flatten(0, 2).double().numpy(), positive.flatten().numpy()
+    X, y = _places(maps), positive.flatten().numpy()
     if y.all() or not y.any():
         where = "every place lies" if y.all() else "no place has its centre"
         raise InputError(f"{where} in a box: maps of {maps.shape[2]}x{maps.shape[3]}; want some of both kinds")
@@ -172,8 +183,8 @@ def regression(maps: Tensor, positive: Tensor) -> Any:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """images: of the same z, uint8 (3, k, C, H, W): as they are, without the object's maps, and without as many random
-    ones. boxes: of those images, where they were drawn. dropped: the maps. rows: the numbers."""
+    """images: of the same z, uint8 (3, k, C, H, W): as they are, without the object's maps, and without one set of as
+    many random ones. boxes: of those images, where they were drawn. dropped: the maps. rows: the numbers."""
 
     what: str
     layer: str
@@ -186,6 +197,9 @@ class Forgotten:
 CHANGE = "root mean square of pixels"
 BOXED = "what is in the boxes"
 WAYS = ("as drawn", "its maps dropped", "random maps dropped")
+Numbers = Mapping[str, Mapping[str, Any]]  # by metric fields of a row: value, unit, and perhaps a spread
+SETS = 16  # of random maps: what one set of them does varies widely
+TYPICAL = 64  # samples, in pairs of which the change from one to another is taken
 
 
 def forget_class(
@@ -202,54 +216,52 @@ def forget_class(
 
     Judged on the next num samples. Rows: of those in which the judge finds the value, in how many it still does; of the
     others, in how many it still finds what it found; and the change of pixels, in % of that from one sample to another.
-    Raises InputError where the chooser finds the value in none of the samples, or in all.
+    Of random maps the mean over `SETS` sets. Raises InputError where the value is found in no sample, or in all.
     """
     attribute = attribute_of(value, attributes)
     layer = layer or second_highest(model.generator)
     start = time.perf_counter()
     z = model.z(2 * num, seed)
     index = attribute.values.index(value)
-    maps = activations(model, z[:num], layer)
     has = attribute.choose(model.samples(num, seed)).argmax(1) == index
     if not 0 < int(has.sum()) < num:
         raise InputError(f"{value} is in {int(has.sum())} of {num} samples; want some with and some without; see --num")
-    positive = has[:, None, None].expand(-1, *maps.shape[2:])
-    drop = _positive(regression(maps, positive))
-    ways = _ways(model, z[num:], layer, drop, maps.shape[1], seed)
-    scores = attribute.judge(ways[0])
-    said = [scores.argmax(1), *(attribute.judge(images).argmax(1) for images in ways[1:])]
-    had = said[0] == index
+    maps = activations(model, z[:num], layer)
+    drop = _positive(regression(maps, has[:, None, None].expand(-1, *maps.shape[2:])))
+    maps = activations(model, z[num:], layer)
+    plain = without(model, maps, layer, [])
+    scores = attribute.judge(plain)
+    before = scores.argmax(1)
+    had = before == index
     if not 0 < int(had.sum()) < num:
         raise InputError(f"{value} is judged to be in {int(had.sum())} of {num} further samples; draw more by --num")
-    rows = []
-    record = _recorder(model, value, layer, drop, maps.shape[1], seed, time.perf_counter() - start, command, attribute)
-    typical = _change(ways[0], ways[0].roll(1, 0)).mean()
-    for way, images, now in zip(WAYS, ways, said, strict=True):
-        keeps, same = int((now == index)[had].sum()), int((now == said[0])[~had].sum())
-        change = 100 * float(_change(images, ways[0]).mean() / typical)
-        n = int(had.sum())
-        rows += [
-            record(
-                way,
-                "still there",
-                f"share of further samples with {value} that have it still; {attribute.about}",
-                n,
-                num,
-                **share(keeps, n),
-            ),
-            record(
-                way,
-                "rest as before",
-                f"share of further samples without {value} that show what they showed; {attribute.about}",
-                num - n,
-                num,
-                **share(same, num - n),
-            ),
-            record(way, "change", f"{CHANGE}, of that between two samples", num, num, value=change, unit="%"),
-        ]
-    margin = scores.gather(1, said[0][:, None])[:, 0] - scores.topk(2).values[:, 1]
-    chosen = margin.where(had, -torch.inf).topk(min(SHOWN, int(had.sum()))).indices  # the surest, as they were drawn
-    return Forgotten(value, layer, torch.stack([images[chosen] for images in ways]), [], drop, rows)
+    typical = float(apart(plain, plain.roll(1, 0)).mean())
+    n = int(had.sum())
+
+    def measured(images: Tensor) -> Numbers:
+        now = attribute.judge(images).argmax(1)
+        return {
+            "still there": share(int((now == index)[had].sum()), n),
+            "rest as before": share(int((now == before)[~had].sum()), num - n),
+            "change": {"value": 100 * float(apart(images, plain).mean()) / typical, "unit": "%"},
+        }
+
+    without_it = without(model, maps, layer, drop)
+    sets = [without(model, maps, layer, some) for some in _random_sets(maps.shape[1], len(drop), seed)]
+    found = [[measured(plain)], [measured(without_it)], [measured(images) for images in sets]]
+    judge = f"; {attribute.about}"
+    how = {
+        "still there": (f"share of further samples with {value} that have it still{judge}", n),
+        "rest as before": (f"share of further samples without {value} that show what they showed{judge}", num - n),
+        "change": (f"{CHANGE}, of that between two samples", num),
+    }
+    rows = _rows(
+        model, value, layer, drop, maps.shape[1], found, how, num, seed, time.perf_counter() - start, command, attribute
+    )
+    margin = scores.gather(1, before[:, None])[:, 0] - scores.topk(2).values[:, 1]
+    chosen = margin.where(had, -torch.inf).topk(min(SHOWN, n)).indices  # the surest, as they were drawn
+    shown = torch.stack([images[chosen] for images in (plain, without_it, sets[0])])
+    return Forgotten(value, layer, shown, [], drop, rows)
 
 
 def forget_boxes(
@@ -263,133 +275,148 @@ def forget_boxes(
     """Drops the maps that tell what is inside boxes from the rest of the same samples.
 
     Fitted to every other sample with boxes, and measured on those in between. Rows: the change of pixels inside boxes
-    and outside, in % of that from one sample to another; and where there is a discriminator, of the places in boxes
-    the share that a detector finds the object at: the same regression, on the discriminator's maps of that size.
-    Raises InputError for fewer than two samples with boxes.
+    and outside, in % of that from one sample to another there; and where there is a discriminator with maps of that
+    size, of the places in boxes the share that a detector finds the object at, mean over samples: the same regression,
+    on the discriminator's maps. Of random maps the mean over `SETS` sets.
+    Raises InputError for fewer than four samples with boxes, and for boxes that hold no place, or all.
     """
-    if len(boxes) < 2:
-        raise InputError(f"boxes on {len(boxes)} samples: want 2 at least, some to learn from and some to judge by")
+    if len(boxes) < 4:
+        raise InputError(f"boxes on {len(boxes)} samples: want 4 at least, some to learn from and some to judge by")
     layer = layer or second_highest(model.generator)
     start = time.perf_counter()
     numbers = sorted(boxes)
-    z = model.z(numbers[-1] + 1, seed)[numbers]
     size = model.architecture.image_size
-    maps = activations(model, z, layer)
+    maps = activations(model, model.z(numbers[-1] + 1, seed)[numbers], layer)
     at = torch.stack([inside(boxes[number], maps.shape[2], size) for number in numbers])
-    drop = _positive(regression(maps[0::2], at[0::2]))
-    ways = _ways(model, z[1::2], layer, drop, maps.shape[1], seed)
     pixels = torch.stack([inside(boxes[number], size, size) for number in numbers[1::2]])
-    rows = []
-    found: list[tuple[Tensor, str]] = []
-    if model.has_discriminator:
-        detect, about = _detector(model, model.draw(z), at, maps.shape[2])
-        found = [(detect(images), about) for images in ways]
+    for where in (at[1::2], pixels):
+        if not bool(where.any()) or bool(where.all()):
+            raise InputError(
+                f"boxes to judge by hold {'every' if bool(where.any()) else 'no'} place; want some of both"
+            )
+    drop = _positive(regression(maps[0::2], at[0::2]))
+    images = without(model, maps, layer, [])
+    plain = images[1::2]
+    samples = model.samples(TYPICAL, seed).double()
+    typical = (samples - samples.roll(1, 0)).square().mean((0, 1))  # at each pixel
+    detect, about = _detector(model, images, at) if model.has_discriminator else (None, "")
+
+    def measured(images: Tensor) -> Numbers:
+        change = (images.double() - plain.double()).square().mean(1)
+        found: dict[str, dict[str, Any]] = {}
+        for name, where in (("change in boxes", pixels), ("change outside", ~pixels)):
+            usual = typical.expand_as(change)[where].mean()
+            found[name] = {"value": 100 * float((change[where].mean() / usual).sqrt()), "unit": "%"}
+        if detect is not None:
+            there = detect(images)
+            for name, where in (("found in boxes", at[1::2]), ("found outside", ~at[1::2])):
+                each = [said[one].double().mean() for said, one in zip(there, where, strict=True) if bool(one.any())]
+                shares = 100 * torch.stack(each)
+                found[name] = {"value": float(shares.mean()), "unit": "%", **spread(shares, "samples")}
+        return found
+
+    without_it = without(model, maps[1::2], layer, drop)
+    sets = [without(model, maps[1::2], layer, some) for some in _random_sets(maps.shape[1], len(drop), seed)]
+    found = [[measured(plain)], [measured(without_it)], [measured(images) for images in sets]]
+    change = f"{CHANGE} there, of that between two samples"
+    how = {
+        name: (about if name.startswith("found") else change, len(plain))
+        for name in found[0][0]
+    }  # fmt: skip
     took = time.perf_counter() - start
-    record = _recorder(model, BOXED, layer, drop, maps.shape[1], seed, took, command, None)
-    learnt = len(numbers) - len(pixels)
-    square = (ways[0].double() - ways[0].roll(1, 0).double()).square().mean(1)
-    for i, (way, images) in enumerate(zip(WAYS, ways, strict=True)):
-        change = (images.double() - ways[0].double()).square().mean(1)
-        for metric, where in (("change in boxes", pixels), ("change outside", ~pixels)):
-            ratio = float(change[where].mean().sqrt() / square[where].mean().sqrt().clamp_min(1e-12))
-            how = f"{CHANGE} there, of that between two samples"
-            rows.append(record(way, metric, how, len(pixels), learnt, value=100 * ratio, unit="%"))
-        if found:
-            there, about = found[i]
-            for metric, where in (("found in boxes", at[1::2]), ("found outside", ~at[1::2])):
-                n = int(where.sum())
-                rows.append(record(way, metric, about, n, learnt, **share(int(there[where].sum()), n)))
+    learnt = len(numbers) - len(plain)
+    rows = _rows(model, BOXED, layer, drop, maps.shape[1], found, how, learnt, seed, took, command, None)
     shown = [list(boxes[number]) for number in numbers[1::2]][:SHOWN]
-    return Forgotten(BOXED, layer, torch.stack([w[:SHOWN] for w in ways]), shown, drop, rows)
+    return Forgotten(BOXED, layer, torch.stack([w[:SHOWN] for w in (plain, without_it, sets[0])]), shown, drop, rows)
 
 
 def _positive(fitted: Any) -> list[int]:
     return torch.nonzero(torch.from_numpy(fitted.coef_[0]) > 0)[:, 0].tolist()
 
 
-def _ways(model: Model, z: Tensor, layer: str, drop: list[int], maps: int, seed: int) -> list[Tensor]:
-    """The images of `WAYS`."""
-    other = torch.randperm(maps, generator=stream(seed, "random maps"))[: len(drop)].tolist()
-    images = [model.draw(z)]
-    for some in (drop, other):
-        with dropped(model, layer, some):
-            images.append(model.draw(z))
-    return images
+def _random_sets(maps: int, n: int, seed: int) -> list[list[int]]:
+    return [torch.randperm(maps, generator=stream(seed, "random maps", i))[:n].tolist() for i in range(SETS)]
 
 
-def _detector(model: Model, images: Tensor, at: Tensor, side: int) -> tuple[Any, str]:
-    """Finds the object in images by the discriminator's deepest maps of that size, learnt from every other image."""
-    network = model.discriminator
-    sizes = network.architecture.conv_sizes
-    index = max((i for i, s in enumerate(sizes) if s == side), default=-1)
+def _detector(model: Model, images: Tensor, at: Tensor) -> tuple[Callable[[Tensor], Tensor] | None, str]:
+    """Finds the object in images by the discriminator's deepest maps of that size, learnt from every other image; none
+    where it has no such maps."""
+    from sklearn.metrics import roc_auc_score
+
+    network, side = model.discriminator, at.shape[1]
+    index = max((i for i, s in enumerate(network.architecture.conv_sizes) if s == side), default=-1)
     if index < 0:
-        raise InputError(
-            f"the discriminator has no maps of {side}x{side}, only {', '.join(map(str, sizes))}: no detector"
-        )
+        return None, ""
 
     def features(some: Tensor) -> Tensor:
         x = scale_images(some, model.architecture).to(model.device)
         with torch.inference_mode():
-            return torch.cat(
-                [network.conv_features(part, model.y(len(part)))[index].cpu() for part in torch.split(x, AT_ONCE)]
-            )
+            parts = [network.conv_features(part, model.y(len(part)))[index].cpu() for part in torch.split(x, AT_ONCE)]
+        return torch.cat(parts)
 
     seen = features(images)
     fitted = regression(seen[0::2], at[0::2])
 
     def detect(some: Tensor) -> Tensor:
-        maps = features(some)
-        said = fitted.predict(maps.movedim(1, -1).flatten(0, 2).double().numpy())
-        return torch.from_numpy(said).reshape(len(maps), side, side)
+        said = fitted.predict(_places(features(some)))
+        return torch.from_numpy(said).reshape(len(some), side, side)
 
-    from sklearn.metrics import roc_auc_score
-
-    scores = fitted.decision_function(seen[1::2].movedim(1, -1).flatten(0, 2).double().numpy())
-    area = float(roc_auc_score(at[1::2].flatten().numpy(), scores)) if bool(at[1::2].any()) else float("nan")
+    area = float(roc_auc_score(at[1::2].flatten().numpy(), fitted.decision_function(_places(seen[1::2]))))
     return detect, (
-        f"share of places at which a logistic regression on conv{index + 1} of the discriminator finds the object; "
-        f"area under its ROC curve {area:.3f} on samples it was not fitted to"
+        f"share of places at which a logistic regression on conv{index + 1} of the discriminator finds the object, "
+        f"mean over samples; area under its ROC curve {area:.3f} on samples it was not fitted to"
     )
 
 
-def _recorder(
+def _places(maps: Tensor) -> Any:
+    """(n, channels, side, side) → a line of channels for each place."""
+    return maps.movedim(1, -1).flatten(0, 2).double().numpy()
+
+
+def _rows(
     model: Model,
     what: str,
     layer: str,
     drop: list[int],
     width: int,
+    found: Sequence[Sequence[Numbers]],
+    how: Mapping[str, tuple[str, int]],
+    n_reference: int,
     seed: int,
     seconds: float,
     command: str,
     attribute: Attribute | None,
-) -> Callable[..., Row]:
-    """Makes a row of way, metric, how, n and n_reference; the rest is the study's."""
-
-    def record(way: str, metric: str, how: str, n: int, n_reference: int, **value: Any) -> Row:
+) -> list[Row]:
+    """found: the numbers of each of `WAYS`, once or for every random set. how: a metric is found, and of how many."""
+    rows = []
+    for way, several in zip(WAYS, found, strict=True):
         count = f", {len(drop)} of {width}" if way != WAYS[0] else ""
-        return row(
-            "forget",
-            metric,
-            protocol=f"{what}: {way}{count}",
-            method=f"logistic regression on {layer} of the generator; {how}",
-            layer=layer,
-            dimensions=width,
-            n=n,
-            n_reference=n_reference,
-            seed=seed,
-            seconds=seconds,
-            command=command,
-            data=attribute.data if attribute else None,
-            judge=attribute.extractor if attribute else None,
-            **model.fields,
-            **value,
-        )
-
-    return record
-
-
-def _change(x: Tensor, y: Tensor) -> Tensor:
-    return (x.double() - y.double()).square().flatten(1).mean(1).sqrt()
+        for metric, (about, n) in how.items():
+            values = torch.tensor([numbers[metric]["value"] for numbers in several], dtype=torch.float64)
+            fields = several[0][metric]
+            if len(several) > 1:
+                fields = {"value": float(values.mean()), "unit": "%", **spread(values, "random sets")}
+            rows.append(
+                row(
+                    "forget",
+                    metric,
+                    draws=results.draws(values.tolist()),
+                    protocol=f"{what}: {way}{count}",
+                    method=f"{about}; maps by a logistic regression on {layer} of the generator",
+                    layer=layer,
+                    dimensions=width,
+                    n=n,
+                    n_reference=n_reference,
+                    seed=seed,
+                    seconds=seconds,
+                    command=command,
+                    data=attribute.data if attribute else None,
+                    judge=attribute.extractor if attribute else None,
+                    **model.fields,
+                    **fields,
+                )
+            )
+    return rows
 
 
 def picture(found: Forgotten, model: Model) -> figures.Picture:

@@ -1,13 +1,13 @@
 """What an image is of, said by classifiers: one chooses exemplars, another, fitted to other images, judges results."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dcgan_eval.classification import labelled
-from dcgan_eval.errors import InputError
+from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, fitted, from_tensor
 from dcgan_eval.probe import Split, linear_probe
@@ -100,41 +100,50 @@ def brightness(typical: Tensor) -> Attribute:
 
 def attribute_of(name: str, attributes: Sequence[Attribute]) -> Attribute:
     """The one that has this value. Raises InputError, with the known values, for a name that none has."""
-    from dcgan_eval.errors import nearest
-
     for attribute in attributes:
         if name in attribute.values:
             return attribute
-    raise InputError(f"{name!r} is no value known{nearest(name, [v for a in attributes for v in a.values])}")
+    classes = (
+        "" if any(attribute.data for attribute in attributes) else "; classes come from labelled images, by --data"
+    )
+    raise InputError(f"{name!r} is no value known{nearest(name, [v for a in attributes for v in a.values])}{classes}")
 
 
-def is_of(names: Sequence[str], images: Tensor, attributes: Sequence[Attribute]) -> Tensor:
-    """Whether the judges find every one of these values in an image: bool (n,)."""
-    said = torch.ones(len(images), dtype=torch.bool)
-    for name in names:
-        attribute = attribute_of(name, attributes)
-        said &= attribute.judge(images).argmax(1) == attribute.values.index(name)
-    return said
+def chosen_scores(names: Sequence[str], images: Tensor, attributes: Sequence[Attribute]) -> dict[str, Tensor]:
+    """Of every attribute that these values are of, by its name, the chooser's scores."""
+    used = {attribute_of(name, attributes).name: attribute_of(name, attributes) for name in names}
+    return {name: attribute.choose(images) for name, attribute in used.items()}
 
 
-def certain(names: Sequence[str], images: Tensor, attributes: Sequence[Attribute], least: int, what: str) -> Tensor:
+def judged(names: Sequence[str], images: Tensor, attributes: Sequence[Attribute]) -> dict[str, Tensor]:
+    """Whether the judges find each of these values in an image, bool (n,)."""
+    used = {attribute_of(name, attributes).name: attribute_of(name, attributes) for name in names}
+    said = {name: attribute.judge(images).argmax(1) for name, attribute in used.items()}
+    owners = {name: attribute_of(name, attributes) for name in names}
+    return {name: said[of.name] == of.values.index(name) for name, of in owners.items()}
+
+
+def certain(names: Sequence[str], scores: Mapping[str, Tensor], attributes: Sequence[Attribute], least: int) -> Tensor:
     """Rows of the images that the choosers find all of these values in, the surer half of them, surest first, int64.
 
-    Sure is how far the value's score lies above the next, in standard deviations of that over all images; of several
-    values the least sure one counts. Raises InputError where fewer than `least` images have the values.
+    scores: see `chosen_scores`. Sure is how far the value's score lies above the next, in standard deviations of that
+    over all images; of several values the least sure one counts. Raises InputError for fewer than `least` rows.
     """
-    sure = torch.full((len(images),), torch.inf, dtype=torch.float64)
+    n = len(next(iter(scores.values())))
+    sure = torch.full((n,), torch.inf, dtype=torch.float64)
     for name in names:
         attribute = attribute_of(name, attributes)
-        scores, i = attribute.choose(images), attribute.values.index(name)
-        others = scores.clone()
+        of, i = scores[attribute.name], attribute.values.index(name)
+        others = of.clone()
         others[:, i] = -torch.inf
-        margin = scores[:, i] - others.max(1).values
+        margin = of[:, i] - others.max(1).values
         sure = torch.minimum(sure, margin / margin.std().clamp_min(1e-12))
     order = sure.argsort(descending=True, stable=True)
-    order = order[sure[order] > 0]
-    if len(order) < least:
+    found = order[sure[order] > 0]
+    half = found[: (len(found) + 1) // 2]
+    if len(half) < least:
         raise InputError(
-            f"{len(order)} of {len(images)} samples are {what}, and {least} exemplars are wanted; draw more by --num"
+            f"of {n} samples {len(found)} are {' & '.join(names)}; exemplars are of the surer half, which must be "
+            f"{least} at least; draw more by --num"
         )
-    return order[: max(least, (len(order) + 1) // 2)]
+    return half

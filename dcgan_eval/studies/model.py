@@ -152,6 +152,11 @@ def _check_label(name: str, n_classes: int, label: int | None) -> None:
         raise InputError(f"{name}: --label {label}: its classes are {known}")
 
 
+def apart(x: Tensor, y: Tensor) -> Tensor:
+    """Root mean square of the difference of images (n, C, H, W), in their own units, float64 (n,)."""
+    return (x.double() - y.double()).square().flatten(1).mean(1).sqrt()
+
+
 def layer_names(network: nn.Module) -> list[str]:
     """Of a discriminator: conv1, …; of a generator, from z on: dense1 (where it has one), project, conv1, …"""
     if isinstance(network, Generator):

@@ -58,7 +58,7 @@ def spread(values: Tensor, of: str) -> dict[str, Any]:
 
 
 def share(hits: int, n: int) -> dict[str, Any]:
-    """A share of n in %, and half its 95 % interval: the fields value, unit, spread and spread_kind."""
+    """A share of n in %, and half its 95 % interval (Wilson 1927): the fields value, unit, spread and spread_kind."""
     p = hits / n
-    half = 100 * Z95 * (p * (1 - p) / n) ** 0.5
-    return {"value": 100 * p, "unit": "%", "spread": half, "spread_kind": f"1.96 standard errors of a share of {n}"}
+    half = 100 * Z95 / (1 + Z95**2 / n) * (p * (1 - p) / n + Z95**2 / (4 * n**2)) ** 0.5
+    return {"value": 100 * p, "unit": "%", "spread": half, "spread_kind": f"half of Wilson's 95 % interval of {n}"}

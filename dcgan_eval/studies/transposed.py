@@ -84,7 +84,7 @@ def picture(y: Tensor, weight: Tensor, stride: int, padding: int, output_padding
         (f"zeros inserted, {_sides(spread)}", spread),
         ("kernel, turned by 180°", kernel.flip(0, 1)),
         (f"output, {_sides(out)}", out),
-        (f"$A^T$, {_sides(matrix)}", matrix),
+        (f"Aᵀ, {_sides(matrix)}", matrix),
     )
     with rc_context(figures.STYLE):
         figure = Figure(figsize=(10, 3), dpi=150, layout="constrained")
@@ -126,15 +126,16 @@ def stack(architecture: Architecture) -> list[Maps]:
     a = architecture
     channels = (*a.generator_channels, a.image_channels)
     side = a.start_size
-    lines = [Maps("projection", channels[0], side, a.z_dim * channels[0] * side**2, 0)]
+    lines = [
+        Maps("projection", channels[0], side, ((a.hidden_width or a.z_dim) + a.n_classes) * channels[0] * side**2, 0)
+    ]
     for i, stride in enumerate(a.generator_strides):
         y = torch.zeros(side, side)
         padding = a.output_padding(stride)
         spread = zeros_inserted(y, (a.kernel_size, a.kernel_size), stride, a.padding, padding).shape[0]
         side = output_size(side, a.kernel_size, stride, a.padding, padding)
-        lines.append(
-            Maps(f"conv{i + 1}", channels[i + 1], side, channels[i] * channels[i + 1] * a.kernel_size**2, spread)
-        )
+        weights = (channels[i] + a.n_classes) * channels[i + 1] * a.kernel_size**2
+        lines.append(Maps(f"conv{i + 1}", channels[i + 1], side, weights, spread))
     return lines
 
 

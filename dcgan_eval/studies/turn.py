@@ -1,14 +1,14 @@
 """Turning (section 6.3.2 of the paper): a direction in z that changes one thing, and how evenly it does.
 
 The paper makes a "turn" vector from four averaged samples of faces looking left and four looking right, adds it to
-random z step by step, and sees faces turn. Here the change is measured along the way, and set beside that along a
-random direction of the same length.
+random z step by step, and sees faces turn. Here the change is measured along the way, and set beside that along
+random directions of the same length.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,9 +19,9 @@ from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, from_tensor
 from dcgan_eval.results import Row
 from dcgan_eval.streams import stream
-from dcgan_eval.studies.judge import Attribute, attribute_of, certain
+from dcgan_eval.studies.judge import Attribute, attribute_of, certain, chosen_scores
 from dcgan_eval.studies.model import Model
-from dcgan_eval.studies.rows import Z95, row, spread
+from dcgan_eval.studies.rows import Z95, row, share, spread
 from dcgan_eval.svm import L2SVC
 
 By = Literal["mean", "svm"]
@@ -57,6 +57,8 @@ def numbered(model: Model, start: Sequence[int], end: Sequence[int], num: int, s
     for name, numbers in (("FROM", start), ("TO", end)):
         if not numbers:
             raise InputError(f"{name}: is empty; want numbers of samples, as in 3,17,40,8")
+        if len(set(numbers)) < len(numbers):
+            raise InputError(f"{name}: {', '.join(map(str, numbers))}: names a sample twice")
         for number in numbers:
             if not 0 <= number < num:
                 raise InputError(f"{name}: sample {number}: samples are numbered 0 to {num - 1}; --num draws more")
@@ -96,7 +98,8 @@ def named(
         )
     attribute = attribute_of(differ[0], attributes)
     images = model.samples(num, seed)
-    rows = [certain(names, images, attributes, AVERAGED, " & ".join(names)) for names in (start, end)]
+    scores = chosen_scores([*start, *end], images, attributes)
+    rows = [certain(names, scores, attributes, AVERAGED) for names in (start, end)]
     if by == "mean":
         rows = [some[:AVERAGED] for some in rows]
     i, j = (attribute.values.index(name) for name in differ)
@@ -130,25 +133,29 @@ def direction(z: Tensor, groups: Groups, by: By) -> Tensor:
 
 @dataclass(frozen=True)
 class Curve:
-    """What changes along a direction: t (steps,), from -1 to 1; score float64 (num, steps) of every z moved by t."""
+    """What changes along a way: t (steps,), from -1 to 1; score float64 (num, steps) of every z moved by t."""
 
     t: Tensor
     score: Tensor
 
     @property
-    def line(self) -> tuple[float, float]:
-        """Slope of the mean score over t by least squares, and the share of its variance that the line explains."""
-        mean = self.score.mean(0)
+    def slopes(self) -> Tensor:
+        """Of each z's score over t, by least squares, float64 (num,)."""
         t = self.t.double()
-        slope = float((t * (mean - mean.mean())).sum() / t.square().sum())
-        left = (mean - mean.mean() - slope * t).square().sum()
-        total = (mean - mean.mean()).square().sum()
-        return slope, float(1 - left / total) if float(total) > 0 else 0.0
+        return (self.score * t).sum(1) / t.square().sum()
+
+    @property
+    def straight(self) -> Tensor:
+        """R²: the share of the variance of each z's score that a straight line explains, float64 (num,); 0 of none."""
+        centred = self.score - self.score.mean(1, keepdim=True)
+        left = (centred - self.slopes[:, None] * self.t.double()).square().sum(1)
+        total = centred.square().sum(1)
+        return torch.where(total > 0, 1 - left / total.clamp_min(1e-300), 0.0)
 
 
 @dataclass(frozen=True)
 class Turn:
-    """images: uint8 (rows, steps, C, H, W) along the direction. curve, random: along it, and along a random one."""
+    """images: uint8 (rows, steps, C, H, W) along the direction. curve, random: along it, and along random ones."""
 
     images: Tensor
     curve: Curve
@@ -170,64 +177,84 @@ def turn(
 ) -> Turn:
     """Moves `starts` z along the direction between two groups, from once its length backwards to once forwards.
 
-    The z are those of samples num, num + 1, …, which are in no group. Rows, of the direction and of a random one of the
-    same length: slope, the share of the mean change that a straight line explains, and the share of z that end up
-    nearer to the second group at either end. Raises InputError for fewer than 3 steps.
+    The z are those of samples num, num + 1, …, which are in no group. Rows, of the direction, and of random ones of the
+    same length, another for each z: the mean slope of the score, the root mean square of slopes, how straight the
+    score of one z is, and the share of z on the second group's side at either end.
+    Raises InputError for fewer than 3 steps.
     """
     if steps < 3:
         raise InputError(f"--steps {steps}: whether a change is straight takes at least 3")
     start = time.perf_counter()
     z = model.z(num + starts, seed)
     d = direction(z[:num], groups, by)
-    other = torch.randn(len(d), generator=stream(seed, "direction"))
+    others = torch.randn(starts, len(d), generator=stream(seed, "directions"))
+    others *= d.norm() / others.norm(dim=1, keepdim=True)
     t = torch.linspace(-1, 1, steps)
 
-    def along(way: Tensor) -> tuple[Tensor, Curve]:
-        moved = z[num:, None] + t[:, None] * way
+    def along(ways: Tensor) -> tuple[Tensor, Curve]:
+        moved = z[num:, None] + t[:, None] * ways[:, None]
         images = model.draw(moved.flatten(0, 1))
         score = groups.score(images).reshape(starts, steps)
         return images[: SHOWN * steps].reshape(-1, steps, *images.shape[1:]), Curve(t, score)
 
-    images, curve = along(d)
-    _, random = along(other * (d.norm() / other.norm()))
+    images, curve = along(d.expand(starts, -1))
+    _, random = along(others)
     took = time.perf_counter() - start
     rows = []
     ends_of = f"{groups.names[0]} to {groups.names[1]}"
     how = f"{groups.about}, in standard deviations over samples"
     made = f"{len(groups.start)} and {len(groups.end)} samples"
     first = "difference of the means of" if by == "mean" else "linear SVM in z between"
-    for way, some in ((f"{first} {made}", curve), ("random direction", random)):
-        slope, straight = some.line
-        ends = some.score[:, -1] - some.score[:, 0]
-        for metric, value, more in (
-            ("slope", slope, spread(ends / 2, "z")),
-            ("R² of a straight line", straight, {}),
-            ("second at t = −1", 100 * float((some.score[:, 0] > 0).double().mean()), {"unit": "%"}),
-            ("second at t = 1", 100 * float((some.score[:, -1] > 0).double().mean()), {"unit": "%"}),
+    for way, some in ((f"{first} {made}", curve), ("random directions", random)):
+        for metric, value, about, more in (
+            ("slope", float(some.slopes.mean()), f"of the score over t, mean; score: {how}", spread(some.slopes, "z")),
+            ("slope, r.m.s.", float(some.slopes.square().mean().sqrt()), "root mean square over z", {}),
+            ("R²", float(some.straight.mean()), "of a straight line through each z's score, mean", {}),
+            ("second at t = −1", None, "share of z with a score above 0", share(_above(some, 0), starts)),
+            ("second at t = 1", None, "share of z with a score above 0", share(_above(some, -1), starts)),
         ):
+            fields: dict[str, Any] = more if value is None else {"value": value, **more}
             rows.append(
                 row(
-                    "turn", metric, value, protocol=f"{ends_of}: {way}", method=how, n=starts, n_reference=num,
-                    seed=seed, command=command, seconds=took, data=groups.data, judge=groups.judge,
-                    **model.fields, **more,
+                    "turn",
+                    metric,
+                    protocol=f"{ends_of}: {way}",
+                    method=about,
+                    n=starts,
+                    n_reference=num,
+                    seed=seed,
+                    command=command,
+                    seconds=took,
+                    data=groups.data,
+                    judge=groups.judge,
+                    **model.fields,
+                    **fields,
                 )
-            )  # fmt: skip
+            )
     return Turn(images, curve, random, groups, rows)
 
 
+def _above(curve: Curve, step: int) -> int:
+    return int((curve.score[:, step] > 0).sum())
+
+
 def picture(found: Turn, model: Model) -> figures.Picture:
-    """Rows of images along the direction, above the mean score along it and along a random one."""
+    """Rows of images along the direction, above the mean score along it and along random ones."""
     t = found.curve.t.tolist()
-    slope, straight = found.curve.line
     lines: dict[str, figures.Line] = {}
-    for name, curve in (("this direction", found.curve), ("a random one of its length", found.random)):
+    for name, curve in (("this direction", found.curve), ("random ones of its length", found.random)):
         half = Z95 * curve.score.std(0) / len(curve.score) ** 0.5 if len(curve.score) > 1 else 0 * curve.score[0]
         lines[name] = (t, curve.score.mean(0).tolist(), half.tolist())
-    middle = float(found.curve.score.mean())
+    middle, slope = float(found.curve.score.mean()), float(found.curve.slopes.mean())
     lines["a straight line"] = (t, [middle + slope * at for at in t])
     start, end = found.groups.names
     panel = figures.Panel(
-        f"Is it straight? R² {straight:.3f}", lines, "t, in lengths of the direction", f"{start} … {end}"
+        f"Is it straight? R² of one z {float(found.curve.straight.mean()):.3f}, mean of {len(found.curve.score)}",
+        lines,
+        "t, in lengths of the direction",
+        f"{start} … {end}",
     )
-    tiles = figures.Tiles(f"z + t · direction, from {start} to {end}", found.images, columns=[f"{at:+.2f}" for at in t])
+    columns = figures.fitting(len(t))
+    names = [f"{t[i]:+.2f}" for i in columns]
+    tiles = figures.Tiles(f"z + t · direction, from {start} to {end}", found.images[:, columns], columns=names)
     return figures.sheet([tiles], f"Turning {model.name} from {start} to {end}", panel)

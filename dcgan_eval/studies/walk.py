@@ -40,16 +40,17 @@ def straight(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Along the great circle of a and b, lengths in between theirs (Shoemake 1985; for z, White 2016).
+    """Directions along the great circle (Shoemake 1985; for z, White 2016), lengths along a straight line.
 
     a, b: (n, d); t: (n, 1) in [0, 1]. Where the two point the same way, or opposite ways, the straight line.
     """
-    cosine = torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=1)[:, None].clamp(-1, 1)
-    angle = cosine.acos()
+    lengths = [v.double().norm(dim=1, keepdim=True).clamp_min(1e-30) for v in (a, b)]
+    u, v = a / lengths[0], b / lengths[1]
+    angle = (u * v).sum(1, keepdim=True).clamp(-1, 1).acos()
     flat = (angle < PARALLEL) | (angle > math.pi - PARALLEL)
     angle = angle.where(~flat, 1.0)
-    arc = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin()
-    return arc.to(a.dtype).where(~flat, straight(a, b, t))
+    arc = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / angle.sin()
+    return (arc * torch.lerp(lengths[0], lengths[1], t.double())).to(a.dtype).where(~flat, straight(a, b, t))
 
 
 PATHS: dict[Path, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"straight": straight, "spherical": spherical}
@@ -78,9 +79,10 @@ def perceptual_distance(discriminator: Discriminator, x: Tensor, y: Tensor, labe
 
 @dataclass(frozen=True)
 class Smoothness:
-    """Of a way from one image to another: each pair's path length, and D's logit half way, float64 (pairs,)."""
+    """Of a way from one image to another: each pair's path length, and D's logit half way, float64 (pairs,); of the
+    samples at its ends the logit alone."""
 
-    length: Tensor
+    length: Tensor | None
     logit: Tensor
 
 
@@ -89,7 +91,7 @@ def smoothness(model: Model, pairs: int, seed: int) -> dict[str, Smoothness]:
 
     length: perceptual path length (Karras et al. 2019, eq. 2), d(x(t), x(t + e)) / e^2 at one random t of each pair, d
     being `perceptual_distance`. Of 'straight', 'spherical' and 'pixels blended'. logit: D's at t = 1/2, above 0 where
-    it takes the image for real.
+    it takes the image for real; and of 'samples', where the ways begin.
     """
     judge, a = model.discriminator, model.architecture
     rng = stream(seed, "pairs")
@@ -100,6 +102,9 @@ def smoothness(model: Model, pairs: int, seed: int) -> dict[str, Smoothness]:
 
     def blended(at: Tensor) -> Tensor:
         return torch.lerp(ends[0], ends[1], at.to(model.device)[:, :, None, None])
+
+    def logit(images: Tensor) -> Tensor:
+        return torch.cat([judge(part, model.y(len(part))).cpu().double() for part in torch.split(images, AT_ONCE)])
 
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         name: lambda at, go=go: model.paint(go(z[:pairs], z[pairs:], at))  # type: ignore[misc]
@@ -112,8 +117,8 @@ def smoothness(model: Model, pairs: int, seed: int) -> dict[str, Smoothness]:
                 perceptual_distance(judge, p, q, model.y(len(p)))
                 for p, q in zip(torch.split(x, AT_ONCE), torch.split(y, AT_ONCE), strict=True)
             ]
-            logit = [judge(part, model.y(len(part))).cpu().double() for part in torch.split(half, AT_ONCE)]
-            found[name] = Smoothness(torch.cat(length) / EPSILON**2, torch.cat(logit))
+            found[name] = Smoothness(torch.cat(length) / EPSILON**2, logit(half))
+        found["samples"] = Smoothness(None, logit(ends[0]))
     return found
 
 
@@ -128,8 +133,8 @@ class Found:
 def invert(model: Model, images: Tensor, *, seed: int = 0, steps: int = 200, progress: bool = False) -> Found:
     """The z whose images are nearest to those given, uint8 (n, C, H, W), in the mean square of pixels.
 
-    From the nearest of `CANDIDATES` random z on by Adam, its rate falling from `RATE` to 0 by a cosine. A local
-    optimum: the error says how far from the image it is.
+    From the nearest of `CANDIDATES` random z on by Adam, its rate falling from `RATE` to 0 by a cosine. Uniform z stay
+    in [-1, 1]; normal ones may be of any length. A local optimum: the error says how far from the image it is.
     """
     a, g = model.architecture, model.generator
     if images.shape[1:] != (a.image_channels, a.image_size, a.image_size):
@@ -148,6 +153,8 @@ def invert(model: Model, images: Tensor, *, seed: int = 0, steps: int = 200, pro
             (g(z[some], model.y(len(some))) - want[some]).square().flatten(1).mean(1).sum().backward()
         optimiser.step()
         schedule.step()
+        if a.z_distribution == "uniform":
+            z.data.clamp_(-1, 1)
     found = z.detach()
     low, high = a.value_range
     square = (model.paint(found) - want).square().flatten(1).double().mean(1)
@@ -197,14 +204,19 @@ def walk(
         found = invert(model, given, seed=seed, steps=optimise, progress=progress)
         own = invert(model, model.draw(model.z(len(given), seed)), seed=seed, steps=optimise, progress=progress)
         z, took = found.z, time.perf_counter() - start
-        how = f"root mean square of pixels, of 255; nearest of {CANDIDATES} z, then {optimise} steps of Adam at {RATE}"
+        sought = f"the nearest of {CANDIDATES} z, then {optimise} steps of Adam at {RATE}"
+        typical = float(model.z(CANDIDATES, seed).norm(dim=1).mean())
         for what, some in (("images given", found), ("its own samples", own)):
-            rows.append(
-                row(
-                    "walk", "round trip error", float(some.error.mean()), protocol=what, method=how, data=images,
-                    n=len(z), seconds=took, **common, **spread(some.error, "images"),
-                )
-            )  # fmt: skip
+            for metric, values, how in (
+                ("round trip error", some.error, f"root mean square of pixels, of 255; {sought}"),
+                ("length of z", some.z.double().norm(dim=1) / typical, "of that of samples, in their mean"),
+            ):
+                rows.append(
+                    row(
+                        "walk", metric, float(values.mean()), protocol=what, method=how, data=images, n=len(z),
+                        seconds=took, **common, **spread(values, "images"),
+                    )
+                )  # fmt: skip
     drawn = model.draw(between(z, steps, path).flatten(0, 1))
     drawn = drawn.reshape(-1, steps, *drawn.shape[1:])
     ends = drawn[0, [0, -1]].float()
@@ -223,8 +235,10 @@ def walk(
                     "perceptual path length (Karras et al. 2019) in all convolutions of the discriminator, each place "
                     f"of length 1, steps of {EPSILON}",
                 ),
-                ("logit half way", of.logit, "of the discriminator at the middle of the way; above 0 is real to it"),
+                ("logit", of.logit, "the discriminator's half way, and of samples; above 0 an image is real to it"),
             ):
+                if values is None:
+                    continue
                 rows.append(
                     row(
                         "walk", metric, float(values.mean()), protocol=way, method=how, n=pairs,
@@ -238,13 +252,14 @@ def walk(
 def picture(found: Walk, model: Model, path: Path) -> figures.Picture:
     """The walk, a row from each z to the next, above the first row three ways."""
     steps = found.path.shape[1]
+    columns = figures.fitting(steps)
     parts = [
         figures.Tiles(
             f"{path} paths between {len(found.z)} z",
-            found.path,
-            rows=[f"{i} to {i + 1}" for i in range(len(found.path))],
+            found.path[: figures.FITS, columns],
+            rows=[f"{i} to {i + 1}" for i in range(min(len(found.path), figures.FITS))],
         ),
-        figures.Tiles("the first of them, three ways", found.ways, rows=[*PATHS, "pixels blended"]),
+        figures.Tiles("the first of them, three ways", found.ways[:, columns], rows=[*PATHS, "pixels blended"]),
     ]
     if found.given is not None:
         drawn = torch.cat([found.path[:, 0], found.path[-1:, -1]])
