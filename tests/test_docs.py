@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 # what makes a command large, and how large it is here
-TINY = {"--num": 256, "--draws": 3, "--starts": 3, "--steps": 3, "--pairs": 2, "--optimise": 3}
+TINY = {"--draws": 3, "--starts": 3, "--steps": 3, "--pairs": 2, "--optimise": 3}
 
 MAKES = ("--picture", "--animation", "--sheet", "--samples")
 
