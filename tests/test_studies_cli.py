@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dcgan_eval.checkpoint import save
+from dcgan_eval.checkpoint import load, save
 from dcgan_eval.networks import Discriminator, Generator, initialise, preset
 from tests.test_checkpoint import trained
 from tests.test_cli import fails, run
@@ -77,6 +77,36 @@ def test_a_generator_alone_is_walked_in_pictures(files, tmp_path):
     assert (code, printed) == (0, "")
     assert "the pictures alone" in err
     assert (tmp_path / "x.png").exists()
+
+
+def test_the_discriminator_may_lie_in_another_file(files):
+    argv = ("walk", files / "g.safetensors", "--num", "3", "--pairs", "3", "--format", "json")
+    code, printed, err = run(*argv, "--discriminator", files / "d.safetensors")
+    assert code == 0, err
+    found = json.loads(printed)
+    assert {(row["features"], row["model"]) for row in found} == {("disc:d", "gen:g")}
+    assert {row["features_sha256"] for row in found} == {load(files / "d.safetensors").sha256}
+    other = json.loads(run(*argv, "--discriminator", "digits")[1])
+    assert [row["value"] for row in other] != [row["value"] for row in found]
+
+
+def test_conditional_networks_are_studied_one_class_at_a_time(files, tmp_path):
+    c = files / "c.safetensors"
+    for line in (
+        ("walk", c, "--num", "2", "--steps", "3", "--pairs", "2"),
+        ("arithmetic", c, "3,4 - 5,6", "--num", "8"),
+        ("turn", c, "3,4", "5,6", "--num", "8", "--features", "pixels", "--starts", "2", "--steps", "3"),
+        ("filters", c, "digits:test", "--num", "12", "--filters", "1"),
+        ("forget", c, "dark", "--num", "16"),
+    ):
+        values = {}
+        for label in ("3", "4"):
+            code, printed, err = run(*line, "--label", label, "--format", "json")
+            assert code == 0, err
+            rows = json.loads(printed)
+            values[label] = [row["value"] for row in rows]
+            assert all(f"label {label}" in row["features_protocol"] for row in rows)
+        assert values["3"] != values["4"]
 
 
 def test_long_walks_and_turns_are_drawn_in_columns_that_fit(tmp_path):
@@ -183,7 +213,9 @@ REFUSED = [
     ("arithmetic digits '3 - 400' --sheet s.png", "exemplar 400"),
     ("arithmetic digits --num 2000 --sheet s.png", "a --sheet shows 1024 samples at most"),
     ("turn digits 3,3 4", "FROM: 3, 3: names a sample twice"),
-    ("walk {g}", "holds no discriminator to measure with; give --picture or --animation"),
+    ("walk {g} --discriminator {c}", "is of another image_size, 28, than gen:g, 8"),
+    ("walk {g} --discriminator {g}", "holds a generator only"),
+    ("walk {g}", "holds no discriminator to measure with; name one by --discriminator"),
     (
         "filters digits digits:test --filters 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24",
         "25 filters; a picture shows 1 to 24",

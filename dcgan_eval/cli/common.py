@@ -113,6 +113,9 @@ JudgeFeatures = Annotated[
 Sheet = Annotated[Path | None, typer.Option(help=".png, .svg or .pdf of the samples with their numbers.")]
 Num = Annotated[int, typer.Option(min=2, help="Samples that exemplars are found among.")]
 Figure = Annotated[Path | None, typer.Option(help=".png, .svg or .pdf of the study.")]
+OtherDiscriminator = Annotated[
+    str | None, typer.Option(help="Checkpoint of the discriminator, where the generator's holds none.")
+]
 Label = Annotated[int | None, typer.Option(min=0, help="Class that a conditional generator draws.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides all that is drawn.")]
 Out = Annotated[Path | None, typer.Option(help="CSV or Parquet file to append the rows to.")]
@@ -147,13 +150,14 @@ def choose_device(name: str) -> str:
     return devices.choose(name)
 
 
-def open_model(checkpoint: str, label: int | None, seed: int, device: str) -> "Model":
-    """The networks of a checkpoint, ready to be studied."""
-    from dcgan_eval.specs import open_generator
+def open_model(checkpoint: str, label: int | None, seed: int, device: str, discriminator: str | None = None) -> "Model":
+    """The networks of a checkpoint, or the discriminator of another, ready to be studied."""
+    from dcgan_eval.specs import open_discriminator, open_generator
     from dcgan_eval.studies.model import ready
 
     found, name = open_generator(checkpoint)
-    return ready(found, name=name, label=label, seed=seed, device=device)
+    judge, judge_name = (None, "") if discriminator is None else open_discriminator(discriminator)
+    return ready(found, name=name, judge=judge, judge_name=judge_name, label=label, seed=seed, device=device)
 
 
 def is_named(text: str) -> bool:

@@ -15,6 +15,7 @@ from dcgan_eval.cli.common import (
     JudgeFeatures,
     Label,
     Num,
+    OtherDiscriminator,
     Out,
     Printed,
     Seed,
@@ -51,6 +52,7 @@ def forget(
     ] = None,
     picture: Figure = None,
     num: Num = 256,
+    discriminator: OtherDiscriminator = None,
     label: Label = None,
     seed: Seed = 0,
     device: DeviceName = "auto",
@@ -80,7 +82,7 @@ def forget(
     if samples is not None and samples.exists():
         raise InputError(f"--samples {samples}: exists already; name a folder to be made")
     chosen = choose_device(device)
-    model = open_model(checkpoint, label, seed, chosen)
+    model = open_model(checkpoint, label, seed, chosen, discriminator)
     if layer is not None:
         study.check_layer(model.generator, layer)
     found = None if boxes is None else study.read_boxes(boxes, model.architecture.image_size, num)

@@ -13,6 +13,7 @@ from dcgan_eval.cli.common import (
     Figure,
     Format,
     Label,
+    OtherDiscriminator,
     Out,
     Printed,
     Seed,
@@ -43,6 +44,7 @@ def walk(
     ] = None,
     optimise: Annotated[int, typer.Option(min=1, help="Steps of that search.")] = 200,
     pairs: Annotated[int, typer.Option(min=2, help="Of z, over which the numbers are means.")] = 16,
+    discriminator: OtherDiscriminator = None,
     label: Label = None,
     seed: Seed = 0,
     device: DeviceName = "auto",
@@ -65,10 +67,10 @@ def walk(
         check_file(animation, "--animation")
         if kind not in ("webp", "gif"):
             raise InputError(f"--animation {animation}: an animation's name ends in .webp or .gif")
-    model = open_model(checkpoint, label, seed, choose_device(device))
+    model = open_model(checkpoint, label, seed, choose_device(device), discriminator)
     if images is None and not model.has_discriminator:
         if picture is None and animation is None:
-            raise InputError(f"{checkpoint}: holds no discriminator to measure with; give --picture or --animation")
+            raise InputError(f"{checkpoint}: holds no discriminator to measure with; name one by --discriminator")
         note(f"{checkpoint}: holds no discriminator to measure with: the pictures alone")
     a = model.architecture
     given = None

@@ -146,6 +146,7 @@ def filters(
         raise InputError(f"{name}: --label {y}: the discriminator is unconditional and takes none; leave it out")
     if images.n < TOP:
         raise InputError(f"{images.name}: {images.n} images; the {TOP} that excite a filter most need more")
+    said = "" if y is None else f"; label {y}"
     start = time.perf_counter()
     untrained = Discriminator(a, device)
     initialise(untrained, stream(seed, "random weights"))
@@ -194,7 +195,7 @@ def filters(
         for metric, value, n, how in numbers:
             rows.append(
                 row(
-                    "filters", metric, value, model=name, model_sha256=sha256, networks=f"BatchNorm {statistics}",
+                    "filters", metric, value, model=name, model_sha256=sha256, networks=f"BatchNorm {statistics}{said}",
                     device=str(device), layer=layer, dimensions=width, protocol=what, method=how, n=n, unit="%",
                     n_reference=images.n, seed=seed, command=command, data=images, features=f"{what} {layer}",
                     seconds=time.perf_counter() - start,

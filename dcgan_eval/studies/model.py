@@ -33,12 +33,15 @@ AT_ONCE = 64  # images; a network's memory is bounded by it
 class Model:
     """A generator in evaluation on `device`, with fixed BatchNorm statistics.
 
-    checkpoint: what it came from. name: as reports print it. label: the class that a conditional generator draws.
-    seed: of BatchNorm statistics. protocol: how BatchNorm came by them, and the label.
+    checkpoint: what it came from. name: as reports print it. judge, judge_name: the same of the discriminator, if it
+    holds one. label: the class that a conditional generator draws. seed: of BatchNorm statistics. protocol: how
+    BatchNorm came by them, and the label.
     """
 
     checkpoint: Checkpoint
     name: str
+    judge: Checkpoint
+    judge_name: str
     generator: Generator
     label: int | None
     seed: int
@@ -80,16 +83,16 @@ class Model:
 
     @cached_property
     def discriminator(self) -> Discriminator:
-        """The checkpoint's, ready as the generator is; statistics that it lacks are those of what the generator draws.
+        """That of `judge`, ready as the generator is; statistics that it lacks are those of what the generator draws.
 
-        Raises InputError where the checkpoint holds none.
+        Raises InputError where there is none.
         """
-        if self.checkpoint.discriminator is None:
+        if self.judge.discriminator is None:
             raise InputError(
                 f"{self.name}: holds a generator only, and this is measured in features of its discriminator; "
-                "give a checkpoint of both"
+                "name one by --discriminator"
             )
-        network = copy.deepcopy(self.checkpoint.discriminator).to(self.device).requires_grad_(False)
+        network = copy.deepcopy(self.judge.discriminator).to(self.device).requires_grad_(False)
         if has_statistics(network):
             set_batchnorm_mode(network, "stored")
         else:
@@ -110,20 +113,38 @@ class Model:
 
     @property
     def has_discriminator(self) -> bool:
-        return self.checkpoint.discriminator is not None
+        return self.judge.discriminator is not None
 
 
 def ready(
-    checkpoint: Checkpoint, *, name: str, label: int | None = None, seed: int = 0, device: torch.device | str = "cpu"
+    checkpoint: Checkpoint,
+    *,
+    name: str,
+    judge: Checkpoint | None = None,
+    judge_name: str = "",
+    label: int | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Model:
     """A copy of a checkpoint's generator, ready to be studied.
 
+    judge: of another checkpoint the discriminator, for one that holds a generator only, as those of pytorch/examples.
+
     A network without BatchNorm statistics, as the authors' files, gets them from `STATISTICS` batches of z drawn by
     the seed, as the authors re-estimate their discriminator's. label: of a conditional generator. The checkpoint must
-    hold a generator. Raises InputError for a label that does not fit.
+    hold a generator. Raises InputError for a label that does not fit, and a discriminator of other images.
     """
     assert checkpoint.generator is not None
     a = checkpoint.architecture
+    if judge is None:
+        judge, judge_name = checkpoint, f"disc:{name.removeprefix('gen:')}"
+    else:
+        b = judge.architecture
+        for what in ("image_size", "image_channels", "n_classes", "value_range"):
+            if getattr(a, what) != getattr(b, what):
+                raise InputError(
+                    f"{judge_name}: is of another {what}, {getattr(b, what)}, than {name}, {getattr(a, what)}"
+                )
     _check_label(name, a.n_classes, label)
     generator = copy.deepcopy(checkpoint.generator).to(device).requires_grad_(False)
     protocol = "BatchNorm stored"
@@ -134,7 +155,7 @@ def ready(
         reestimate_batchnorm(generator, ((z.to(device), y) for z in _batches(a, seed)))
         protocol = f"BatchNorm of {STATISTICS} x {BLOCK} z"
     protocol += "" if label is None else f"; label {label}"
-    return Model(checkpoint, name, generator, label, seed, torch.device(device), protocol)
+    return Model(checkpoint, name, judge, judge_name, generator, label, seed, torch.device(device), protocol)
 
 
 def _batches(architecture: Architecture, seed: int) -> Iterator[Tensor]:

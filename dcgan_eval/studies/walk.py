@@ -242,7 +242,7 @@ def walk(
                 rows.append(
                     row(
                         "walk", metric, float(values.mean()), protocol=way, method=how, n=pairs,
-                        features=f"disc:{model.name.removeprefix('gen:')}", seconds=took, **common,
+                        features=model.judge_name, features_sha256=model.judge.sha256, seconds=took, **common,
                         **spread(values, "pairs"),
                     )
                 )  # fmt: skip
