@@ -189,7 +189,7 @@ def test_the_digits_whole(tmp_path):
     folder = tmp_path / "r"
     code, out, err = run("reproduce", "--folder", folder)
     assert code == 0, err
-    assert "[12/12]" in err
+    assert "[15/15]" in err
     assert out.startswith("Summary\n\ndata ")
     for said in ("disc:digits", "per-class:40", "Fréchet distance", "AuthPct", "duplicates"):
         assert said in out
@@ -197,16 +197,17 @@ def test_the_digits_whole(tmp_path):
     page = (folder / "index.html").read_text()
     for title in ("Table 1: CIFAR-10", "digits, 40 labels per class: L2-SVM", "Does gen:digits copy digits:train?",
                   "Duplicates in digits", "Accuracy by labels", "Accuracy by C", "Accuracy by layer",
-                  "Distance by number of samples"):  # fmt: skip
+                  "Distance by number of samples", "arithmetic: gen:digits, 1 − 1 + 7",
+                  "walk: gen:digits"):  # fmt: skip
         assert title in page
     rows = results.load(folder / "results.csv")
-    assert {row.task for row in rows} == {"classify", "fid", "neighbors", "dedup"}
+    assert {row.task for row in rows} == {"classify", "fid", "neighbors", "dedup", "walk", "filters", "arithmetic"}
     accuracy = {r.features: r.value for r in rows if (r.metric, r.protocol, r.layer) == ("accuracy", "all", "all")
                 and r.C is not None}  # fmt: skip
     assert accuracy["disc:digits"] > accuracy["random:digits"] > accuracy["pixels"]
     again = run("reproduce", "--folder", folder)
     assert again[:2] == (0, out)
-    assert again[2].count("finished before") == 12
+    assert again[2].count("finished before") == 15
 
 
 def test_a_plan_alone_changes_nothing(tmp_path):
