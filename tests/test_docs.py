@@ -35,7 +35,7 @@ def commands():
 def smaller(words):
     found = []
     for before, word in zip(["", *words], words, strict=False):
-        most = TINY.get(before)
+        most = 256 if before == "--num" and words[1] == "forget" else TINY.get(before)
         found.append(str(min(int(word), most)) if most is not None and word.isdigit() else word)
     return found
 
