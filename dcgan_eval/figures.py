@@ -202,7 +202,7 @@ def groups(tiles: "Sequence[Tensor]", titles: Sequence[Sequence[str]], title: st
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """A block of images under a title: uint8 (rows, columns, 1 or 3, H, W), NaN-free; rows, columns, and tiles (row
+    """A block of images under a title: uint8 (rows, columns, 1 or 3, H, W); rows, columns, and tiles (row
     after row) may have names. boxes: (tile, left, top, right, bottom) in pixels, drawn around what they hold."""
 
     title: str
@@ -263,8 +263,6 @@ def sheet(strips: "Sequence[Tiles | Sequence[Tiles]]", title: str, panel: Panel 
         figure = Figure(figsize=(wide, high + below), dpi=150)
         ax = figure.add_axes((0, below / (high + below), 1, high / (high + below)))
         ax.set_axis_off()
-        ax.set_xlim(0, wide)
-        ax.set_ylim(high, 0)
         for i, words in enumerate(heading):
             ax.text(margin, 0.16 + 0.22 * i, words, fontsize=9, weight="bold", va="center", parse_math=False)
         y = above
@@ -330,8 +328,8 @@ def numbered(images: "Tensor", title: str, columns: int = FITS) -> Picture:
     return sheet([Tiles("", filled.reshape(rows, columns, *images.shape[1:]), names=[f"{i}" for i in range(n)])], title)
 
 
-def animation(images: "Sequence[Tensor]", kind: Literal["webp", "gif"], seconds: float = 0.12) -> bytes:
-    """An endless loop of uint8 (1 or 3, H, W) images, each shown so long; small ones enlarged, as by `grid`."""
+def animation(images: "Sequence[Tensor]", kind: Literal["webp", "gif"]) -> bytes:
+    """An endless loop of uint8 (1 or 3, H, W) images, 120 ms each; small ones enlarged, as by `grid`."""
     from PIL import Image
 
     zoom = -(-4 * SHORTEST // min(images[0].shape[1:]))
@@ -339,7 +337,7 @@ def animation(images: "Sequence[Tensor]", kind: Literal["webp", "gif"], seconds:
     first, *others = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in large]
     file = io.BytesIO()
     more = {"lossless": True} if kind == "webp" else {}
-    first.save(file, kind, save_all=True, append_images=others, duration=round(1000 * seconds), loop=0, **more)
+    first.save(file, kind, save_all=True, append_images=others, duration=120, loop=0, **more)
     return file.getvalue()
 
 

@@ -78,7 +78,7 @@ def ramp():
         x = images[:, 0, 0, 0].double() - 50
         return torch.stack([-x, x], 1)
 
-    return Attribute("ramp", ("low", "high"), scores, scores, None, 0, "ramp")
+    return Attribute("ramp", ("low", "high"), scores, scores, None, "ramp")
 
 
 def certain_of(values, least):

@@ -273,9 +273,8 @@ def _others(rows: Sequence[Row]) -> list[Table]:
         notes += [f"{first.model}: sha256 {first.model_sha256}"] if first.model else []
         notes += [f"data: {first.data}, sha256 {first.data_sha256}"] if first.data else []
         counts = ", ".join(dict.fromkeys(f"{row.n:,}" for row in same))
-        notes.append(
-            f"{counts} judged, by {first.n_reference:,}; seed {first.seed}, on {first.device}; {first.versions}"
-        )
+        by = f", by {first.n_reference:,}" if first.n_reference else ""
+        notes.append(f"{counts} judged{by}; seed {first.seed}, on {first.device}; {first.versions}")
         layer = f" at {first.layer}" if first.layer != "all" else ""
         title = ", ".join(part for part in (f"{first.task}: {first.model}{layer}", asked, first.data) if part)
         found.append(table(title, list(lines.values()), notes))

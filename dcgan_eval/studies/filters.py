@@ -23,7 +23,7 @@ from dcgan_eval.networks import (
 )
 from dcgan_eval.results import Row
 from dcgan_eval.streams import stream
-from dcgan_eval.studies.model import layer_names
+from dcgan_eval.studies.model import labels, layer_names
 from dcgan_eval.studies.rows import row
 
 TOP = 6  # images of each filter
@@ -39,7 +39,6 @@ def guided(module: nn.Module) -> Iterator[None]:
     part of what excites it.
     """
     handles = []
-
     positive: dict[nn.Module, Tensor] = {}
 
     def remember(activation: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -161,20 +160,20 @@ def filters(
             statistics = "stored"
         else:
             reestimate_batchnorm(
-                network, ((part.to(device), _labels(part, y, device)) for part in torch.split(x, BLOCK))
+                network, ((part.to(device), labels(len(part), y, device)) for part in torch.split(x, BLOCK))
             )
             statistics = f"of the images by {BLOCK}"
         with torch.inference_mode():
             strongest = torch.cat(
                 [
-                    network.conv_features(part.to(device), _labels(part, y, device))[index].amax((2, 3)).cpu()
+                    network.conv_features(part.to(device), labels(len(part), y, device))[index].amax((2, 3)).cpu()
                     for part in torch.split(x, BLOCK)
                 ]
             )
         top = strongest.topk(TOP, 0).indices.T  # (filters, TOP)
         some = x[top[list(chosen)].flatten()].to(device)
         units = torch.tensor(chosen, device=device).repeat_interleave(TOP)
-        gradient, at = guided_gradient(network, some, index, units, _labels(some, y, device))
+        gradient, at = guided_gradient(network, some, index, units, labels(len(some), y, device))
         gradient = gradient.cpu()
         boxes = receptive_field(network, index, at.cpu())
         numbers = [
@@ -233,10 +232,6 @@ def visible(gradients: Tensor) -> Tensor:
     """Gradients (..., C, H, W) → uint8, each by itself: grey where 0, its largest magnitude at black or white."""
     largest = gradients.abs().amax((-3, -2, -1), keepdim=True).clamp_min(1e-30)
     return (127.5 + 127.5 * gradients / largest).round().to(torch.uint8)
-
-
-def _labels(x: Tensor, y: int | None, device: torch.device | str) -> Tensor | None:
-    return None if y is None else torch.full((len(x),), y, device=device)
 
 
 def picture(found: Filters, name: str) -> figures.Picture:

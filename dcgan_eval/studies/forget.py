@@ -47,16 +47,12 @@ def with_maps(generator: Generator) -> list[str]:
     return [name for name in layer_names(generator)[:-1] if not name.startswith("dense")]
 
 
-def _number(generator: Generator, name: str) -> int:
+def check_layer(generator: Generator, name: str) -> int:
+    """The number of a hidden layer that has maps. Raises InputError, with those that there are, for any other name."""
     known = with_maps(generator)
     if name not in known:
         raise InputError(f"no layer {name!r} of the generator has maps to drop{nearest(name, known)}")
     return layer_names(generator).index(name)
-
-
-def check_layer(generator: Generator, name: str) -> None:
-    """Raises InputError, with those that there are, for a layer that is none or has no maps."""
-    _number(generator, name)
 
 
 def write_samples(model: Model, num: int, seed: int, folder: Path) -> None:
@@ -80,7 +76,7 @@ def write_samples(model: Model, num: int, seed: int, folder: Path) -> None:
 
 def activations(model: Model, z: Tensor, layer: str) -> Tensor:
     """The maps of a generator's layer, after BatchNorm and ReLU, float32 (n, maps, side, side) on the CPU."""
-    number = _number(model.generator, layer)
+    number = check_layer(model.generator, layer)
     with torch.inference_mode():
         return torch.cat(
             [
@@ -92,7 +88,7 @@ def activations(model: Model, z: Tensor, layer: str) -> Tensor:
 
 def without(model: Model, maps: Tensor, layer: str, drop: Sequence[int]) -> Tensor:
     """What the generator draws from the maps of a layer once some are 0 everywhere, uint8 (n, C, H, W) on the CPU."""
-    number = _number(model.generator, layer)
+    number = check_layer(model.generator, layer)
     images = []
     with torch.inference_mode():
         for part in torch.split(maps, AT_ONCE):

@@ -22,7 +22,7 @@ class Attribute:
     """Something an image has one value of, such as its class.
 
     choose, judge: scores of every value by two classifiers that share no training image. accuracy: the judge's, in %,
-    on n_test images that it was not fitted to; None where the value is measured, not learnt. about: how it is found.
+    on images that it was not fitted to; None where the value is measured, not learnt. about: how it is found.
     data, extractor: what it was learnt from.
     """
 
@@ -31,7 +31,6 @@ class Attribute:
     choose: Scores
     judge: Scores
     accuracy: float | None
-    n_test: int
     about: str
     data: Images | None = None
     extractor: Extractor | None = None
@@ -75,9 +74,7 @@ def learnt(
 
     (choose, _), (judge, accuracy) = score(halves[0], halves[1]), score(halves[1], halves[0])
     about = f"class by an L2-SVM on {extractor.name} of half of {data.name}, {accuracy:.1f} % right on the other"
-    return Attribute(
-        "class", ready.classes, choose, judge, accuracy, len(halves[0]), about, data=data, extractor=extractor
-    )
+    return Attribute("class", ready.classes, choose, judge, accuracy, about, data=data, extractor=extractor)
 
 
 def brightness(typical: Tensor) -> Attribute:
@@ -93,7 +90,7 @@ def brightness(typical: Tensor) -> Attribute:
         return torch.stack([-above, above], 1)
 
     return Attribute(
-        "brightness", ("dark", "bright"), scores, scores, None, 0, "brightness by the mean of all pixels, against the "
+        "brightness", ("dark", "bright"), scores, scores, None, "brightness by the mean of all pixels, against the "
         f"median of {len(typical)} samples",
     )  # fmt: skip
 
@@ -111,15 +108,14 @@ def attribute_of(name: str, attributes: Sequence[Attribute]) -> Attribute:
 
 def chosen_scores(names: Sequence[str], images: Tensor, attributes: Sequence[Attribute]) -> dict[str, Tensor]:
     """Of every attribute that these values are of, by its name, the chooser's scores."""
-    used = {attribute_of(name, attributes).name: attribute_of(name, attributes) for name in names}
-    return {name: attribute.choose(images) for name, attribute in used.items()}
+    used = dict.fromkeys(attribute_of(name, attributes) for name in names)
+    return {attribute.name: attribute.choose(images) for attribute in used}
 
 
 def judged(names: Sequence[str], images: Tensor, attributes: Sequence[Attribute]) -> dict[str, Tensor]:
     """Whether the judges find each of these values in an image, bool (n,)."""
-    used = {attribute_of(name, attributes).name: attribute_of(name, attributes) for name in names}
-    said = {name: attribute.judge(images).argmax(1) for name, attribute in used.items()}
     owners = {name: attribute_of(name, attributes) for name in names}
+    said = {attribute.name: attribute.judge(images).argmax(1) for attribute in dict.fromkeys(owners.values())}
     return {name: said[of.name] == of.values.index(name) for name, of in owners.items()}
 
 

@@ -25,7 +25,7 @@ from dcgan_eval.networks import (
 from dcgan_eval.sampling import latents
 from dcgan_eval.streams import stream
 
-STATISTICS = 10  # batches of `BLOCK` z; of more, images hardly change
+STATISTICS = 10  # batches of `BLOCK` z
 AT_ONCE = 64  # images; a network's memory is bounded by it
 
 
@@ -54,7 +54,7 @@ class Model:
 
     def y(self, n: int) -> Tensor | None:
         """The label of each of n images, as the networks take it: int64 (n,), or None."""
-        return None if self.label is None else torch.full((n,), self.label, device=self.device)
+        return labels(n, self.label, self.device)
 
     def paint(self, z: Tensor) -> Tensor:
         """z (n, z_dim) → images as the generator draws them, float32 (n, C, H, W) on the device."""
@@ -151,7 +151,7 @@ def ready(
     if has_statistics(generator):
         set_batchnorm_mode(generator, "stored")
     else:
-        y = None if label is None else torch.full((BLOCK,), label, device=device)
+        y = labels(BLOCK, label, device)
         reestimate_batchnorm(generator, ((z.to(device), y) for z in _batches(a, seed)))
         protocol = f"BatchNorm of {STATISTICS} x {BLOCK} z"
     protocol += "" if label is None else f"; label {label}"
@@ -161,6 +161,11 @@ def ready(
 def _batches(architecture: Architecture, seed: int) -> Iterator[Tensor]:
     for i in range(STATISTICS):
         yield sample_z(architecture, BLOCK, stream(seed, "statistics", i))
+
+
+def labels(n: int, label: int | None, device: torch.device | str) -> Tensor | None:
+    """The label of each of n images, as a network takes it: int64 (n,), or None where it takes none."""
+    return None if label is None else torch.full((n,), label, device=device)
 
 
 def _check_label(name: str, n_classes: int, label: int | None) -> None:

@@ -29,7 +29,7 @@ Score = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float64 (n,): more 
 
 AVERAGED = 4  # samples of each group, as in the paper
 SHOWN = 8  # rows of the picture
-SVM_C = 1.0  # in z, whose coordinates are of order 1; a direction hardly depends on it
+SVM_C = 1.0  # in z, whose coordinates are of order 1
 
 
 @dataclass(frozen=True, eq=False)
