@@ -24,9 +24,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from dcgan_eval import devices, results
 from dcgan_eval.images import open_images
 from dcgan_eval.networks import sample_z, scale_images
+from dcgan_eval.ranks import Ranks
 from dcgan_eval.streams import stream
 from training.config import override, preset
-from training.distributed import Ranks
 from training.states import create
 from training.step import Trainer
 

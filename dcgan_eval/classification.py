@@ -9,9 +9,10 @@ import torch
 
 from dcgan_eval import results
 from dcgan_eval.errors import InputError
-from dcgan_eval.features import Extractor, extract
+from dcgan_eval.features import Extractor, extract, share
 from dcgan_eval.images import Images
 from dcgan_eval.probe import ALL, Probe, Protocol, Split, knn_probe, linear_probe
+from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.results import Row
 from dcgan_eval.streams import stream
 
@@ -57,6 +58,7 @@ def classify(
     progress: bool = False,
     seconds_fit: float = 0.0,
     command: str = "",
+    ranks: Ranks = ALONE,
 ) -> Iterator[Row]:
     """Accuracy and error, in %, of the paper's L2-SVM on the features of labelled images, a row each.
 
@@ -64,7 +66,7 @@ def classify(
 
     valid: chooses C in place of folds; no features of it are needed if Cs is a single one. knn: also of k-NN.
     per_layer: also of every layer's features alone. seconds_fit: what making the extractor took. command: kept in the
-    rows. The rest: see `linear_probe` and `extract`.
+    rows. ranks: share the work, and each gets the rows. The rest: see `linear_probe` and `extract`.
     Raises InputError for images without labels, sets that do not belong together or are the same, and what those two
     raise.
     """
@@ -83,9 +85,10 @@ def classify(
     start = time.perf_counter()
     splits = []
     for part in parts:
-        X = extract(extractor, part, batch_size=batch_size, device=device, cache=cache, progress=progress)
+        X = extract(extractor, part, batch_size=batch_size, device=device, cache=cache, progress=progress, ranks=ranks)
         assert part.labels is not None
-        splits.append(Split(X, part.labels))
+        here = share(extractor, part, ranks)
+        splits.append(Split(X, part.labels[here.start : here.stop]))
     seconds = seconds_fit + time.perf_counter() - start
 
     def rows(probe: Probe, layer: str, dimensions: int) -> Iterator[Row]:
@@ -109,14 +112,14 @@ def classify(
             spread=probe.spread,
             spread_kind=probe.spread_kind,
             draws=results.draws(probe.accuracies),
-            n=len(splits[1]),
+            n=parts[1].n,
             n_reference=probe.n_train,
             C=probe.C,
             gap=probe.gap,
             seed=seed,
             seconds_features=seconds,
             seconds=probe.seconds,
-            device=str(device),
+            device=ranks.on(device),
             versions=results.versions(),
             command=command,
             time=results.now(),
@@ -124,7 +127,7 @@ def classify(
         yield accuracy
         errors = results.draws([100 - value for value in probe.accuracies])
         yield replace(accuracy, metric="error", value=100 - probe.accuracy, draws=errors)
-        judged, n = ("validation", len(splits[2])) if len(splits) > 2 else ("folds", probe.n_train)
+        judged, n = ("validation", parts[2].n) if len(splits) > 2 else ("folds", probe.n_train)
         for C, value in probe.curve:
             yield replace(
                 accuracy,
@@ -153,10 +156,13 @@ def classify(
             repeats=repeats,
             seed=seed,
             device=device,
+            ranks=ranks,
         )
         yield from rows(probe, layer, some[0].X.shape[1])
         if knn is not None:
-            probe = knn_probe(some[0], some[1], k=knn, protocol=protocol, repeats=repeats, seed=seed, device=device)
+            probe = knn_probe(
+                some[0], some[1], k=knn, protocol=protocol, repeats=repeats, seed=seed, device=device, ranks=ranks
+            )
             yield from rows(probe, layer, some[0].X.shape[1])
 
 

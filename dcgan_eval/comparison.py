@@ -18,7 +18,7 @@ from torch import Tensor
 from dcgan_eval import results
 from dcgan_eval.devices import with_float64
 from dcgan_eval.errors import InputError, nearest
-from dcgan_eval.features import Extractor, feature_blocks
+from dcgan_eval.features import Extractor, feature_blocks, share
 from dcgan_eval.images import Images, fitted
 from dcgan_eval.metrics.extrapolation import POINTS, SHARE, frechet_distance_at_infinity
 from dcgan_eval.metrics.frechet import Gaussian, GaussianAccumulator, frechet_distance
@@ -26,6 +26,7 @@ from dcgan_eval.metrics.inception_score import InceptionScore, ProbabilityAccumu
 from dcgan_eval.metrics.kernel import kernel_distance
 from dcgan_eval.metrics.manifold import manifold
 from dcgan_eval.metrics.rows import FeatureAccumulator
+from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.results import Row
 from dcgan_eval.statistics import Statistics
 
@@ -84,13 +85,15 @@ def compare(
     cache: Path | None = None,
     progress: bool = False,
     command: str = "",
+    ranks: Ranks = ALONE,
 ) -> Iterator[Row]:
     """Every metric of fake images against real ones, a row each.
 
     fakes: one set, or samples of one generator by several seeds, over which a metric's mean and spread are taken.
     extractor: of the features; images of other shapes are fitted to it. classifier: whose outputs are class logits, for
     the Inception score; by default the extractor's own logits. save: is handed the real side's statistics.
-    skip_corrupt: leave out files that cannot be read, and say so; otherwise any stops it. The rest: see `extract`.
+    skip_corrupt: leave out files that cannot be read, and say so; otherwise any stops it. ranks: share the work, and
+    each gets the rows. The rest: see `extract`.
     Raises InputError for statistics of another extractor, or where a metric needs images; too few images for a metric;
     files that cannot be read; and features that are not finite.
     """
@@ -115,6 +118,7 @@ def compare(
             device=torch.device(device),
             cache=cache,
             progress=progress,
+            ranks=ranks,
         )
 
     reals = side(real, True)
@@ -124,7 +128,7 @@ def compare(
     drawn = [side(fake, False) for fake in fakes]
     for metric in settings.metrics if drawn else ():
         start = time.perf_counter()
-        found = [_measure(metric, reals, fake, settings, extractor, classifier, device) for fake in drawn]
+        found = [_measure(metric, reals, fake, settings, extractor, classifier, device, ranks) for fake in drawn]
         seconds = time.perf_counter() - start
         for numbers in zip(*found, strict=True):
             first = numbers[0]
@@ -163,7 +167,7 @@ def compare(
                 seed=settings.seed,
                 seconds_features=reals.seconds + sum(fake.seconds for fake in drawn),
                 seconds=seconds,
-                device=str(device),
+                device=ranks.on(device),
                 versions=results.versions(),
                 command=command,
                 time=results.now(),
@@ -246,13 +250,14 @@ def _side(
     device: torch.device,
     cache: Path | None,
     progress: bool,
+    ranks: Ranks,
 ) -> Side:
     start = time.perf_counter()
     scores = not is_real and "is" in settings.metrics
     notes: list[str] = []
     parts = [(torch.arange(images.n), images)]
     if images.survey is not None:
-        survey = images.survey(progress)
+        survey = images.survey(progress, ranks)
         parts = survey.parts
         if survey.broken:
             some = ", ".join(survey.broken[:3]) + (", …" if len(survey.broken) > 3 else "")
@@ -278,9 +283,9 @@ def _side(
             fitting, what = fitted(part, judge.input_shape)
             if what:
                 notes.append(f"{images.name}: " + (f"{part.n} images " if len(parts) > 1 else "") + what)
-            at = 0
+            at = share(judge, fitting, ranks).start
             for block in feature_blocks(
-                judge, fitting, batch_size=batch_size, device=device, cache=cache, progress=progress
+                judge, fitting, batch_size=batch_size, device=device, cache=cache, progress=progress, ranks=ranks
             ):
                 here = place[rows[at : at + len(block)]]
                 at += len(block)
@@ -318,6 +323,7 @@ def _measure(
     extractor: Extractor,
     classifier: Extractor | None,
     device: torch.device | str,
+    ranks: Ranks,
 ) -> list[_Number]:
     """The numbers of one metric. Only those of Inception itself are called by its name."""
     inception = extractor.name == "inception"
@@ -350,7 +356,7 @@ def _measure(
             how = f"unbiased MMD², kernel (x·y/d + 1)³, {s.subsets} subsets of {s.subset_size}, seed {s.seed}"
             kind = f"standard deviation over {s.subsets} subsets"
             return [_Number("KID" if inception else "kernel distance", found.mean, found.std, kind, how)]
-        shares = manifold(reals, fakes, k=settings.k)
+        shares = manifold(reals, fakes, k=settings.k, ranks=ranks)
         how = f"balls to the {settings.k}-th nearest neighbour, open"
         return [
             _Number(name, getattr(shares, name), None, "", how)

@@ -27,6 +27,7 @@ from dcgan_eval.memorization import (
     nearest,
 )
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
+from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.results import Row
 from dcgan_eval.sample_neighbors import by_samples, sizes_up_to
 
@@ -58,13 +59,15 @@ def copying(
     cache: Path | None = None,
     progress: bool = False,
     command: str = "",
+    ranks: Ranks = ALONE,
 ) -> Iterator[Found]:
     """By every extractor, without and with mirror images: how near samples come to training images.
 
     Mean distances, cosine distances and the memorisation-informed distance (MiFID, by Inception); where there are
     held-out images also the share of samples nearer than any of them, authenticity, the data-copying test C_T, and of
     each number a p-value and, but for C_T, the same number of the held-out images; in pixels also how near held-out
-    images are to 1,000, 10,000 … samples. seed: of C_T's cells. The rest: see `extract`.
+    images are to 1,000, 10,000 … samples. seed: of C_T's cells. ranks: share extraction and search, and each gets the
+    rows. The rest: see `extract`.
     Raises InputError for fewer images than these numbers need, and where two of the sets are the same. Held-out images
     that are training images too, and training images that repeat, bend every number: the protocol counts them.
     """
@@ -86,8 +89,10 @@ def copying(
 
         def features(images: Images, judge: Extractor = extractor) -> Tensor:
             ready, _ = fitted(images, judge.input_shape)
-            found = extract(judge, ready, batch_size=batch_size, device=device, cache=cache, progress=progress)
-            return found[:, judge.slices.get("pool", slice(None))].to(with_float64(device))
+            found = extract(
+                judge, ready, batch_size=batch_size, device=device, cache=cache, progress=progress, ranks=ranks
+            )
+            return ranks.gathered(found[:, judge.slices.get("pool", slice(None))]).to(with_float64(device))
 
         in_train = features(train)
         plain = [features(images) for images in sides]
@@ -98,9 +103,10 @@ def copying(
         for flips in (False, True):
             start = time.perf_counter()
             near = [
-                nearest(x, in_train, NEIGHBOURS, y if flips else None) for x, y in zip(plain, mirrored, strict=True)
+                nearest(x, in_train, NEIGHBOURS, y if flips else None, ranks=ranks)
+                for x, y in zip(plain, mirrored, strict=True)
             ]
-            numbers = list(_numbers(near, plain, in_train, extractor, flips, seed))
+            numbers = list(_numbers(near, plain, in_train, extractor, flips, seed, ranks))
             counts: dict[str, tuple[int, int]] = {}
             if extractor.name == "pixels" and held_out is not None and not flips:
                 for size, number in _by_samples(held_out, fake, extractor, device):
@@ -134,7 +140,7 @@ def copying(
                     seed=seed,
                     seconds_features=seconds_features,
                     seconds=took,
-                    device=str(device),
+                    device=ranks.on(device),
                     versions=results.versions(),
                     command=command,
                     time=results.now(),
@@ -145,7 +151,13 @@ def copying(
 
 
 def _numbers(
-    near: Sequence[Nearest], plain: Sequence[Tensor], train: Tensor, extractor: Extractor, flips: bool, seed: int
+    near: Sequence[Nearest],
+    plain: Sequence[Tensor],
+    train: Tensor,
+    extractor: Extractor,
+    flips: bool,
+    seed: int,
+    ranks: Ranks,
 ) -> Iterator[tuple[str, float, str, str]]:
     """(metric, value, unit, method); of held-out images and as p-values under the metric's name with a suffix."""
 
@@ -166,12 +178,12 @@ def _numbers(
         share = nearer_than_any(first[0], first[1])
         how = "share no farther than the nearest held-out image; p by Fisher's exact test"
         yield from each("nearer than any", [100 * share.value, 100 * share.held_out], "%", how, share.p)
-        share = authenticity(near[0], near[1], train)
+        share = authenticity(near[0], near[1], train, ranks=ranks)
         how = "share farther from the nearest than that one from its own (Alaa et al. 2022); p of two proportions"
         yield from each("AuthPct", [100 * share.value, 100 * share.held_out], "%", how, share.p)
     if flips:
         return
-    cosines = [cosine_distances(x, train) for x in plain]
+    cosines = [cosine_distances(x, train, ranks=ranks) for x in plain]
     if len(near) > 1:
         test = copying_test(plain[0], plain[1], train, seed=seed)
         how = f"data-copying test (Meehan et al. 2020), {test.cells} of {test.all_cells} cells, seed {seed}"

@@ -1,10 +1,17 @@
-"""The one exception that says the input is at fault."""
+"""What is said in one line, without a traceback."""
 
 
 class InputError(ValueError):
     """What the user gave cannot be used; the message is one line: what was wrong, where, and what to do.
 
     The command line prints the message alone and exits with 2.
+    """
+
+
+class RankLostError(Exception):
+    """One of several processes is gone, or all were told to stop; the message says what to do.
+
+    The command line prints the message alone and exits with 1.
     """
 
 

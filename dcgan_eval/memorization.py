@@ -11,7 +11,8 @@ import torch
 from scipy.stats import fisher_exact, mannwhitneyu, norm
 from torch import Tensor
 
-from dcgan_eval.neighbors import k_nearest
+from dcgan_eval.neighbors import Metric, k_nearest
+from dcgan_eval.ranks import ALONE, Ranks
 
 TAU = 0.1  # of MiFID, as in the competition
 CELL = 100  # samples, and held-out images, that a cell holds on average
@@ -27,17 +28,27 @@ class Nearest(NamedTuple):
     flipped: Tensor
 
 
-def nearest(queries: Tensor, train: Tensor, k: int = 1, mirrored: Tensor | None = None) -> Nearest:
-    """The k nearest training features of each query, float32 (n, d).
+def _shared(
+    queries: Tensor, train: Tensor, k: int, ranks: Ranks, metric: Metric = "euclidean"
+) -> tuple[Tensor, Tensor]:
+    """`k_nearest` of features that every rank has all of: each searches its share."""
+    here = ranks.share(len(train))
+    return k_nearest(queries, train[here.start : here.stop], k, metric=metric, ranks=ranks)
+
+
+def nearest(
+    queries: Tensor, train: Tensor, k: int = 1, mirrored: Tensor | None = None, *, ranks: Ranks = ALONE
+) -> Nearest:
+    """The k nearest training features of each query, float32 (n, d). Ranks that have all of both share the search.
 
     mirrored: features of the queries' mirror images, in whose place each query may be nearer. A training image counts
     once, at the smaller distance.
     """
-    distances, rows = k_nearest(queries, train, k)
+    distances, rows = _shared(queries, train, k, ranks)
     flipped = torch.zeros_like(rows, dtype=torch.bool)
     if mirrored is None:
         return Nearest(distances, rows, flipped)
-    other, others = k_nearest(mirrored, train, k)
+    other, others = _shared(mirrored, train, k, ranks)
     both, which = torch.cat([distances, other], 1), torch.cat([rows, others], 1)
     is_flipped = torch.cat([flipped, torch.ones_like(flipped)], 1)
     # of a row that is found both ways the farther one goes to the end
@@ -73,13 +84,13 @@ def nearer_than_any(fake: Tensor, held_out: Tensor) -> Share:
     return Share(a / n, b / m, float(fisher_exact([[a, n - a], [b, m - b]], alternative="greater").pvalue))
 
 
-def authenticity(fake: Nearest, held_out: Nearest, train: Tensor) -> Share:
+def authenticity(fake: Nearest, held_out: Nearest, train: Tensor, *, ranks: Ranks = ALONE) -> Share:
     """The share of samples farther from their nearest training image than that one is from its own nearest neighbour.
 
     Alaa et al. 2022 ("How Faithful is your Synthetic Data?"), section 3.3, as in the package dgm-eval (AuthPct / 100).
     p: of a share as small or smaller than the held-out one, for two proportions.
     """
-    radii = k_nearest(train, train, 2)[0][:, 1]
+    radii = _shared(train, train, 2, ranks)[0][:, 1]
     a, b = (int((n.distances[:, 0] > radii[n.rows[:, 0]]).sum()) for n in (fake, held_out))
     n, m = len(fake.rows), len(held_out.rows)
     pooled = (a + b) / (n + m)
@@ -137,7 +148,7 @@ def _cells(fake: Tensor, held_out: Tensor, train: Tensor, count: int, seed: int)
     return CopyingTest(value, float(norm.cdf(value / np.sqrt(w @ w))), len(scores), count)
 
 
-def cosine_distances(fake: Tensor, train: Tensor) -> Tensor:
+def cosine_distances(fake: Tensor, train: Tensor, *, ranks: Ranks = ALONE) -> Tensor:
     """1 − |cos| of every sample's features to those of the nearest training image by it, float64 (n,).
 
     From samples to training images: the direction of the reference (Bai et al. 2021, "On Training Sample
@@ -150,7 +161,7 @@ def cosine_distances(fake: Tensor, train: Tensor) -> Tensor:
     distances = torch.ones(len(fake), dtype=torch.float64, device=fake.device)
     if len(t):
         both = bool((t < 0).any() or (x < 0).any())
-        found = [k_nearest(q, t, 1, metric="cosine")[0][:, 0] for q in ((x, -x) if both else (x,))]
+        found = [_shared(q, t, 1, ranks, "cosine")[0][:, 0] for q in ((x, -x) if both else (x,))]
         distances[some] = torch.stack(found).amin(0)
     return distances
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dcgan_eval.errors import InputError
+from dcgan_eval.ranks import ALONE, Ranks
 
 Metric = Literal["euclidean", "cosine"]
 Engine = Literal["torch", "faiss"]
@@ -45,7 +46,13 @@ class _Lowered(NamedTuple):
 
 
 def k_nearest(
-    queries: Tensor, database: Tensor, k: int, *, metric: Metric = "euclidean", engine: Engine = "torch"
+    queries: Tensor,
+    database: Tensor,
+    k: int,
+    *,
+    metric: Metric = "euclidean",
+    engine: Engine = "torch",
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Distances, float64 (q, k) ascending, and rows, int64 (q, k), of each query's k nearest neighbours.
 
@@ -53,17 +60,21 @@ def k_nearest(
     computed from differences in float64, and equal ones are ordered by row. metric: Euclidean, or 1 − cos of the angle;
     that is exact of copies of the rows scaled to length 1 and rounded to float32, and of the rows themselves to 2⁻²³ of
     the root of twice the distance. engine: what finds candidates, the package faiss on CPUs; the answer is the same.
+    ranks: each holds some rows of the database, which are numbered one rank after the other, and all queries; each gets
+    the whole answer.
     Raises ValueError for another metric or engine, unless 1 ≤ k ≤ n and both have the same d, for values that are not
     finite, and for rows of length 0 under cosine; InputError where faiss is not installed.
     """
     if metric not in get_args(Metric) or engine not in get_args(Engine):
         raise ValueError(f"metric {metric!r} and engine {engine!r}: want {get_args(Metric)} and {get_args(Engine)}")
     if queries.device.type == "mps":  # has no float64
-        distances, rows = k_nearest(queries.cpu(), database.cpu(), k, metric=metric, engine=engine)
+        distances, rows = k_nearest(queries.cpu(), database.cpu(), k, metric=metric, engine=engine, ranks=ranks)
         return distances.float().to(queries.device), rows.to(queries.device)
     if metric == "cosine":
-        distances, rows = k_nearest(_unit(queries, "query"), _unit(database, "row"), k, engine=engine)
+        distances, rows = k_nearest(_unit(queries, "query"), _unit(database, "row"), k, engine=engine, ranks=ranks)
         return distances.square() / 2, rows
+    if ranks.world > 1:
+        return _over(ranks, queries, database, k, engine)
     n, d = database.shape
     if not 1 <= k <= n or queries.shape[1] != d:
         raise ValueError(f"k={k}, queries {tuple(queries.shape)} and database {tuple(database.shape)} do not fit")
@@ -86,6 +97,21 @@ def k_nearest(
     return distances, rows
 
 
+def _over(ranks: Ranks, queries: Tensor, database: Tensor, k: int, engine: Engine) -> tuple[Tensor, Tensor]:
+    """The nearest of the nearest of every rank's rows."""
+    sizes = ranks.gathered(torch.tensor([len(database)], device=queries.device)).tolist()
+    if not 1 <= k <= sum(sizes):
+        raise ValueError(f"k={k} neighbours in a database of {sum(sizes)} rows")
+    here = min(k, len(database))
+    near = torch.full((len(queries), k), torch.inf, dtype=torch.float64, device=queries.device)
+    rows = torch.full((len(queries), k), sum(sizes), device=queries.device)
+    if here:
+        near[:, :here], rows[:, :here] = k_nearest(queries, database, here, engine=engine)
+        rows[:, :here] += sum(sizes[: ranks.rank])
+    near, rows = (ranks.gathered(found[None]).movedim(0, 1).flatten(1) for found in (near, rows))
+    return _ordered(near, rows, k)
+
+
 class Inside(NamedTuple):
     """counts: int64 (n,), in how many balls each point lies. occupied: bool (m,), whether a ball holds any point."""
 
@@ -93,12 +119,16 @@ class Inside(NamedTuple):
     occupied: Tensor
 
 
-def inside_balls(points: Tensor, centres: Tensor, radii: Tensor) -> Inside:
+def inside_balls(points: Tensor, centres: Tensor, radii: Tensor, *, ranks: Ranks = ALONE) -> Inside:
     """Which points (n, d) lie strictly inside balls around centres (m, d) with radii (m,): ‖point − centre‖ < radius.
 
-    points, centres: float32 on one device; radii: float64. Exact, as `k_nearest`. Raises ValueError for shapes that do
-    not fit, and for values that are not finite.
+    points, centres: float32 on one device; radii: float64. Exact, as `k_nearest`. ranks: each holds some of the balls,
+    and all points; each gets the whole answer. Raises ValueError for shapes that do not fit, and for values that are
+    not finite.
     """
+    if ranks.world > 1:
+        found = inside_balls(points, centres, radii)
+        return Inside(ranks.sum(found.counts), ranks.gathered(found.occupied))
     if points.shape[1] != centres.shape[1] or radii.shape != centres.shape[:1]:
         raise ValueError(f"points {tuple(points.shape)}, centres {tuple(centres.shape)}, radii {tuple(radii.shape)}")
     if not points.shape[1]:

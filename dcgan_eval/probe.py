@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.neighbors import k_nearest
+from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.svm import Solution, decision_values, one_vs_rest, solve_path
 
 CS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # of the authors' script
@@ -50,7 +51,7 @@ ALL = Protocol("all")
 
 @dataclass(frozen=True)
 class Split:
-    """Features float32 (n, d) and labels int64 (n,) in [0, n_classes)."""
+    """Features float32 (n, d) and labels int64 (n,) in [0, n_classes); with several ranks, the rows of this one."""
 
     X: Tensor
     y: Tensor
@@ -93,43 +94,49 @@ def linear_probe(
     seed: int = 0,
     tol: float = 1e-6,
     device: torch.device | str | None = None,
+    ranks: Ranks = ALONE,
 ) -> Probe:
     """Accuracy of the L2-SVM on `test`, its C chosen on `valid` if given, else by stratified folds of the labels used.
 
     Cs: tried in ascending order, such as the authors' `CS`; None for steps of 1, 2, 5 from where theirs begin, up and
     down until two larger C and a smaller one are known to be no better on the first draw. Of equally good ones the
     smallest is taken; one C serves all draws. folds: fewer where a class has fewer labels.
-    repeats: label draws, each balanced, without replacement; not used by protocol 'all'.
+    repeats: label draws, each balanced, without replacement; not used by protocol 'all'. ranks: see `Split`; each gets
+    the whole answer.
     Raises InputError for C ≤ 0, one class only, or classes too small for a draw.
     """
     start = time.perf_counter()
-    n_classes = _check(train, test, valid)
+    n_classes = _check(train, test, valid, ranks)
     grid = _grid(Cs)
     rng = np.random.default_rng(seed)
-    draws = _draws(train.y.numpy(), protocol, repeats, rng)
+    labels = ranks.gathered(train.y)
+    draws = _draws(labels.numpy(), protocol, repeats, rng)
     choosing = Cs is None or len(grid) > 1
+    judged = None if valid is None else ranks.gathered(valid.y)
     scores: dict[float, list[float]] = {}
     accuracies: dict[float, list[float]] = {}
     gap, n_folds = 0.0, 0
     for number, draw in enumerate(draws):
-        part = train if protocol.kind == "all" else Split(train.X[draw], train.y[draw])
-        fold = _folds(part.y.numpy(), folds, rng) if choosing and valid is None else np.zeros(0, np.int64)
+        mine, part = _part(train, draw, protocol, ranks)
+        fold = _folds(labels[draw].numpy(), folds, rng) if choosing and valid is None else np.zeros(0, np.int64)
         n_folds = int(fold.max()) + 1 if len(fold) else 0
         todo = list(grid)
         # each draw by itself: its own small Gram matrix costs less than columns over all training images would
-        for solution, score in _fit(part, valid, fold, n_folds, n_classes, todo, tol, device):
+        for solution, score in _fit(
+            part, valid, fold[mine] if n_folds else fold, n_folds, n_classes, todo, tol, device, ranks
+        ):
             scores.setdefault(solution.C, []).append(score)
-            accuracies.setdefault(solution.C, []).append(_accuracy(_outer(solution, n_classes), test))
+            accuracies.setdefault(solution.C, []).append(_accuracy(_outer(solution, n_classes), test, ranks))
             gap = max(gap, float((solution.gap / solution.objective).max()))
             if Cs is None and number == 0 and len(scores) == len(grid):
-                more = _beyond(grid, scores, valid or part)
+                more = _beyond(grid, scores, labels[draw] if judged is None else judged)
                 todo += more  # which the solver takes up where it is
                 grid = sorted([*grid, *more])
     best = _best(scores)
     curve = tuple((C, float(np.mean(scores[C]))) for C in grid) if choosing else ()
     how = f"of {grid[0]:g} to {grid[-1]:g} by {f'{n_folds} stratified folds' if n_folds else 'validation'}"
     values = accuracies[best]
-    spread, kind = _spread(values, len(test))
+    spread, kind = _spread(values, _count(test, ranks))
     return Probe(
         float(np.mean(values)),
         spread,
@@ -153,27 +160,28 @@ def knn_probe(
     repeats: int = 10,
     seed: int = 0,
     device: torch.device | str | None = None,
+    ranks: Ranks = ALONE,
 ) -> Probe:
     """Accuracy of a majority vote of the k nearest training images, Euclidean; tied votes go to the nearest of them.
 
-    protocol, repeats, seed: as `linear_probe`, and the same draws. Raises InputError for k beyond a draw's size.
+    protocol, repeats, seed, ranks: as `linear_probe`, and the same draws. Raises InputError for k beyond a draw's size.
     """
     start = time.perf_counter()
-    n_classes = _check(train, test, None)
-    draws = _draws(train.y.numpy(), protocol, repeats, np.random.default_rng(seed))
+    n_classes = _check(train, test, None, ranks)
+    labels, truth, queries = (ranks.gathered(part) for part in (train.y, test.y, test.X))
+    draws = _draws(labels.numpy(), protocol, repeats, np.random.default_rng(seed))
     if not 1 <= k <= len(draws[0]):
         raise InputError(f"k-NN with k={k} wants a k from 1 to {len(draws[0])}, the number of labels")
     values = []
     for draw in draws:
-        part = train if protocol.kind == "all" else Split(train.X[draw], train.y[draw])
-        _, index = k_nearest(test.X.to(device), part.X.to(device), k)
-        index = index.cpu()
-        labels = part.y[index]
-        votes = torch.zeros(len(test), n_classes, dtype=torch.int64).scatter_add_(1, labels, torch.ones_like(labels))
-        winning = votes.gather(1, labels) == votes.amax(1, keepdim=True)
-        nearest_winner = labels.gather(1, winning.int().argmax(1, keepdim=True))[:, 0]
-        values.append(100 * float((nearest_winner == test.y).double().mean()))
-    spread, kind = _spread(values, len(test))
+        _, part = _part(train, draw, protocol, ranks)
+        _, index = k_nearest(queries.to(device), part.X.to(device), k, ranks=ranks)
+        near = labels[draw][index.cpu()]
+        votes = torch.zeros(len(truth), n_classes, dtype=torch.int64).scatter_add_(1, near, torch.ones_like(near))
+        winning = votes.gather(1, near) == votes.amax(1, keepdim=True)
+        nearest_winner = near.gather(1, winning.int().argmax(1, keepdim=True))[:, 0]
+        values.append(100 * float((nearest_winner == truth).double().mean()))
+    spread, kind = _spread(values, len(truth))
     return Probe(
         float(np.mean(values)),
         spread,
@@ -186,6 +194,24 @@ def knn_probe(
         None,
         time.perf_counter() - start,
     )
+
+
+def _part(train: Split, draw: Tensor, protocol: Protocol, ranks: Ranks) -> tuple[NDArray[np.bool_] | slice, Split]:
+    """Which rows of a draw this rank has, and those rows."""
+    if protocol.kind == "all" and ranks.world == 1:
+        return slice(None), train
+    counts = ranks.gathered(torch.tensor([len(train)]))
+    first = int(counts[: ranks.rank].sum())
+    mine = (draw >= first) & (draw < first + len(train))
+    if protocol.kind == "all":
+        return mine.numpy(), train
+    rows = draw[mine] - first
+    return mine.numpy(), Split(train.X[rows], train.y[rows])
+
+
+def _count(split: Split, ranks: Ranks) -> int:
+    """Of all ranks."""
+    return int(ranks.sum(torch.tensor(len(split))))
 
 
 def _describe(protocol: Protocol, draws: Sequence[Tensor]) -> str:
@@ -203,10 +229,11 @@ def _grid(Cs: Sequence[float] | None) -> list[float]:
     return sorted(set(CS[:3] if Cs is None else Cs))
 
 
-def _beyond(Cs: Sequence[float], scores: dict[float, list[float]], judged: Split) -> list[float]:
-    """What to try next, on `judged` of one draw: until two C above the best and one below it are known, or the ends."""
+def _beyond(Cs: Sequence[float], scores: dict[float, list[float]], judged: Tensor) -> list[float]:
+    """What to try next, judged by so labelled images of one draw: until two C above the best and one below it are
+    known, or the ends."""
     best = _best(scores)
-    share = float(torch.bincount(judged.y).max()) / len(judged)
+    share = float(torch.bincount(judged).max()) / len(judged)
     chance = 100 * (share + 1.96 * np.sqrt(share * (1 - share) / len(judged)))
     # C too small to learn anything names the largest class, whatever C is: the best is then on the other side
     blind = best == Cs[0] and len({scores[C][0] for C in Cs[:3]}) == 1 and scores[best][0] <= chance
@@ -233,19 +260,21 @@ def _fit(
     Cs: Sequence[float],
     tol: float,
     device: torch.device | str | None,
+    ranks: Ranks,
 ) -> Iterator[tuple[Solution, float]]:
     """The solution for each C, its first columns fitted on all of `part`, and the accuracy (%) by which C is judged."""
     Y = one_vs_rest(part.y, n_classes)
     m = Y.shape[1]
     held_out = [torch.from_numpy(fold == k) for k in range(n_folds)]
     weight = torch.cat([torch.ones_like(Y), *((~h).double()[:, None].expand_as(Y) for h in held_out)], 1)
-    for solution in solve_path(part.X, Y.repeat(1, 1 + n_folds), weight, Cs, tol=tol, device=device):
+    for solution in solve_path(part.X, Y.repeat(1, 1 + n_folds), weight, Cs, tol=tol, device=device, ranks=ranks):
         if valid is not None:
-            score = _accuracy(_outer(solution, n_classes), valid)
+            score = _accuracy(_outer(solution, n_classes), valid, ranks)
         else:
             decisions = torch.split(solution.decision.cpu(), m, 1)[1:]
-            right = [(_predict(F[h]) == part.y[h]).sum() for F, h in zip(decisions, held_out, strict=True)]
-            score = 100 * float(sum(right)) / len(part)
+            of_fold = ((_predict(F[h]) == part.y[h]).sum() for F, h in zip(decisions, held_out, strict=True))
+            right = ranks.sum(sum(of_fold, torch.tensor(0)))  # none where C is given
+            score = 100 * float(right) / _count(part, ranks)
         yield solution, score
 
 
@@ -258,25 +287,26 @@ def _predict(decision: Tensor) -> Tensor:
     return (decision[:, 0] > 0).long() if decision.shape[1] == 1 else decision.argmax(1)
 
 
-def _accuracy(model: tuple[Tensor, Tensor], split: Split) -> float:
+def _accuracy(model: tuple[Tensor, Tensor], split: Split, ranks: Ranks) -> float:
     decision = decision_values(split.X, *model).cpu()
-    return 100 * float((_predict(decision) == split.y).double().mean())
+    right = ranks.sum((_predict(decision) == split.y).sum())
+    return 100 * float(right) / _count(split, ranks)
 
 
-def _check(train: Split, test: Split, valid: Split | None) -> int:
+def _check(train: Split, test: Split, valid: Split | None, ranks: Ranks) -> int:
     """The number of classes."""
-    n_classes = int(train.y.max()) + 1 if len(train) else 0
-    present = len(torch.unique(train.y))
+    labels = torch.unique(ranks.gathered(train.y))
+    n_classes, present = int(labels.max()) + 1 if len(labels) else 0, len(labels)
     if present < 2:
         raise InputError(f"classification needs at least two classes, but the training labels hold {present}")
     for name, split in (("training", train), ("test", test), ("validation", valid)):
         if split is None:
             continue
-        if not len(split) or split.X.shape != (len(split), train.X.shape[1]):
+        if not _count(split, ranks) or split.X.shape != (len(split), train.X.shape[1]):
             raise InputError(f"{name} features are {tuple(split.X.shape)} for {len(split)} labels")
         if not all(bool(block.isfinite().all()) for block in torch.split(split.X, 1024)):
             raise InputError(f"{name} features hold NaN or infinite values; the network or the images are damaged")
-        if int(split.y.min()) < 0 or int(split.y.max()) >= n_classes:
+        if len(split) and (int(split.y.min()) < 0 or int(split.y.max()) >= n_classes):
             raise InputError(
                 f"{name} labels run from {int(split.y.min())} to {int(split.y.max())}, "
                 f"but those of the training images from 0 to {n_classes - 1}"

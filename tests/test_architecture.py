@@ -12,25 +12,36 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dcgan_eval"
 
 # everything may import errors; cli may import everything, and only `python -m dcgan_eval` imports it
-LEAVES = {"errors", "devices", "files", "networks", "neighbors", "streams", "kinds"}
+LEAVES = {"errors", "devices", "files", "networks", "ranks", "streams", "kinds"}
 ARROWS = {
     **{name: set[str]() for name in LEAVES},
-    "images": {"images"},
-    "metrics": {"metrics", "neighbors"},
+    "images": {"images", "ranks"},
+    "neighbors": {"ranks"},
+    "metrics": {"metrics", "neighbors", "ranks"},
     "sampling": {"images", "networks", "streams"},
     "statistics": {"files", "images", "metrics"},
     "specs": {"checkpoint", "features", "images", "kinds", "networks", "sampling", "statistics"},
-    "memorization": {"neighbors"},
-    "copying": {"devices", "features", "figures", "images", "memorization", "metrics", "results", "sample_neighbors"},
+    "memorization": {"neighbors", "ranks"},
+    "copying": {
+        "devices",
+        "features",
+        "figures",
+        "images",
+        "memorization",
+        "metrics",
+        "ranks",
+        "results",
+        "sample_neighbors",
+    },
     "hashing": {"streams"},
     "dedup": {"devices", "figures", "files", "hashing", "images", "results", "streams"},
     "sample_neighbors": {"devices", "files", "images", "neighbors"},
     "table3": {"figures", "images", "results", "sample_neighbors"},
-    "comparison": {"devices", "features", "images", "metrics", "results", "statistics"},
-    "svm": {"svm"},
-    "features": {"features", "networks", "images"},
+    "comparison": {"devices", "features", "images", "metrics", "ranks", "results", "statistics"},
+    "svm": {"ranks", "svm"},
+    "features": {"features", "images", "networks", "ranks"},
     "checkpoint": {"files", "networks"},
-    "probe": {"svm", "neighbors"},
+    "probe": {"neighbors", "ranks", "svm"},
     "figures": {"files"},
     "results": {"files"},
     "paper": {"results"},
@@ -51,7 +62,7 @@ ARROWS = {
         "studies",
         "svm",
     },
-    "classification": {"features", "images", "probe", "results", "streams"},
+    "classification": {"features", "images", "probe", "ranks", "results", "streams"},
 }
 FRONT = {"__init__", "__main__", "cli"}
 STARTS_UP = ("cli", "kinds", "results", "errors", "files", "paper", "differences", "report")

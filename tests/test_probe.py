@@ -289,19 +289,19 @@ def scores(Cs, best):
 def test_the_grid_is_the_authors_and_goes_on_as_1_2_5():
     assert CS == (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
     grid = sorted(CS[:3])
-    while more := probe._beyond(grid, scores(grid, grid[-1]), TRAIN):
+    while more := probe._beyond(grid, scores(grid, grid[-1]), TRAIN.y):
         grid += more
-    while more := probe._beyond(grid, scores(grid, grid[0]), TRAIN):
+    while more := probe._beyond(grid, scores(grid, grid[0]), TRAIN.y):
         grid = more + grid
     assert grid == [float(f"{digit}e{e}") for e in range(-8, 4) for digit in (1, 2, 5)] + [1e4]
     assert (grid[0], grid[-1]) == (LOWEST, HIGHEST)
-    assert probe._beyond(CS, scores(CS, 2e-3), TRAIN) == []
-    assert probe._beyond(CS, scores(CS, 5e-3), TRAIN) == [2e-2]
+    assert probe._beyond(CS, scores(CS, 2e-3), TRAIN.y) == []
+    assert probe._beyond(CS, scores(CS, 5e-3), TRAIN.y) == [2e-2]
 
 
 def test_scores_no_better_than_chance_and_all_the_same_point_upwards():
     down, up = [5e-5], [2e-2]
-    even, most = (Split(torch.zeros(100, 1), y) for y in (torch.arange(100) % 2, (torch.arange(100) > 9).long()))
+    even, most = (torch.arange(100) % 2, (torch.arange(100) > 9).long())
     for score, judged, expected in ((50, even, up), (90, even, down), (90, most, up), (100, even, down)):
         assert probe._beyond(CS, {C: [float(score)] for C in CS}, judged) == expected
     # a little worse with a larger C is still no reason to look for a smaller one

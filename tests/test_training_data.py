@@ -6,10 +6,10 @@ import torch
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import from_tensor
+from dcgan_eval.ranks import Ranks
 from tests.test_training_config import recipe
 from training import data
 from training.data import minibatches, prepared, steps_per_epoch
-from training.distributed import Ranks
 
 CPU = torch.device("cpu")
 

@@ -8,9 +8,10 @@ import torch
 
 from dcgan_eval import checkpoint
 from dcgan_eval.errors import InputError
+from dcgan_eval.ranks import Ranks
 from tests.test_training_config import pictures, recipe
 from training.__main__ import main
-from training.distributed import Ranks, any_rank, check_share, mean_over
+from training.distributed import any_rank, check_share, mean_over
 from training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]

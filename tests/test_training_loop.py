@@ -28,6 +28,7 @@ from dcgan_eval.files import write_whole
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.networks import Discriminator, Generator, has_statistics, initialise
+from dcgan_eval.ranks import Ranks
 from dcgan_eval.streams import stream
 from tests.test_inception import seeded_weights
 from tests.test_training_config import digits, pictures, recipe
@@ -35,7 +36,6 @@ from tests.test_training_states import advance, equal, reloaded, trained
 from training import data, evaluate, monitor, states
 from training import step as stepping
 from training.__main__ import main
-from training.distributed import Ranks
 from training.evaluate import PROBE, Evaluation, Measurement
 from training.loop import CHECK, train
 from training.monitor import samples

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.networks import set_batchnorm_mode
+from dcgan_eval.ranks import Ranks
 from tests.test_training_config import pictures, recipe
 from training import states
 from training.config import TrainConfig
 from training.data import minibatches
-from training.distributed import Ranks
 from training.export import export
 from training.states import State, create, is_finite, learning_rates, plain, read_header, restore, save, saved
 from training.step import Trainer

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
-from dcgan_eval.errors import InputError
+from dcgan_eval.errors import InputError, RankLostError
 from training.config import PRESETS, options, override, preset
 
 
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dcgan_eval.dedup import kept
     from dcgan_eval.features import inception_features
     from dcgan_eval.images import open_images
-    from training.distributed import ranks
+    from dcgan_eval.ranks import joined
     from training.loop import train
     from training.plan import plan
 
@@ -98,14 +98,12 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out or Path("runs") / arguments.preset
     torch.backends.cudnn.benchmark = True  # all minibatches are of one size
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    with ranks(device) as here:
-        if device.type == "cuda" and here.world > 1:
-            device = torch.device("cuda", here.local)
+    with joined(device) as (here, own):
         finished = train(
             config,
             images,
             out,
-            device=device,
+            device=own,
             ranks=here,
             resume=arguments.resume,
             save_minutes=arguments.save_minutes,
@@ -133,6 +131,9 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"training: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except RankLostError as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("training: interrupted; what was saved stays", file=sys.stderr)
         return 130

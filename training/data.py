@@ -11,9 +11,9 @@ from torch import Tensor
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images, min_resized
 from dcgan_eval.networks import Architecture
+from dcgan_eval.ranks import Ranks
 from dcgan_eval.streams import stream
 from training.config import TrainConfig
-from training.distributed import Ranks
 
 RESIDENT_SHARE = 0.25  # of memory that a set may take to be held on the device whole
 AHEAD = 4  # minibatches read before they are asked for, of a set that is streamed

@@ -1,9 +1,5 @@
-"""Ranks of `torchrun`, and what keeps a run the same whatever their number."""
+"""What keeps a run the same whatever the number of its ranks."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,65 +9,24 @@ from torch.distributed.nn.functional import all_reduce as _all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcgan_eval.errors import InputError
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those of the run; alone, rank 0 of 1."""
-
-    rank: int = 0
-    world: int = 1
-    local: int = 0
-
-    @property
-    def first(self) -> bool:
-        """Whether this one writes the files."""
-        return self.rank == 0
-
-
-@contextmanager
-def ranks(device: torch.device) -> Iterator[Ranks]:
-    """Those that torchrun started, joined over NCCL on GPUs and Gloo elsewhere; without it, this process alone."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield Ranks()
-        return
-    found = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
-    if device.type == "mps":
-        raise InputError("torchrun needs CUDA devices, or --device cpu")
-    if device.type == "cuda":
-        if found.local >= torch.cuda.device_count():
-            raise InputError(f"{found.local + 1} or more ranks on a machine with {torch.cuda.device_count()} GPUs")
-        torch.cuda.set_device(found.local)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield found
-    finally:
-        dist.destroy_process_group()
+from dcgan_eval.ranks import Ranks
 
 
 def any_rank(flag: bool, ranks: Ranks, device: torch.device) -> bool:
     """Whether the flag is set on any rank: all must call it together."""
-    if ranks.world == 1:
-        return flag
-    votes = torch.tensor([int(flag)], device=device)
-    dist.all_reduce(votes)
-    return bool(votes.item())
+    return bool(ranks.sum(torch.tensor([int(flag)], device=device)).item())
 
 
 def mean_over(values: Tensor, ranks: Ranks) -> Tensor:
     """The mean of each value over ranks: all must call it together."""
-    if ranks.world > 1:
-        dist.all_reduce(values)
-    return values / ranks.world
+    return ranks.sum(values) / ranks.world
 
 
 def check_same(step: int, ranks: Ranks, device: torch.device) -> None:
     """Raises InputError unless all ranks are at the same step, as they are if they share the folder of the run."""
-    if ranks.world > 1:
-        ends = torch.tensor([step, -step], device=device)
-        dist.all_reduce(ends, dist.ReduceOp.MAX)
-        if int(ends.sum()):
-            raise InputError(f"ranks would go on from different steps, {-int(ends[1])} to {int(ends[0])}: share --out")
+    ends = ranks.largest(torch.tensor([step, -step], device=device))
+    if int(ends.sum()):
+        raise InputError(f"ranks would go on from different steps, {-int(ends[1])} to {int(ends[0])}: share --out")
 
 
 def check_share(batch_size: int, ranks: Ranks) -> None:

@@ -15,10 +15,10 @@ import torch
 from dcgan_eval.errors import InputError
 from dcgan_eval.features import Extractor
 from dcgan_eval.images import Images
+from dcgan_eval.ranks import ALONE, Ranks
 from training import distributed, states
 from training.config import TrainConfig
 from training.data import minibatches, prepared, steps_per_epoch
-from training.distributed import Ranks
 from training.evaluate import Evaluation
 from training.export import export
 from training.monitor import Monitor, samples
@@ -26,7 +26,7 @@ from training.states import State
 from training.step import Trainer
 
 CHECK = 20  # steps between two looks at the losses, which make the device wait
-ALONE = Ranks()
+
 
 _log = logging.getLogger(__name__)
 

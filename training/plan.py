@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from dcgan_eval.images import Images
+from dcgan_eval.ranks import Ranks
 from training import states
 from training.config import TrainConfig
 from training.data import classes_in_turn, prepared, steps_per_epoch
-from training.distributed import Ranks
 from training.states import State
 from training.step import Trainer
 

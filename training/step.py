@@ -5,12 +5,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dcgan_eval.networks import Discriminator, sample_z, scale_images
+from dcgan_eval.ranks import Ranks
 from dcgan_eval.streams import stream
 from training import distributed
 from training.augment import COLUMNS, augment
 from training.config import TrainConfig
 from training.data import send
-from training.distributed import Ranks
 from training.losses import discriminator_loss, generator_loss, gradient_penalty
 from training.states import State
 

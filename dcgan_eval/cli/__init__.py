@@ -1,6 +1,7 @@
 """The command `dcgan-eval`: parse, load, call one function, print or write; a file for each command."""
 
 import logging
+import os
 import sys
 import traceback
 from typing import Annotated, Any
@@ -12,12 +13,19 @@ from dcgan_eval.cli import classify, fid, neighbors, table3, dedup  # isort: ski
 from dcgan_eval.cli import sample, walk, arithmetic, turn, filters, forget  # isort: skip # noqa: F401
 from dcgan_eval.cli import report, reproduce, checkpoints  # isort: skip # noqa: F401
 from dcgan_eval.cli.common import app, note
-from dcgan_eval.errors import InputError
+from dcgan_eval.errors import InputError, RankLostError
+
+OVER_RANKS = ("classify", "fid", "neighbors")
 
 
 @app.callback()
-def options(debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False) -> None:
+def options(
+    context: typer.Context, debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False
+) -> None:
     """Measure what a DCGAN has learnt. Every number comes with its protocol."""
+    command = context.invoked_subcommand
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and "TORCHELASTIC_RUN_ID" in os.environ and command not in OVER_RANKS:
+        raise InputError(f"{command}: runs in one process; torchrun is for {', '.join(OVER_RANKS)}")
     logging.basicConfig(format="%(message)s", level=logging.DEBUG if debug else logging.INFO)
 
 
@@ -33,6 +41,9 @@ def main(argv: list[str] | None = None) -> None:
         if debug:
             traceback.print_exc()
         code = _fail(str(error))
+    except RankLostError as error:
+        _fail(str(error))
+        code = 1
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:

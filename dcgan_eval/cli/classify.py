@@ -19,7 +19,7 @@ from dcgan_eval.cli.common import (
     Printed,
     app,
     check_out,
-    choose_device,
+    join,
     note,
     numbers,
     show,
@@ -91,7 +91,7 @@ def classify(
     from dcgan_eval.specs import FeatureOptions, open_extractor
 
     parsed, Cs = Protocol.parse(protocol), numbers(C, "--C")
-    chosen = choose_device(device)
+    here, chosen = join(context, device, download)
     check_out(out)
     specs = features or (["pixels", "random:digits", "disc:digits"] if data == "digits" else [])
     if not specs:
@@ -112,7 +112,8 @@ def classify(
         train, sets["valid"] = aside(train, set_aside, seed)
     measured: list[Row] = []
     for spec, plan in plans.items():
-        note(f"{spec} on {train.name}")
+        if here.first:
+            note(f"{spec} on {train.name}")
         start = time.perf_counter()
         extractor = plan(train)
         rows = list(
@@ -131,12 +132,14 @@ def classify(
                 batch_size=batch_size,
                 device=chosen,
                 cache=cache,
-                progress=sys.stderr.isatty(),
+                progress=here.first and sys.stderr.isatty(),
+                ranks=here,
                 seconds_fit=time.perf_counter() - start,
                 command=results.command(context.obj),
             )
         )
-        if out is not None:  # now: the next features may take an hour, and be interrupted
+        if out is not None and here.first:  # now: the next features may take an hour, and be interrupted
             results.append(out, rows)
         measured += rows
-    show(measured, format)
+    if here.first:
+        show(measured, format)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dcgan_eval.features import Extractor
     from dcgan_eval.figures import Picture
     from dcgan_eval.images import Images
+    from dcgan_eval.ranks import Ranks
     from dcgan_eval.results import Row
     from dcgan_eval.studies.judge import Attribute
     from dcgan_eval.studies.model import Model
@@ -148,6 +149,16 @@ def choose_device(name: str) -> str:
     # for the whole process: samples are drawn in one thread while features are computed in another
     torch.backends.cudnn.allow_tf32 = False
     return devices.choose(name)
+
+
+def join(context: typer.Context, device: str, download: bool) -> "tuple[Ranks, str]":
+    """The processes of torchrun, until the command ends, and the device of this one."""
+    from dcgan_eval import ranks
+
+    if download and ranks.started():
+        raise InputError("--download: would fetch once per process; run it once without torchrun first")
+    here, own = context.with_resource(ranks.joined(choose_device(device)))
+    return here, str(own)
 
 
 def open_model(checkpoint: str, label: int | None, seed: int, device: str, discriminator: str | None = None) -> "Model":

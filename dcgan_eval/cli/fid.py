@@ -19,7 +19,7 @@ from dcgan_eval.cli.common import (
     Resize,
     app,
     check_out,
-    choose_device,
+    join,
     note,
     show,
 )
@@ -93,7 +93,8 @@ def fid(
     from dcgan_eval.statistics import is_statistics, save_statistics
 
     settings = Settings(tuple(metric.strip() for metric in metrics.split(",")), seed, subsets, subset_size, splits, k)
-    chosen = choose_device(device)
+    here, chosen = join(context, device, download)
+    progress = here.first and sys.stderr.isatty()
     check_out(out)
     if real is None:
         real, fake, num = "digits:train", "gen:digits", num or 898
@@ -142,22 +143,33 @@ def fid(
         raise InputError(f"--save-stats: {real} holds statistics already")
     if not images:  # two files of statistics: nothing is extracted, but features have a name
         raise InputError("REAL and FAKE are both statistics: one of them must be images, whose features are known")
+    judge = None
+    if classifier is not None:
+        judge = module_features(classifier, most_common_shape(images[-1], progress, here).shape)
+
+    def keep(statistics: "Statistics") -> None:
+        assert save_stats is not None
+        save_statistics(save_stats, statistics)
+
     rows = list(
         compare(
             reals,
             fakes,
-            plan(most_common_shape(images[0], sys.stderr.isatty())),
+            plan(most_common_shape(images[0], progress, here)),
             settings,
-            classifier=None if classifier is None else module_features(classifier, most_common_shape(images[-1]).shape),
-            save=None if save_stats is None else lambda statistics: save_statistics(save_stats, statistics),
+            classifier=judge,
+            save=keep if save_stats is not None and here.first else None,
             skip_corrupt=skip_corrupt,
             batch_size=batch_size,
             device=chosen,
             cache=cache,
-            progress=sys.stderr.isatty(),
+            progress=progress,
+            ranks=here,
             command=results.command(context.obj),
         )
     )
+    if not here.first:
+        return
     if out is not None:
         results.append(out, rows)
     if save_stats is not None:

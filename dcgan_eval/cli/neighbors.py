@@ -20,7 +20,7 @@ from dcgan_eval.cli.common import (
     check_file,
     check_out,
     check_picture,
-    choose_device,
+    join,
     show,
 )
 from dcgan_eval.errors import InputError
@@ -77,7 +77,7 @@ def neighbors(
     from dcgan_eval.images import Images
     from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
 
-    chosen = choose_device(device)
+    here, chosen = join(context, device, download)
     check_out(out)
     for path, option in ((picture, "--picture"), (nearest, "--nearest")):
         if path is not None:
@@ -114,16 +114,19 @@ def neighbors(
         batch_size=batch_size,
         device=chosen,
         cache=cache,
-        progress=sys.stderr.isatty(),
+        progress=here.first and sys.stderr.isatty(),
+        ranks=here,
         command=results.command(context.obj),
     ):
-        if picture is not None and not rows:
+        if picture is not None and not rows and here.first:
             draw(found, fakes, trained).save(picture)
         if found.flips:  # which include the others
             near = zip(found.fake.flipped[:, 0], found.fake.rows[:, 0], found.fake.distances[:, 0], strict=True)
             for i, (flipped, row, distance) in enumerate(near):
                 lines.writerow([found.extractor, int(flipped), i, int(row), f"{float(distance):.9g}"])
         rows += found.rows
+    if not here.first:
+        return
     if nearest is not None:
         write_whole(nearest, table.getvalue())
     if out is not None:

@@ -1,7 +1,7 @@
 """Everything that turns images into features: extractors, and `extract`, which runs them and remembers the result."""
 
 from dcgan_eval.features.discriminator import discriminator_features, random_features
-from dcgan_eval.features.extract import Extractor, Precision, extract, feature_blocks
+from dcgan_eval.features.extract import Extractor, Precision, extract, feature_blocks, share
 from dcgan_eval.features.inception import Resize, inception_features
 from dcgan_eval.features.kmeans import kmeans_features
 from dcgan_eval.features.module import module_features
@@ -20,5 +20,6 @@ __all__ = [
     "module_features",
     "pixel_features",
     "random_features",
+    "share",
     "torchvision_features",
 ]

@@ -4,31 +4,23 @@ An extractor takes uint8 (n, C, H, W) and gives float32 (n, d). How images are s
 behind it, is its own affair; nobody downstream knows.
 """
 
-import contextlib
 import hashlib
-import io
 import json
-import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from torch import Tensor
 from tqdm import tqdm
 
 from dcgan_eval.errors import InputError
+from dcgan_eval.features import store
 from dcgan_eval.images import Images
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from dcgan_eval.ranks import ALONE, Ranks
 
 Function = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float32 (n, d), both on one device
 Precision = Literal["float32", "bfloat16"]
@@ -36,8 +28,7 @@ Precision = Literal["float32", "bfloat16"]
 CACHE_VERSION = 1  # of what the numbers in a file mean; raise it when any extractor changes what it computes
 IN_MEMORY = 2 << 30  # bytes of features; more of them stay in the cache's file, mapped
 CPU_CHUNK = 32  # images that a network sees at once on a CPU: their maps stay in its cache (3 times faster than 128)
-
-_log = logging.getLogger(__name__)
+SHARDS, SHARD_ROWS = 256, 1024  # files that ranks share the features of one set in, about; and their largest size
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +85,7 @@ def extract(
     device: torch.device | str = "cpu",
     cache: Path | None = None,
     progress: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """The features of all images in order, float32 (n, d) on the CPU; the same, to rounding, for any batch size.
 
@@ -102,35 +94,19 @@ def extract(
         Features larger than `IN_MEMORY` are then not loaded, but mapped from their file (writes to them stay private).
         Without POSIX file locks (Windows) nothing is cached.
     progress: a bar on standard error.
+    ranks: each gets the rows `share` says, and computes no others. In a cache they are files of `SHARD_ROWS` rows or
+        fewer, so that an interrupted extraction goes on with any number of ranks, or with one, which joins them.
     Raises InputError if the images do not fit, a feature is not finite, or the cache cannot be used.
     """
-    device = torch.device(device)
-    batch_size = _whole_groups(extractor, images, batch_size)
-    if cache is None or fcntl is None:
-        features = torch.empty(images.n, extractor.dimensions)
-        at = 0
-        for block in _blocks(extractor, images, 0, batch_size, device, progress):
-            features[at : at + len(block)] = block
-            at += len(block)
-        return features
-    key = json.dumps([CACHE_VERSION, extractor.fingerprint, images.fingerprint])
-    path = Path(cache) / f"{hashlib.sha256(key.encode()).hexdigest()}.npy"
-    shape = (images.n, extractor.dimensions)
-    try:
-        if not _is_whole(path, shape):
-            if path.exists():
-                _log.warning("%s: damaged; its features are computed again", path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _partial(path) as file:
-                if _is_whole(path, shape):  # another process has finished it while this one waited
-                    os.unlink(file.name)
-                else:
-                    _append_missing(file, extractor, images, batch_size, device, progress)
-                    os.replace(file.name, path)
-        large = shape[0] * shape[1] * 4 > IN_MEMORY
-        return torch.from_numpy(np.load(path, mmap_mode="c" if large else None, allow_pickle=False))
-    except OSError as error:
-        raise InputError(f"{path}: the cache of features cannot be used: {error.strerror or error}") from error
+    run = _Run(extractor, images, _whole_groups(extractor, images, batch_size), torch.device(device))
+    rows = share(extractor, images, ranks)
+    with run.bar(len(rows), progress) as bar:
+        if cache is None or not store.LOCKS:
+            return _filled(len(rows), extractor.dimensions, run.blocks(rows, bar))
+        try:
+            return _cached(run, Path(cache), rows, ranks, bar)
+        except OSError as error:
+            raise InputError(f"{cache}: the cache of features cannot be used: {error.strerror or error}") from error
 
 
 def feature_blocks(
@@ -141,13 +117,30 @@ def feature_blocks(
     device: torch.device | str = "cpu",
     cache: Path | None = None,
     progress: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Tensor]:
     """The same a batch after the other, float32 (b, d) on the CPU, so that no more than one need be in memory."""
-    if cache is not None:
-        features = extract(extractor, images, batch_size=batch_size, device=device, cache=cache, progress=progress)
-        return iter(torch.split(features, batch_size))
     size = _whole_groups(extractor, images, batch_size)
-    return _blocks(extractor, images, 0, size, torch.device(device), progress)
+    if cache is not None:
+        features = extract(
+            extractor, images, batch_size=size, device=device, cache=cache, progress=progress, ranks=ranks
+        )
+        yield from torch.split(features, size)
+        return
+    rows, run = share(extractor, images, ranks), _Run(extractor, images, size, torch.device(device))
+    with run.bar(len(rows), progress) as bar:
+        yield from run.blocks(rows, bar)
+
+
+def share(extractor: Extractor, images: Images, ranks: Ranks) -> range:
+    """The images whose features `extract` and `feature_blocks` give this rank: whole groups, and whole shards."""
+    return ranks.share(images.n, _shard(extractor, images))
+
+
+def _shard(extractor: Extractor, images: Images) -> int:
+    """Rows of one file, whatever the number of ranks."""
+    least = extractor.group if extractor.group > 1 else CPU_CHUNK
+    return -(-min(SHARD_ROWS, -(-images.n // SHARDS)) // least) * least or least
 
 
 def _whole_groups(extractor: Extractor, images: Images, batch_size: int) -> int:
@@ -167,22 +160,37 @@ def fingerprint(settings: Mapping[str, Any], arrays: Mapping[str, Tensor] | None
     return digest.hexdigest()
 
 
-def _blocks(
-    extractor: Extractor, images: Images, start: int, batch_size: int, device: torch.device, progress: bool
-) -> Iterator[Tensor]:
-    """Features from image `start` on, float32 (batch_size, d) at a time, on the CPU."""
-    if start >= images.n:
-        return
-    reads = (images.read(range(i, min(i + batch_size, images.n))) for i in range(start, images.n, batch_size))
-    name = extractor.name
-    with tqdm(total=images.n, initial=start, desc=name, unit="image", leave=False, disable=not progress) as bar:
+@dataclass(frozen=True)
+class _Run:
+    """One extraction."""
+
+    extractor: Extractor
+    images: Images
+    batch_size: int
+    device: torch.device
+
+    def bar(self, n: int, progress: bool) -> Any:
+        return tqdm(total=n, desc=self.extractor.name, unit="image", leave=False, disable=not progress)
+
+    def blocks(self, rows: range, bar: Any) -> Iterator[Tensor]:
+        """Features of these images, float32 (batch_size, d) at a time, on the CPU."""
+        if not rows:
+            return
+        starts = range(rows.start, rows.stop, self.batch_size)
+        reads = (self.images.read(range(i, min(i + self.batch_size, rows.stop))) for i in starts)
         # on a CPU, decoding ahead would only take the cores from the network
-        for batch in reads if device.type == "cpu" else _ahead(reads):
-            block = extractor(batch.to(device)).cpu()
+        for batch in reads if self.device.type == "cpu" else _ahead(reads):
+            block = self.extractor(batch.to(self.device)).cpu()
             if not bool(torch.isfinite(block).all()):
-                raise InputError(f"{name}: features of {images.name} are not finite; its weights have diverged")
+                what = f"features of {self.images.name} are not finite; its weights have diverged"
+                raise InputError(f"{self.extractor.name}: {what}")
             yield block
             bar.update(len(block))
+
+    def file(self, folder: Path, *rows: int) -> Path:
+        """Of all features, or of rows [start, stop)."""
+        key = json.dumps([CACHE_VERSION, self.extractor.fingerprint, self.images.fingerprint, *rows])
+        return folder / f"{hashlib.sha256(key.encode()).hexdigest()}.npy"
 
 
 def _ahead(batches: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -194,67 +202,56 @@ def _ahead(batches: Iterator[Tensor]) -> Iterator[Tensor]:
             yield batch
 
 
-# the cache: whole features are KEY.npy; KEY.partial is the same file while rows are still being appended to it
+def _filled(n: int, dimensions: int, blocks: Iterator[Tensor]) -> Tensor:
+    features, at = torch.empty(n, dimensions), 0
+    for block in blocks:
+        features[at : at + len(block)] = block
+        at += len(block)
+    return features
 
 
-def _header(shape: tuple[int, int]) -> bytes:
-    stream = io.BytesIO()
-    npy.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    return stream.getvalue()
+def _cached(run: _Run, folder: Path, rows: range, ranks: Ranks, bar: Any) -> Tensor:
+    n, d, group = run.images.n, run.extractor.dimensions, run.extractor.group
+    size = _shard(run.extractor, run.images)
+    shards = [range(start, min(start + size, n)) for start in range(0, n, size)]
+    path = run.file(folder)
+
+    def found(shard: range) -> bool:
+        return store.is_whole(run.file(folder, shard.start, shard.stop), (len(shard), d))
+
+    if ranks.world == 1 or store.is_whole(path, (n, d)):
+
+        def rest(done: int) -> Iterator[Tensor]:
+            """Rows from `done` on, from the shards that ranks have left or else computed."""
+            bar.initial = done  # no part of its rate
+            bar.update(done)
+            at = done
+            for shard in filter(found, shards):
+                if shard.start >= at:
+                    yield from run.blocks(range(at, shard.start), bar)
+                    yield _load(run.file(folder, shard.start, shard.stop), mapped=True)
+                    at = shard.stop
+                    bar.update(len(shard))
+            yield from run.blocks(range(at, n), bar)
+
+        store.complete(path, (n, d), group, rest)
+        for shard in shards:
+            run.file(folder, shard.start, shard.stop).unlink(missing_ok=True)
+        return _load(path, mapped=ranks.world > 1 or n * d * 4 > IN_MEMORY)[rows.start : rows.stop]
+
+    def mine() -> Iterator[Tensor]:
+        for shard in (some for some in shards if some.start in rows):
+            part = run.file(folder, shard.start, shard.stop)
+
+            def missing(done: int, shard: range = shard) -> Iterator[Tensor]:
+                bar.update(done)
+                yield from run.blocks(shard[done:], bar)
+
+            store.complete(part, (len(shard), d), group, missing)
+            yield _load(part)
+
+    return _filled(len(rows), d, mine())
 
 
-def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
-    """Whether the file holds what it should, to its last byte."""
-    header = _header(shape)
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return file.read(len(header)) == header and size == len(header) + shape[0] * shape[1] * 4
-    except FileNotFoundError:
-        return False
-
-
-@contextlib.contextmanager
-def _partial(path: Path) -> Iterator[IO[bytes]]:
-    """The file that becomes `path`, for this process alone until the block ends; whoever else has it is waited for."""
-    partial = path.with_suffix(".partial")
-    while True:
-        with open(partial, "a+b", buffering=0) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                _log.warning("%s: another process is computing these features; waiting for it", partial)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            # whoever had the lock may since have renamed the file that was opened here
-            if _is_at(file, partial):
-                yield file
-                return
-
-
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _append_missing(
-    file: IO[bytes], extractor: Extractor, images: Images, batch_size: int, device: torch.device, progress: bool
-) -> None:
-    header, row = _header((images.n, extractor.dimensions)), extractor.dimensions * 4
-    file.seek(0)
-    done = 0
-    if file.read(len(header)) == header:
-        # the file's length is the only counter: a row that an interruption cut short is written again
-        done = min((file.seek(0, os.SEEK_END) - len(header)) // row, images.n)
-        done -= done % extractor.group if done < images.n else 0
-        file.truncate(len(header) + done * row)
-    else:
-        file.truncate(0)
-        file.write(header)
-    file.seek(0, os.SEEK_END)
-    for block in _blocks(extractor, images, done, batch_size, device, progress):
-        data = block.contiguous().numpy().data.cast("B")
-        while len(data):  # unbuffered: a write may be short
-            data = data[file.write(data) :]
-    os.fsync(file.fileno())
+def _load(path: Path, mapped: bool = False) -> Tensor:
+    return torch.from_numpy(np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False))

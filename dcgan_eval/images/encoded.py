@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import os
 import re
 import stat
@@ -35,6 +36,7 @@ from dcgan_eval.images.source import (
     split_order,
     title_of,
 )
+from dcgan_eval.ranks import ALONE, Ranks
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -162,9 +164,9 @@ def open_files(files: Files, path: Path) -> dict[str, Images]:
         found = Images(title, split, shape, as_targets(labels), classes, len(names), read, files.digest)
         surveys: list[Survey] = []
 
-        def survey(progress: bool) -> Survey:
+        def survey(progress: bool, ranks: Ranks = ALONE) -> Survey:
             if not surveys:
-                surveys.append(_survey(found, files, names, progress))
+                surveys.append(_survey(found, files, names, progress, ranks))
             return surveys[0]
 
         return replace(found, survey=survey)
@@ -183,7 +185,7 @@ def _first_readable(files: Files, names: list[str]) -> str:
     return names[0]
 
 
-def _survey(images: Images, files: Files, names: list[str], progress: bool) -> Survey:
+def _survey(images: Images, files: Files, names: list[str], progress: bool, ranks: Ranks) -> Survey:
     def load(name: str) -> bytes | UnreadableError:
         try:
             return files.load(name)
@@ -198,16 +200,21 @@ def _survey(images: Images, files: Files, names: list[str], progress: bool) -> S
         except UnreadableError as error:
             return f"{name!r} ({error.reason})"
 
-    rows: dict[tuple[int, int, int] | str, list[int]] = {}
+    mine, seen = ranks.share(len(names)), io.BytesIO()  # a line of JSON for every file, as ranks exchange tensors only
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        tqdm(total=len(names), desc=f"checking {images.name}", unit="file", leave=False, disable=not progress) as bar,
+        tqdm(total=len(mine), desc=f"checking {images.name}", unit="file", leave=False, disable=not progress) as bar,
     ):
-        for start in range(0, len(names), 256):  # one thread reads, all decode; waves bound the bytes in flight
-            wave = [(name, load(name)) for name in names[start : start + 256]]
-            for i, found in enumerate(pool.map(lambda pair: shape(*pair), wave), start):
-                rows.setdefault(found, []).append(i)
+        for start in range(mine.start, mine.stop, 256):  # one thread reads, all decode; waves bound the bytes in flight
+            wave = [(name, load(name)) for name in names[start : min(start + 256, mine.stop)]]
+            for found in pool.map(lambda pair: shape(*pair), wave):
+                seen.write(json.dumps(found).encode() + b"\n")
             bar.update(len(wave))
+    lines = ranks.gathered(torch.from_numpy(np.frombuffer(seen.getvalue(), np.uint8).copy())).numpy().tobytes()
+    rows: dict[tuple[int, int, int] | str, list[int]] = {}
+    for i, line in enumerate(lines.splitlines()):
+        told = json.loads(line)
+        rows.setdefault(told if isinstance(told, str) else tuple(told), []).append(i)
     parts, broken = [], []
     for found, where in rows.items():
         if isinstance(found, str):

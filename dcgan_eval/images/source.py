@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dcgan_eval.errors import InputError
+from dcgan_eval.ranks import ALONE, Ranks
 
 Rows = range | Tensor  # which images, in which order: consecutive ones, or int64 (k,)
 
@@ -36,8 +37,9 @@ class Images:
     read: the images at given rows, uint8 (len(rows), C, H, W).
     digest: computes `sha256`, once.
     selection: '' for a whole split, else a digest of the rows that `subset` kept.
-    survey: of encoded files that are a whole split: decodes all of them, with a bar on standard error if asked, and
-        says which are broken and which have another shape than `shape`, which `read` refuses.
+    survey: of encoded files that are a whole split: survey(progress, ranks) decodes all of them, with a bar on standard
+        error if asked and each rank its share, and says which are broken and which have another shape than `shape`,
+        which `read` refuses.
     """
 
     name: str
@@ -49,7 +51,7 @@ class Images:
     read: Callable[[Rows], Tensor]
     digest: Callable[[], str]
     selection: str = ""
-    survey: "Callable[[bool], Survey] | None" = None
+    survey: "Callable[..., Survey] | None" = None
 
     @property
     def sha256(self) -> str:
@@ -97,11 +99,11 @@ class Survey(NamedTuple):
     broken: list[str]
 
 
-def most_common_shape(images: Images, progress: bool = False) -> Images:
+def most_common_shape(images: Images, progress: bool = False, ranks: Ranks = ALONE) -> Images:
     """Those images that can be read and have the shape that most of them have. InputError where none can be read."""
     if images.survey is None:
         return images
-    parts, broken = images.survey(progress)
+    parts, broken = images.survey(progress, ranks)
     if not parts:
         raise InputError(f"{images.name}: no image can be read: {broken[0]}")
     return max((part for _, part in parts), key=lambda part: part.n)

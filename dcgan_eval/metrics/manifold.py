@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from dcgan_eval.neighbors import inside_balls, k_nearest
+from dcgan_eval.neighbors import Inside, inside_balls, k_nearest
+from dcgan_eval.ranks import ALONE, Ranks
 
 K = 5
 
@@ -30,8 +31,9 @@ class Manifold(NamedTuple):
     k: int
 
 
-def manifold(real: Tensor, fake: Tensor, *, k: int = K) -> Manifold:
-    """From float32 features (n, d) and (m, d), on one device, without any n × m matrix.
+def manifold(real: Tensor, fake: Tensor, *, k: int = K, ranks: Ranks = ALONE) -> Manifold:
+    """From float32 features (n, d) and (m, d), on one device, without any n × m matrix; all of them on every rank,
+    which share the work.
 
     Raises ValueError unless both sets have more than k features of one dimension, and for values that are not finite.
     """
@@ -40,10 +42,15 @@ def manifold(real: Tensor, fake: Tensor, *, k: int = K) -> Manifold:
     smaller = min(len(real), len(fake))
     if not 1 <= k < smaller:
         raise ValueError(f"{k} nearest neighbours in {smaller} features: want 1 to {smaller - 1}")
-    # the nearest of all is the feature itself, or a copy
-    real_radii, fake_radii = (k_nearest(features, features, k + 1)[0][:, k] for features in (real, fake))
-    fakes = inside_balls(fake, real, real_radii)
-    reals = inside_balls(real, fake, fake_radii)
+
+    def balls(centres: Tensor, points: Tensor) -> Inside:
+        here = ranks.share(len(centres))
+        mine = centres[here.start : here.stop]
+        # the nearest of all is the feature itself, or a copy
+        radii = k_nearest(centres, mine, k + 1, ranks=ranks)[0][here.start : here.stop, k]
+        return inside_balls(points, mine, radii, ranks=ranks)
+
+    fakes, reals = balls(real, fake), balls(fake, real)
     return Manifold(
         precision=float((fakes.counts > 0).double().mean()),
         recall=float((reals.counts > 0).double().mean()),

@@ -14,7 +14,8 @@ eigenvectors that a randomised subspace iteration finds (Halko, Martinsson and T
 is small or conjugate gradients fail.
 
 Certificate: P is 1-strongly convex, so P(w) − min P ≤ ½‖∇P(w)‖²; equally, that is the duality gap of w and the dual
-point αᵢ = 2 cᵢ max(0, 1 − yᵢ f(xᵢ)). The solver stops when this bound is at most tol·P(w) in every column.
+point αᵢ = 2 cᵢ max(0, 1 − yᵢ f(xᵢ)). The solver stops when this bound is at most tol·P(w) in every column, and, where C
+is so small that w gains little over 0, at most tol times that gain.
 
 Precision: what is returned (weights, decision values, objective, gap) are float64 sums over the given X. The Gram
 matrix and Newton's directions may be float32, with the reduced-precision products (TF32, bfloat16) that the hardware

@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
+from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.svm.forms import BLOCK
 from dcgan_eval.svm.newton import decision_values, one_vs_rest, solve_path
 
@@ -22,13 +23,14 @@ class L2SVC(ClassifierMixin, BaseEstimator):
     Parameters: C > 0; tol, the certified bound on (objective − optimum) / objective; fit_intercept and
     intercept_scaling, the penalised constant feature; class_weight, None, 'balanced' or a dict, which as in liblinear
     weighs the positive class of each one-vs-rest problem (both classes if there are two); max_iter Newton steps;
-    device, None for that of X.
+    device, None for that of X; ranks, those of `dcgan_eval.ranks.joined`, each of which is given some of the rows and
+    learns the whole model.
 
     Learned: classes_; coef_ float64 (n_classes or 1, d); intercept_ float64 (n_classes or 1,); objective_ and gap_
     float64, P and the certified bound on its distance from the optimum, for each row of coef_; n_iter_ Newton steps.
 
     X is (n, d), a NumPy array, memory map or torch tensor; float32 and float64 are not copied. Raises ValueError for
-    NaN, C ≤ 0, or a single class.
+    NaN, C ≤ 0, a single class, and for labels other than numbers where there are several ranks.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class L2SVC(ClassifierMixin, BaseEstimator):
         class_weight: dict[Any, float] | str | None = None,
         max_iter: int = 100,
         device: torch.device | str | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.C = C
         self.tol = tol
@@ -49,25 +52,30 @@ class L2SVC(ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.max_iter = max_iter
         self.device = device
+        self.ranks = ranks
 
     def fit(self, X: ArrayLike | Tensor, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """X: (n, d); y: (n,) labels of two or more classes; sample_weight: (n,) ≥ 0, multiplies C."""
         if isinstance(X, Tensor):
-            rows, y = X, np.asarray(y)
+            rows = X
             self.n_features_in_ = _check_tensor(rows)
         else:
             array, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
             rows = _tensor(array)
+        y = np.asarray(y)
         check_classification_targets(y)
-        self.classes_, index = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"L2SVC needs at least two classes, but y holds 1 class: {self.classes_[0]}")
-        if len(index) != len(rows):
-            raise ValueError(f"X has {len(rows)} rows but y has {len(index)} labels")
+        if len(y) != len(rows):
+            raise ValueError(f"X has {len(rows)} rows but y has {len(y)} labels")
         weight = _check_sample_weight(sample_weight, np.empty((len(rows), 0)), dtype=np.float64)
         if np.any(weight < 0):
             raise ValueError("sample_weight must not be negative")
-        balance = compute_class_weight(self.class_weight, classes=self.classes_, y=y, sample_weight=weight)
+        ranks = self.ranks or ALONE
+        labels, weights = (_everywhere(values, ranks) for values in (y, weight))
+        self.classes_ = np.unique(labels)
+        if len(self.classes_) < 2:
+            raise ValueError(f"L2SVC needs at least two classes, but y holds 1 class: {self.classes_[0]}")
+        index = np.searchsorted(self.classes_, y)
+        balance = compute_class_weight(self.class_weight, classes=self.classes_, y=labels, sample_weight=weights)
         Y, c = one_vs_rest(torch.from_numpy(index), len(self.classes_)), torch.from_numpy(weight)[:, None]
         if Y.shape[1] == 1:
             c = c * torch.from_numpy(balance)[index][:, None]
@@ -83,6 +91,7 @@ class L2SVC(ClassifierMixin, BaseEstimator):
                 tol=self.tol,
                 max_iter=self.max_iter,
                 device=self.device,
+                ranks=ranks,
             )
         )
         self.coef_ = solution.coef.T.cpu().numpy()
@@ -106,6 +115,15 @@ class L2SVC(ClassifierMixin, BaseEstimator):
         """The class with the largest decision value, (n,)."""
         F = self.decision_function(X)
         return self.classes_[(F > 0).astype(int) if F.ndim == 1 else F.argmax(1)]
+
+
+def _everywhere(values: NDArray[Any], ranks: Ranks) -> NDArray[Any]:
+    """The values of all ranks."""
+    if ranks.world == 1:
+        return values
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"with several ranks labels must be numbers, not {values.dtype}")
+    return np.asarray(ranks.gathered(torch.from_numpy(np.ascontiguousarray(values))).numpy())
 
 
 def _check_tensor(X: Tensor) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcgan_eval.ranks import Ranks
+
 BLOCK = 2**21  # values of X converted to float64 at a time: 16 MiB, which stays in cache
 STREAM = 2**24  # values of X multiplied at a time where nothing is converted
 GRAM_BYTES = 3 * 2**29  # the largest Gram matrix, in float64: 1.5 GiB
@@ -14,13 +16,17 @@ RANK = 64, 8, 8  # eigenvectors in the preconditioner: at least; for each proble
 
 
 class Primal:
-    """Iterates are the weights themselves, (d + 1, m), the last row that of the constant feature."""
+    """Iterates are the weights themselves, (d + 1, m), the last row that of the constant feature.
 
-    def __init__(self, X: Tensor, bias: float, device: torch.device, wide: torch.device) -> None:
-        self.X, self.bias, self.device, self.wide = X, bias, device, wide
+    Of several ranks each holds some rows of X and the whole of the weights; what is summed over rows is summed over
+    ranks. n: rows of all.
+    """
+
+    def __init__(self, X: Tensor, bias: float, device: torch.device, wide: torch.device, ranks: Ranks, n: int) -> None:
+        self.X, self.bias, self.device, self.wide, self.ranks, self.n = X, bias, device, wide, ranks, n
         self.order = X.shape[1] + 1
         self.dtype = torch.float64 if X.dtype == torch.float64 and device == wide else torch.float32
-        if X.numel() < BLOCK and device == wide:
+        if n * X.shape[1] < BLOCK and device == wide:
             self.dtype = torch.float64
         self.basis: tuple[Tensor, Tensor] | None = None
 
@@ -36,8 +42,14 @@ class Primal:
 
     def square_norms(self) -> Tensor:
         """Of every row, the constant feature included; float64 (n,)."""
-        norms = [(x * x).sum(1) for _, x in self.blocks(self.wide, torch.float64)]
-        return torch.cat(norms) + self.bias**2
+        norms = torch.empty(len(self.X), dtype=torch.float64, device=self.wide)
+        for rows, x in self.blocks(self.wide, torch.float64):
+            norms[rows] = (x * x).sum(1)
+        return norms + self.bias**2
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over rows, (m,), of values (n, m)."""
+        return self.ranks.sum(values.sum(0))
 
     def forward(self, W: Tensor) -> Tensor:
         F = torch.empty(len(self.X), W.shape[1], dtype=W.dtype, device=W.device)
@@ -50,7 +62,7 @@ class Primal:
         for rows, x in self.blocks(A.device, A.dtype):
             W[:, :-1].addmm_(A[rows].T, x)  # this way round is twice as fast as its transpose
         W[:, -1] = self.bias * A.sum(0)
-        return W.T
+        return self.ranks.sum(W).T
 
     def image(self, G: Tensor) -> Tensor:
         """Decision values of a gradient, which the primal form has no use for."""
@@ -61,7 +73,8 @@ class Primal:
 
     def precondition(self, r: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.basis is None:
-            self.basis = _leading_eigenvectors(lambda Q: self.adjoint(self.forward(Q)), self.order, r)
+            V, values = _leading_eigenvectors(lambda Q: self.adjoint(self.forward(Q)), self.order, r)
+            self.basis = self.ranks.agreed(V), self.ranks.agreed(values)
         V, values = self.basis
         z = r + V @ (_damping(values, scale) * (V.T @ r))
         return z, self.forward(z), (r * z).sum(0)
@@ -69,10 +82,12 @@ class Primal:
     def solve(self, G: Tensor, FG: Tensor, curvature: Tensor) -> Tensor:
         D = torch.empty_like(G)
         for j in range(G.shape[1]):
-            H = torch.eye(self.order, dtype=torch.float64, device=self.wide)
+            H = torch.zeros(self.order, self.order, dtype=torch.float64, device=self.wide)
             for rows, x in self.blocks(self.wide, torch.float64):
                 xb = torch.cat([x, x.new_full((len(x), 1), self.bias)], 1)
                 H.addmm_(xb.T, curvature[rows, j, None] * xb)
+            H = self.ranks.sum(H)
+            H.diagonal().add_(1)
             D[:, j] = -_solve_definite(H, G[:, j])
         return D
 
@@ -81,7 +96,7 @@ class Gram:
     """Iterates are coefficients β of w = Xᵀβ, (n, m); inner products are those of w."""
 
     def __init__(self, exact: Primal, *, double: bool) -> None:
-        self.device, self.wide = exact.device, exact.wide
+        self.device, self.wide, self.ranks, self.n = exact.device, exact.wide, exact.ranks, exact.n
         self.double = double or exact.X.dtype == torch.float64
         self.dtype = torch.float64 if self.double and exact.device == exact.wide else torch.float32
         self.K = _gram_matrix(exact.X, exact.bias, self.wide if self.double else self.device, self.double)
@@ -102,6 +117,9 @@ class Gram:
 
     def image(self, G: Tensor) -> Tensor:
         return self.forward(G)
+
+    def total(self, values: Tensor) -> Tensor:
+        return values.sum(0)
 
     def dot(self, u: Tensor, v: Tensor, Fv: Tensor) -> Tensor:
         return (u * Fv).sum(0)

@@ -9,6 +9,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.svm.forms import GRAM_BYTES, Gram, Primal, place, reduced_precision
 
 DIRECT = 64  # Newton systems up to this order are solved directly from the start
@@ -17,6 +18,7 @@ PATIENCE = 25  # Newton steps before conjugate gradients are taken to fail
 CG_STEPS = 100
 LADDER_START, LADDER_STEP, LADDER_TOL = 100.0, 10.0, 1.0  # first 2 C Σ‖x‖², ratio of the next C, relative gap
 LARGEST = 1e30  # C times the squared norm of a row; far beyond what can be certified
+GAIN = 1e-6  # what is gained over w = 0 counts as at least this share of the objective
 CG_REDUCTION = 0.01  # of the Newton residual: below this, Newton's own convergence is the limit
 
 
@@ -26,7 +28,8 @@ class Solution:
 
     coef: (d, m) float64; intercept: (m,) float64, intercept_scaling included; decision: (n, m) float64, f of every row
     of X, rows of weight 0 included; objective: (m,) float64, P(w); gap: (m,) float64, the bound on P(w) − min P;
-    n_iter: Newton steps, those of the ladder that led to this C included; converged: gap ≤ tol · objective everywhere.
+    n_iter: Newton steps, those of the ladder that led to this C included; converged: everywhere gap ≤ tol · P(w), and
+    also ≤ tol · (P(0) − P(w)), or 1e-6 tol · P(w) where that is more.
     """
 
     C: float
@@ -49,13 +52,16 @@ def solve_path(
     tol: float = 1e-6,
     max_iter: int = 100,
     device: torch.device | str | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Solution]:
     """Solve m problems on the same rows for each C in turn, each started at the solution of the one before.
 
     X: (n, d) float32 or float64, on any device, memory-mapped or not; never copied whole except to a GPU with room for
     it. Y: (n, m), +1 or −1. weight: (n, m) ≥ 0, multiplies C; 0 leaves a row out of a problem, which is how folds and
     label draws are written. intercept_scaling: the value of the constant feature, 0 for no intercept. device: where
-    directions are computed; that of X if not given.
+    directions are computed; that of X if not given. ranks: X, Y, weight and a solution's decision values are the rows
+    of this one, of which there may be none; gradients and products with the Hessian are summed over all, and the rest
+    of a solution is the same everywhere.
 
     Raises ValueError if shapes disagree, C ≤ 0, a weight is negative, or C ‖x‖² is beyond 1e30 or not a number.
     Warns (ConvergenceWarning) where the certificate was not reached within max_iter Newton steps at that C; each C of
@@ -71,14 +77,16 @@ def solve_path(
     wide = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
     Y, weight = Y.to(wide, torch.float64), weight.to(wide, torch.float64)
 
-    exact = Primal(X, intercept_scaling, device, wide)
-    gram = n < d and n * n * 8 <= GRAM_BYTES
+    everywhere = int(ranks.sum(torch.tensor(n)))
+    exact = Primal(X, intercept_scaling, device, wide, ranks, everywhere)
+    # a Gram matrix needs all rows in one place
+    gram = ranks.world == 1 and n < d and n * n * 8 <= GRAM_BYTES
     form: Primal | Gram = Gram(exact, double=n * n * d < 2e9) if gram else exact
     U = torch.zeros(form.order, Y.shape[1], dtype=torch.float64, device=wide)
     none = torch.zeros_like(Y)
     norms = exact.square_norms()
-    largest = float(norms.max())
-    trace = float(norms @ weight.amax(1))
+    largest = float(ranks.largest(torch.cat([norms, norms.new_zeros(1)]).max()))
+    trace = float(ranks.sum(norms @ weight.amax(1)))
     reached = LADDER_START / (2 * trace) if trace else np.inf
     for C in Cs:
         if not (C > 0 and np.isfinite(C)):
@@ -116,10 +124,15 @@ def _certified(exact: "Primal", Y: Tensor, weight: Tensor, C: float, W: Tensor, 
     c = C * weight
     slack = (1 - Y * F).clamp_min_(0)
     gradient = W - exact.adjoint(2 * c * Y * slack)
-    objective = 0.5 * (W * W).sum(0) + (c * slack**2).sum(0)
+    objective = 0.5 * (W * W).sum(0) + exact.total(c * slack**2)
     gap = 0.5 * (gradient * gradient).sum(0)
-    converged = bool((gap <= tol * objective).all())
+    converged = bool((gap <= tol * _gained(objective, exact.total(c))).all())
     return Solution(float(C), W[:-1], exact.bias * W[-1], F, objective, gap, n_iter, converged)
+
+
+def _gained(objective: Tensor, at_zero: Tensor) -> Tensor:
+    """P(0) − P(w), which is far below P where C is small, and then says better what w is worth."""
+    return torch.minimum(torch.maximum(at_zero - objective, GAIN * objective), objective)
 
 
 def _solve_gram(
@@ -167,8 +180,9 @@ def _newton(
         slack = (1 - y * f).clamp_min_(0)
         G = u - form.adjoint(2 * k * y * slack)
         FG = form.image(G)
-        objective = 0.5 * form.dot(u, u, f - offset[:, live]) + (k * slack**2).sum(0)
-        unfinished = 0.5 * form.dot(G, G, FG) > tol * objective
+        objective = 0.5 * form.dot(u, u, f - offset[:, live]) + form.total(k * slack**2)
+        gained = _gained(objective, form.total(k))
+        unfinished = form.ranks.agreed(0.5 * form.dot(G, G, FG) - tol * gained) > 0
         if step == max_iter or not bool(unfinished.any()):
             break
         live, u, f, y, k, slack, G, FG = live[unfinished], *(a[:, unfinished] for a in (u, f, y, k, slack, G, FG))
@@ -178,9 +192,10 @@ def _newton(
         else:
             # a direction cut short still descends
             D, solved = _conjugate_gradients(form, G, curvature)
+            D = form.ranks.agreed(D)
             direct = (not solved or step >= PATIENCE // 2) and form.order <= DIRECT_LIMIT
         FD = form.forward(D)
-        t = _line_search(form.dot(u, D, FD), form.dot(D, D, FD), y * f, y * FD, k)
+        t = _line_search(form, form.dot(u, D, FD), form.dot(D, D, FD), y * f, y * FD, k)
         U[:, live] = u + t * D
         F[:, live] = f + t * FD
     return U, F, step
@@ -191,12 +206,13 @@ def _conjugate_gradients(form: "Primal | Gram", G: Tensor, curvature: Tensor) ->
     r = -G.to(form.device, form.dtype)
     curvature = curvature.to(form.device, form.dtype)
     D, p, Fp = torch.zeros_like(r), torch.zeros_like(r), torch.zeros_like(curvature)
-    scale = curvature.mean(0)
+    scale = form.total(curvature) / form.n
     before: Tensor | None = None
     stop = torch.zeros_like(scale)
     with reduced_precision():
         for _ in range(CG_STEPS):
             z, Fz, rz = form.precondition(r, scale)
+            rz = form.ranks.agreed(rz)
             if before is None:
                 before, stop = rz, CG_REDUCTION**2 * rz
             active = rz > stop
@@ -205,27 +221,27 @@ def _conjugate_gradients(form: "Primal | Gram", G: Tensor, curvature: Tensor) ->
             ratio = torch.where(active, rz / before, 0)
             p, Fp = z + ratio * p, Fz + ratio * Fp
             bent = curvature * Fp
-            alpha = torch.where(active, rz / (form.dot(p, p, Fp) + (Fp * bent).sum(0)), 0)
+            alpha = torch.where(active, rz / (form.dot(p, p, Fp) + form.total(Fp * bent)), 0)
             D += alpha * p
             r -= alpha * (p + form.adjoint(bent))
             before = torch.where(active, rz, before)
     return D.to(G.device).double(), False
 
 
-def _line_search(ud: Tensor, dd: Tensor, yf: Tensor, yd: Tensor, c: Tensor) -> Tensor:
+def _line_search(form: "Primal | Gram", ud: Tensor, dd: Tensor, yf: Tensor, yd: Tensor, c: Tensor) -> Tensor:
     """The t > 0 that minimises the convex, piecewise quadratic P(u + t D) of every column: safeguarded Newton on P′."""
     t, low, high = torch.ones_like(ud), torch.zeros_like(ud), torch.full_like(ud, torch.inf)
-    enough = 1e-3 * (ud - 2 * (c * yd * (1 - yf).clamp_min_(0)).sum(0)).abs()
+    enough = 1e-3 * form.ranks.agreed(ud - 2 * form.total(c * yd * (1 - yf).clamp_min_(0))).abs()
     for _ in range(50):
         slack = (1 - yf - t * yd).clamp_min_(0)
-        slope = ud + t * dd - 2 * (c * yd * slack).sum(0)
+        slope = form.ranks.agreed(ud + t * dd - 2 * form.total(c * yd * slack))
         if bool((slope.abs() <= enough).all()):
             break
         high, low = torch.where(slope > 0, t, high), torch.where(slope < 0, t, low)
-        t = t - slope / (dd + 2 * (c * yd**2 * (slack > 0)).sum(0))
+        t = t - slope / (dd + 2 * form.total(c * yd**2 * (slack > 0)))
         middle = torch.where(high.isinf(), 2 * low + 1, (low + high) / 2)
         t = torch.where((t > low) & (t < high), t, middle)
-    return t
+    return form.ranks.agreed(t)
 
 
 def one_vs_rest(labels: Tensor, n_classes: int) -> Tensor:
@@ -238,4 +254,4 @@ def one_vs_rest(labels: Tensor, n_classes: int) -> Tensor:
 def decision_values(X: Tensor, coef: Tensor, intercept: Tensor) -> Tensor:
     """X @ coef + intercept, float64 (n, m), from X (n, d) float32 or float64 by blocks of rows, coef float64 (d, m)."""
     device = coef.device
-    return Primal(X, 1.0, device, device).forward(torch.cat([coef, intercept[None]]))
+    return Primal(X, 1.0, device, device, ALONE, len(X)).forward(torch.cat([coef, intercept[None]]))

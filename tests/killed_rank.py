@@ -1,0 +1,50 @@
+"""`dcgan-eval` on ranks of which the second kills itself: in its second file of features, in the SVM, or nowhere.
+
+    torchrun --nproc-per-node N -m tests.killed_rank WHERE LOG ARGUMENTS
+
+LOG: gets the name of every file of features that was finished.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from dcgan_eval import cli
+from dcgan_eval.features import store
+from dcgan_eval.svm import newton
+
+
+def main() -> None:
+    where, log, *arguments = sys.argv[1:]
+    is_victim = os.environ["RANK"] == "1" and where != "nowhere"
+    complete, solve, files = store.complete, newton._newton, []
+
+    def dies() -> None:
+        time.sleep(1)  # the others have something finished, or wait
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(path: Path, *rest: object) -> None:
+        files.append(path)
+        if is_victim and where == "extraction" and len(files) == 2:
+            dies()
+        was_there = path.exists()
+        complete(path, *rest)  # type: ignore[arg-type]
+        if not was_there:
+            with open(log, "a") as file:
+                file.write(f"{path.name}\n")
+        if where == "extraction":
+            time.sleep(0.3)
+
+    def solved(*rest: object) -> object:
+        if is_victim and where == "collective":
+            dies()
+        return solve(*rest)  # type: ignore[arg-type]
+
+    store.complete, newton._newton = counted, solved  # type: ignore[assignment]
+    cli.main(arguments)
+
+
+if __name__ == "__main__":
+    main()
