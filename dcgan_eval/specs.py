@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -16,7 +16,9 @@ from dcgan_eval.images import Images, fitted, open_split
 from dcgan_eval.kinds import FITTED, KINDS, NO_ARGUMENT
 from dcgan_eval.networks import Architecture, BatchNormMode, preset
 from dcgan_eval.sampling import samples
-from dcgan_eval.statistics import Statistics, is_statistics, load_statistics
+
+if TYPE_CHECKING:
+    from dcgan_eval.statistics import Statistics
 
 BATCHNORM_IMAGES = 12800  # 100 batches of 128; of more images the statistics no longer change
 
@@ -107,7 +109,7 @@ def open_side(
     root: Path = Path("data"),
     download: bool = False,
     device: torch.device | str = "cpu",
-) -> Images | Statistics:
+) -> "Images | Statistics":
     """One side of a comparison: a split of images, gen:CHECKPOINT (num samples by seed), or saved statistics.
 
     Raises InputError for anything else.
@@ -119,6 +121,8 @@ def open_side(
         checkpoint, name = open_generator(argument)
         assert checkpoint.generator is not None
         return samples(checkpoint.generator, num, seed=seed, name=name, sha256=checkpoint.sha256, device=device)
+    from dcgan_eval.statistics import is_statistics, load_statistics  # brings torchmetrics, slow to import
+
     if is_statistics(Path(spec)):
         return load_statistics(Path(spec))
     return open_split(spec, root=root, download=download)

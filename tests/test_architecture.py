@@ -161,6 +161,16 @@ def test_importing_them_imports_no_torch():
     assert done.stdout == "False\n"
 
 
+def test_classification_does_not_wait_for_what_it_does_not_use():
+    """torchvision and torchmetrics take longer to import than torch itself."""
+    code = (
+        "import sys, dcgan_eval.classification, dcgan_eval.specs\n"
+        "print([m for m in ('torchvision', 'torchmetrics', 'matplotlib', 'torch._dynamo') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 # what must stand in no file
 
 

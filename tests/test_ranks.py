@@ -153,7 +153,8 @@ def test_a_rank_killed_in_extraction_stops_the_others_and_what_was_finished_is_k
     assert len(list((tmp_path / "cache").iterdir())) == 2
     first, second = (pd.read_csv(tmp_path / name) for name in ("rows.csv", "alone.csv"))
     assert set(first["device"]) == {"2 × cpu"}
-    pd.testing.assert_frame_equal(*(rows[["metric", "value", "spread", "n"]] for rows in (first, second)))
+    columns = ["metric", "value", "spread", "n"]
+    pd.testing.assert_frame_equal(first[columns], second[columns])
 
 
 def test_a_rank_killed_while_others_wait_for_its_sums_stops_them(tmp_path):

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
 from dcgan_eval.images.source import Images, Rows
 
@@ -29,6 +28,8 @@ def fitted(images: Images, shape: tuple[int | None, int | None, int | None]) -> 
         return images, ""
 
     def read(rows: Rows) -> Tensor:
+        from torchvision.transforms.v2 import functional as transforms  # takes longer to import than all the rest
+
         x = images.read(rows)
         if c != images.shape[0]:
             x = x.expand(-1, 3, -1, -1) if c == 3 else _luma(x)
@@ -46,6 +47,8 @@ def min_resized(images: Images, side: int) -> Images:
         return images
 
     def read(rows: Rows) -> Tensor:
+        from torchvision.transforms.v2 import functional as transforms
+
         wanted = torch.arange(rows.start, rows.stop) if isinstance(rows, range) else rows
         out = torch.empty(len(wanted), images.shape[0], side, side, dtype=torch.uint8)
         for to, some in zip(torch.split(out, CHUNK), torch.split(wanted, CHUNK), strict=True):
