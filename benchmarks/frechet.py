@@ -10,12 +10,14 @@ compute tr (Σ₁Σ₂)^½ as their packages do; rounds alternate, but sqrtm run
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
+from benchmarks.measure import Case, Limits
 from dcgan_eval import results
 from dcgan_eval.metrics.frechet import Gaussian, fit, frechet_distance
 
@@ -37,10 +39,23 @@ def _distance(a: Gaussian, b: Gaussian, root: float) -> float:
     return float((a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace()) - 2 * root
 
 
-def gaussian(seed: int) -> Gaussian:
+def gaussian(seed: int, d: int = D) -> Gaussian:
     generator = torch.Generator().manual_seed(seed)
-    mix: Tensor = torch.randn(D, D, generator=generator) / (1 + torch.arange(D)) ** 0.5
-    return fit((torch.randn(N, D, generator=generator) @ mix).relu())
+    mix: Tensor = torch.randn(d, d, generator=generator) / (1 + torch.arange(d)) ** 0.5
+    return fit((torch.randn(N, d, generator=generator) @ mix).relu())
+
+
+def cases(limits: Limits) -> Iterator[Case]:
+    """By the number of features.
+
+    The limit: a Cholesky factor, two products with triangles and half of the reduction to tridiagonal as arithmetic;
+    the other half of that reduction reads what is left of a triangle for every column.
+    """
+    for d in (D // 16, D // 4, D):
+        a, b = gaussian(0, d), gaussian(1, d)
+        limit = 3 * d**3 / limits.peaks[torch.float64] + 8 * d**3 / 6 / limits.bandwidth
+        peers = {"scipy.linalg.sqrtm": partial(by_sqrtm, a, b), "torch.linalg.eigvals": partial(by_eigvals, a, b)}
+        yield Case(d, partial(frechet_distance, a, b), dict(peers), limit)
 
 
 def main() -> None:

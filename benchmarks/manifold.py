@@ -12,11 +12,14 @@ import contextlib
 import io
 import resource
 import time
+from collections.abc import Iterator
+from functools import partial
 
 import torch
 from prdc import compute_prdc
 from torch import Tensor
 
+from benchmarks.measure import Case
 from dcgan_eval import results
 from dcgan_eval.metrics.manifold import manifold
 
@@ -30,6 +33,18 @@ def features(seed: int, n: int, d: int) -> Tensor:
     for part in torch.split(out, 4096):
         part.copy_((torch.randn(len(part), RANK, generator=generator) * (1 + seed / 20)) @ mix).relu_()
     return out
+
+
+def by_prdc(real: Tensor, fake: Tensor) -> dict[str, float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return dict(compute_prdc(real.numpy(), fake.numpy(), 5))
+
+
+def cases(d: int = 2048) -> Iterator[Case]:
+    """By the number of features on each side."""
+    real, fake = features(0, 10_000, d), features(1, 10_000, d)
+    for n in (625, 2500, 10_000):
+        yield Case(n, partial(manifold, real[:n], fake[:n]), {"prdc": partial(by_prdc, real[:n], fake[:n])})
 
 
 def peak() -> float:
@@ -53,8 +68,7 @@ def main() -> None:
     print(f"{a.beside} against {a.beside}: {manifold(x, y)}")
     ours = time.perf_counter() - start
     start = time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()):
-        found = compute_prdc(x.numpy(), y.numpy(), 5)
+    found = by_prdc(x, y)
     theirs = time.perf_counter() - start
     print(f"prdc:            {', '.join(f'{name}={value}' for name, value in found.items())}")
     print(f"{ours:.1f} s, prdc {theirs:.1f} s: {theirs / ours:.1f} times")

@@ -14,7 +14,8 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import faiss
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from benchmarks.measure import Case
 from dcgan_eval import results
 from dcgan_eval.images import open_images
 from dcgan_eval.neighbors import k_nearest
@@ -48,6 +50,22 @@ SEARCHES: dict[str, Callable[[Tensor, Tensor, int], NDArray[np.int64]]] = {
     "faiss": by_faiss,
     "scikit-learn": by_scikit_learn,
 }
+
+
+def cases(data: str, queries: int = 2500, k: int = 5) -> Iterator[Case]:
+    """By the size of the database: pixels, for the `queries` first test images."""
+    sets = open_images(data)
+    x, database = (sets[name].tensor().flatten(1).float() for name in ("test", "train"))
+    x = x[:queries]
+    for n in (len(database) // 16, len(database) // 4, len(database)):
+        yield Case(
+            n,
+            partial(ours, x, database[:n], k),
+            {
+                "faiss": partial(by_faiss, x, database[:n], k),
+                "scikit-learn": partial(by_scikit_learn, x, database[:n], k),
+            },
+        )
 
 
 def farther(queries: Tensor, database: Tensor, found: NDArray[np.int64], other: NDArray[np.int64]) -> int:

@@ -21,8 +21,8 @@ from sklearn.svm import LinearSVC
 from torch.nn import functional
 
 from benchmarks.frechet import by_sqrtm
+from benchmarks.measure import header
 from benchmarks.neighbors import by_scikit_learn, ours
-from benchmarks.svm import header
 from dcgan_eval.features import discriminator_features
 from dcgan_eval.metrics.frechet import fit, frechet_distance
 from dcgan_eval.networks import Discriminator, initialise, preset, reestimate_batchnorm, scale_images

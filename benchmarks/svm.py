@@ -12,10 +12,12 @@ of ours. LinearSVC's sweep is an estimate: its time at the three values of C tha
 """
 
 import argparse
-import platform
+import contextlib
 import resource
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
-from dcgan_eval import results
+from benchmarks.measure import Case, header
 from dcgan_eval.features import extract, random_features
 from dcgan_eval.images import open_images
 from dcgan_eval.probe import CS
@@ -48,11 +50,6 @@ def objective(coef: np.ndarray, intercept: np.ndarray, X: np.ndarray, y: np.ndar
     decision = np.concatenate([block.astype(np.float64) @ coef.T for block in np.array_split(X, 50)]) + intercept
     penalty = 0.5 * ((coef**2).sum() + (intercept**2).sum())
     return float(penalty + C * (np.maximum(0, 1 - sign * decision) ** 2).sum())
-
-
-def header() -> str:
-    machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
-    return f"{machine}; {results.versions()}; {results.now()}"
 
 
 def single(X: np.ndarray, y: np.ndarray, C: float, peers: list[bool]) -> float:
@@ -81,6 +78,29 @@ def single(X: np.ndarray, y: np.ndarray, C: float, peers: list[bool]) -> float:
         )
         best = min(best, taken)
     return best
+
+
+def cases(data: str, cache: Path, device: torch.device | str, C: float = 1e-3) -> Iterator[Case]:
+    """By the number of rows, of 28,672 features; beside cuML's where there is a GPU and the package."""
+    X, y = features(data, N, cache)
+    for n in (N // 16, N // 4, N):
+        rows, labels = X[:n], y[:n].numpy()
+        peers: dict[str, Callable[[], object]] = {
+            "scikit-learn LinearSVC": partial(_linear_svc, rows.numpy(), labels, C)
+        }
+        if torch.device(device).type == "cuda":
+            with contextlib.suppress(ImportError):
+                from cuml.svm import LinearSVC as OnGPU
+
+                on_device = rows.to(device)
+                peers["cuML LinearSVC"] = partial(OnGPU(C=C, penalized_intercept=True).fit, on_device, labels)
+        yield Case(n, partial(L2SVC(C, device=device).fit, rows, labels), peers)
+
+
+def _linear_svc(X: np.ndarray, y: np.ndarray, C: float) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LinearSVC(C=C).fit(X, y)
 
 
 def sweep(X: torch.Tensor, y: torch.Tensor, peers: dict[float, float]) -> None:

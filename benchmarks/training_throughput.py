@@ -10,18 +10,19 @@ architecture: it starts from the peer's weights and sees the same images and z. 
 """
 
 import argparse
-import platform
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from dcgan_eval import devices, results
+from benchmarks.measure import Case, header, peak, wait
+from dcgan_eval import devices
 from dcgan_eval.images import open_images
 from dcgan_eval.networks import sample_z, scale_images
 from dcgan_eval.ranks import Ranks
@@ -90,15 +91,17 @@ def peer_step(generator: nn.Module, discriminator: nn.Module, images: Tensor, no
     return step
 
 
-def noise(step: int, device: torch.device) -> Tensor:
+def noise(step: int, device: torch.device, batch: int = BATCH) -> Tensor:
     """The z that our step draws."""
     config = preset("torch64")
-    return sample_z(config.architecture, BATCH, stream(config.seed, "z", step)).to(device)
+    return sample_z(config.architecture, batch, stream(config.seed, "z", step)).to(device)
 
 
-def our_step(precision: str, peers: tuple[nn.Module, nn.Module], images: Tensor, device: torch.device) -> Step:
+def our_step(
+    precision: str, peers: tuple[nn.Module, nn.Module], images: Tensor, device: torch.device, batch: int = BATCH
+) -> Step:
     """Ours from the peer's weights."""
-    config = override(preset("torch64"), {"precision": precision, "batch_size": BATCH})
+    config = override(preset("torch64"), {"precision": precision, "batch_size": batch})
     state = create(config, device)
     for ours, theirs in zip((state.generator, state.discriminator), peers, strict=True):
         for mine, given in zip(ours.parameters(), theirs.parameters(), strict=True):
@@ -115,29 +118,20 @@ def our_step(precision: str, peers: tuple[nn.Module, nn.Module], images: Tensor,
     return step
 
 
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def peak(dtype: torch.dtype, device: torch.device) -> float:
-    """FLOP/s of a matrix product or a convolution, whichever is faster here."""
-    n = 8192 if device.type == "cuda" else 3072
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    x, w = (torch.randn(*shape, device=device, dtype=dtype) for shape in ((n // 48, 256, 32, 32), (256, 256, 3, 3)))
-    x, w = (tensor.to(memory_format=torch.channels_last) for tensor in (x, w))
-    best = 0.0
-    works: list[tuple[Callable[[], Tensor], int]] = [
-        (lambda: a @ b, 2 * n**3),
-        (lambda: nn.functional.conv2d(x, w, padding=1), 18 * 256 * x.numel()),
-    ]
-    for work, flops in works:
-        for _ in range(5):
-            start = time.perf_counter()
-            work()
-            wait(device)
-            best = max(best, flops / (time.perf_counter() - start))
-    return best
+def cases(device: torch.device | str) -> Iterator[Case]:
+    """A step of float32 by the size of the minibatch, on noise."""
+    device = torch.device(device)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (256, 3, 64, 64), dtype=torch.uint8, generator=generator).to(device)
+    floats = scale_images(pixels, preset("torch64").architecture)
+    for batch in (16, 64, 256):
+        networks = peer_networks()
+        for network in networks:
+            network.to(device)
+        ours = our_step("float32", networks, pixels, device, batch)
+        theirs = peer_step(*networks, floats, [noise(0, device, batch)] * 100)
+        rows = torch.arange(batch, device=device)
+        yield Case(batch, partial(ours, rows), {"pytorch/examples": partial(theirs, rows)})
 
 
 def main() -> None:
@@ -153,9 +147,7 @@ def main() -> None:
     )
     floats = scale_images(pixels, preset("torch64").architecture)
     print(f"{images.name} ({images.sha256[:12]}), batch {BATCH}, {BLOCKS} blocks of {BLOCK} steps of each in turn")
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {where}"
-    print(f"{machine}; {results.versions()}; {results.now()}")
+    print(header())
 
     torch.backends.cudnn.benchmark = True  # as the published script, for all
     torch.manual_seed(0)

@@ -209,6 +209,10 @@ def _lowered(x: Tensor, centre: Tensor, dtype: torch.dtype) -> _Lowered:
     values = torch.empty(x.shape, dtype=dtype, device=x.device)
     squares, errors = torch.empty(len(x), device=x.device), torch.empty(len(x), device=x.device)
     for part in _parts(len(x), SMALL // x.shape[1]):
+        if dtype is torch.float32:  # nothing is lost but what the subtraction rounds
+            squares[part] = torch.linalg.vecdot(*[torch.sub(x[part], centre, out=values[part])] * 2)
+            errors[part] = 2**-22 * squares[part].sqrt() + x.shape[1] * 2**-70
+            continue
         centred = x[part] - centre
         values[part] = centred
         back = values[part].float()
@@ -262,6 +266,11 @@ def _squared(a: _Lowered, b: _Lowered) -> Tensor:
         product = torch.mm(a.values, b.values.T, out_dtype=torch.float32)
     elif a.values.dtype is torch.int8:
         product = torch._int_mm(a.values, b.values.T).float()
+    elif a.values.dtype is torch.float32:
+        # where each row of a product begins at a multiple of 64 bytes, it comes up to 1.5 times faster
+        n = len(b.values)
+        wide = torch.empty(len(a.values), -(-n // GROUPS) * GROUPS, device=a.values.device)
+        product = torch.mm(a.values, b.values.T, out=wide[:, :n])
     else:
         product = functional.linear(a.values, b.values).float()
     return product.mul_(-2).add_(b.squares)

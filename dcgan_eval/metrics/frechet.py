@@ -48,9 +48,8 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     if first.mean.shape != second.mean.shape:
         raise ValueError(f"features of {len(first.mean)} and of {len(second.mean)} dimensions cannot be compared")
     mean1, mean2, cov1, cov2 = (x.cpu() for x in (first.mean, second.mean, first.covariance, second.covariance))
-    A = _factor(cov1.numpy())
     # the singular values of A₁ᵀA₂ are the square roots of the eigenvalues of A₁ᵀ Σ₂ A₁
-    M = A.T @ cov2.numpy() @ A
+    M = _congruent(cov1.numpy(), cov2.numpy())
     _finite(M)
     scale = float(cov1.trace() * cov2.trace())
     root = np.sqrt(_not_negative(linalg.eigvalsh(M, check_finite=False), scale)).sum() if M.size else 0.0
@@ -76,19 +75,26 @@ def _distance(mean1: Tensor, mean2: Tensor, traces: Tensor, root: Tensor) -> flo
     return max(0.0, float((mean1 - mean2).square().sum() + traces - 2 * root))
 
 
-def _factor(covariance: Array) -> Array:
-    """A (d, rank) with AAᵀ = Σ: Cholesky's, with pivots where Σ is singular."""
+def _congruent(covariance: Array, other: Array) -> Array:
+    """AᵀΣ₂A for AAᵀ = Σ (d, d), of the rank of Σ: A is Cholesky's, found with pivots where Σ is singular.
+
+    SciPy's BLAS alone: NumPy brings another, and the threads of both would wait for each other.
+    """
     _finite(covariance)
+    _finite(other)
+    blas = linalg.blas
     try:
-        return linalg.cholesky(covariance, lower=True, check_finite=False)
+        A = linalg.cholesky(covariance, lower=True, check_finite=False)
+        half = blas.dtrmm(1.0, A, other.T, lower=1, trans_a=1)
+        return np.asarray(blas.dtrmm(1.0, A, half, side=1, lower=1, overwrite_b=1))
     except linalg.LinAlgError:
         factored, pivots, rank, _ = linalg.lapack.dpstrf(covariance, lower=1)
-        A = np.empty((len(covariance), rank))
+        A = np.empty((len(covariance), rank), order="F")
         A[pivots - 1] = np.tril(factored)[:, :rank]
-        rest = np.abs(covariance - A @ A.T).max()
+        rest = np.abs(covariance - blas.dgemm(1.0, A, A, trans_b=1)).max()
         if rest > ROUNDING * max(np.trace(covariance), 0.0):
             raise ValueError(f"not a covariance: no square, to {rest:g}") from None
-        return A
+        return np.asarray(blas.dgemm(1.0, A, blas.dgemm(1.0, other, A), trans_a=1))
 
 
 def _not_negative(values: Array, scale: float) -> Array:

@@ -1,0 +1,161 @@
+"""Claim: no command needs memory that grows with the number of images, but for what it must hold of each.
+
+    python -m benchmarks.memory [--out reports/benchmarks/memory.md] [COMMAND ...]
+
+Each command in a process of its own at three sizes, each four times the last; the peak is that of its resident memory,
+files that are mapped included. Images are noise, in one .npz of bytes, which is read whole. What an image costs is the
+growth between the two larger sizes; what must be held of it stands beside.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.measure import header
+from dcgan_eval import checkpoint
+from dcgan_eval.files import write_whole
+from dcgan_eval.networks import Generator, initialise, preset
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Command:
+    """words: of the command line; {n} is the size, {images}, {test} and {fake} are files of so many images, {digits}
+    of MNIST's shape. sizes: the smallest of three. must: bytes that must be held of each image, and why."""
+
+    name: str
+    words: str
+    smallest: int
+    must: int
+    why: str
+
+
+IMAGE = 3 * 32 * 32
+COMMANDS = [
+    Command(
+        "classify",
+        "classify --data {images} --test {test} --features random:svhn32 --C 1e-3 --device cpu",
+        1000,
+        IMAGE + 4 * 7168,
+        "bytes and 7,168 features",
+    ),
+    Command(
+        "fid",
+        "fid {images} {fake} --features random:svhn32 --metrics fid --device cpu",
+        500,
+        2 * IMAGE,
+        "bytes of both sides; of features only sums",
+    ),
+    Command(
+        "fid, kid and prdc",
+        "fid {images} {fake} --features random:svhn32 --metrics kid,prdc --subset-size 100 --device cpu",
+        500,
+        2 * IMAGE + 2 * 4 * 1792,
+        "bytes and 1,792 features of both sides",
+    ),
+    Command(
+        "neighbors",
+        "neighbors {fake} {images} --test {test} --device cpu",
+        500,
+        3 * IMAGE + 5 * 4 * 3072,
+        "bytes; pixels of three sets and of two mirrored",
+    ),
+    Command("dedup", "dedup {images} --out {out} --device cpu", 1000, IMAGE, "bytes and a code of 64 bits"),
+    Command(
+        "table3",
+        "table3 --generator {generator} --data {digits} --num {n} --device cpu",
+        4000,
+        8,
+        "the label of a sample; samples are forgotten",
+    ),
+    Command("sample", "sample digits --num {n} --out {out}.png", 250, 3 * 64, "the pixels of the picture"),
+    Command("turn", "turn digits dark bright --num {n} --device cpu", 500, 64 + 40, "pixels and z of a sample"),
+    Command("forget", "forget digits 3 --data digits --num {n} --device cpu", 500, 64 + 40, "pixels and z of a sample"),
+    Command(
+        "training",
+        "training digits --data {images} --image-channels 3 --image-size 32 --epochs 0.01 --device cpu --out {out}",
+        1000,
+        IMAGE,
+        "bytes",
+    ),
+]
+
+
+def noise(path: Path, n: int, shape: tuple[int, ...] = (32, 32, 3), seed: int = 0) -> Path:
+    """With labels of ten classes, and a split of 200 to test on; written once."""
+    if not path.exists():
+        draw = np.random.default_rng(seed)
+        parts = {}
+        for split, count in (("train", n), ("test", 200)):
+            parts[f"x_{split}"] = draw.integers(0, 256, (count, *shape), np.uint8)
+            parts[f"y_{split}"] = np.arange(count) % 10
+        np.savez(path, **parts)  # type: ignore[arg-type]
+    return path
+
+
+def peak(words: list[str]) -> int:
+    """Bytes of resident memory at most, of the command in a process of its own."""
+    module = ["-m", "training", *words[1:]] if words[0] == "training" else ["-m", "dcgan_eval", *words]
+    process = subprocess.Popen([sys.executable, *module], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(words)}: {said}")
+    return usage.ru_maxrss * 1024
+
+
+def peaks(command: Command, folder: Path) -> list[tuple[int, int]]:
+    found = []
+    for n in (command.smallest, 4 * command.smallest, 16 * command.smallest):
+        places = {
+            "n": str(n),
+            "images": f"{noise(folder / f'images{n}.npz', n)}:train",
+            "test": f"{noise(folder / f'images{n}.npz', n)}:test",
+            "fake": f"{noise(folder / f'fake{n}.npz', n, seed=1)}:train",
+            "digits": str(noise(folder / "digits.npz", 1000, (28, 28))),
+            "generator": str(folder / "generator.safetensors"),
+            "out": str(folder / f"out-{command.name}-{n}"),
+        }
+        found.append((n, peak([word.format(**places) for word in command.words.split()])))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commands", nargs="*", help="[default: all]")
+    parser.add_argument("--out", type=Path)
+    a = parser.parse_args()
+    lines = [
+        "| command | images | peak, MiB | 4 × as many | 16 × as many | bytes an image | must hold | which is |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        generator = Generator(preset("mnist28"))
+        initialise(generator, torch.Generator().manual_seed(0))
+        checkpoint.save(folder / "generator.safetensors", generator=generator)
+        for command in COMMANDS:
+            if a.commands and command.name not in a.commands:
+                continue
+            found = peaks(command, folder)
+            (n, _), (n2, middle), (n3, large) = found
+            each = (large - middle) / (n3 - n2)
+            sizes = " | ".join(f"{bytes_ / MIB:,.0f}" for _, bytes_ in found)
+            lines.append(f"| {command.name} | {n:,} | {sizes} | {each:,.0f} | {command.must:,} | {command.why} |")
+            print(lines[-1], flush=True)
+    if a.out is not None:
+        write_whole(a.out, "\n".join([*lines, "", f"- {header()}", ""]))
+
+
+if __name__ == "__main__":
+    main()
