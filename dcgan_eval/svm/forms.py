@@ -52,9 +52,9 @@ class Primal:
         return self.ranks.sum(values.sum(0))
 
     def forward(self, W: Tensor) -> Tensor:
-        F = torch.empty(len(self.X), W.shape[1], dtype=W.dtype, device=W.device)
+        F, weights = torch.empty(len(self.X), W.shape[1], dtype=W.dtype, device=W.device), _by_columns(W[:-1])
         for rows, x in self.blocks(W.device, W.dtype):
-            torch.mm(x, W[:-1], out=F[rows])
+            torch.mm(x, weights, out=F[rows])
         return F.add_(self.bias * W[-1])
 
     def adjoint(self, A: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Gram:
         self.basis: tuple[Tensor, Tensor, Tensor] | None = None
 
     def forward(self, U: Tensor) -> Tensor:
-        F = torch.empty_like(U)
+        F, U = torch.empty_like(U, memory_format=torch.contiguous_format), _by_columns(U)
         rows = max(1, BLOCK // self.order)
         buffer = torch.empty(rows * self.order, dtype=torch.float64, device=self.wide)
         for start in range(0, self.order, rows):
@@ -131,7 +131,7 @@ class Gram:
             V = Q / values.sqrt()
             self.basis = V, K @ V, values
         V, KV, values = self.basis
-        Fr = K @ r
+        Fr = K @ _by_columns(r)
         low = _damping(values, scale) * (V.T @ Fr)
         z, Fz = r + V @ low, Fr + KV @ low
         return z, Fz, (r * Fz).sum(0)
@@ -146,6 +146,11 @@ class Gram:
             M.diagonal().add_(1)
             D[:, j] = S * _solve_definite(M, S * FG[:, j]) - G[:, j]
         return D
+
+
+def _by_columns(A: Tensor) -> Tensor:
+    """The same, stored by columns: on CPUs products with few columns are two to three times faster so."""
+    return A.T.contiguous().T
 
 
 def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
