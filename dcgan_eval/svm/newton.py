@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from dcgan_eval.ranks import ALONE, Ranks
@@ -108,6 +107,8 @@ def solve_path(
             solution = _certified(exact, Y, weight, C, U, steps, tol)
         solution = replace(solution, n_iter=solution.n_iter + before)
         if not solution.converged:
+            from sklearn.exceptions import ConvergenceWarning  # slow to import, seldom needed
+
             relative = float((solution.gap / solution.objective).max())
             warnings.warn(
                 f"L2SVC at C={C:g} stopped after {solution.n_iter} Newton steps with a relative gap of {relative:.1e}, "
