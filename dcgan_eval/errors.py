@@ -8,8 +8,10 @@ class InputError(ValueError):
     """
 
 
-class RankLostError(Exception):
+class RankLostError(BaseException):
     """One of several processes is gone, or all were told to stop; the message says what to do.
+
+    It may come anywhere, as KeyboardInterrupt, and no reader of a file may take it for a fault of that file.
 
     The command line prints the message alone and exits with 1.
     """

@@ -5,6 +5,7 @@ without torchrun. What ranks decide by is the first one's (`agreed`), so that ma
 take the same steps.
 """
 
+import hashlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from dcgan_eval.errors import InputError, RankLostError
 
-WAIT = timedelta(hours=6)  # for the slowest rank; one that is gone is noticed at once
+WAIT = timedelta(hours=2)  # for the slowest rank; Gloo notices at once where one is gone
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,15 @@ class Ranks:
         return range(*(min(n, blocks * rank // self.world * whole) for rank in (self.rank, self.rank + 1)))
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over ranks, perhaps in place. All must call this together, as what follows."""
+        """The sum over ranks; the argument is lost. All must call this together, as what follows."""
         return self._all(values, lambda whole: dist.all_reduce(whole))
 
     def largest(self, values: Tensor) -> Tensor:
-        """The elementwise maximum over ranks, perhaps in place."""
+        """The elementwise maximum over ranks; the argument is lost."""
         return self._all(values, lambda whole: dist.all_reduce(whole, dist.ReduceOp.MAX))
 
     def agreed(self, values: Tensor) -> Tensor:
-        """The first rank's, perhaps in place."""
+        """The first rank's; the argument is lost."""
         return self._all(values, lambda whole: dist.broadcast(whole, 0))
 
     def _all(self, values: Tensor, collective: Callable[[Tensor], object]) -> Tensor:
@@ -62,6 +63,12 @@ class Ranks:
             values = values.contiguous()  # collectives take no other
             collective(values)
         return values
+
+    def check_same(self, what: str, identity: str) -> None:
+        """Raises InputError on every rank unless the identity is the same on all."""
+        number = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:7], "big")
+        if int(self.largest(torch.tensor([number, -number])).sum()):
+            raise InputError(f"{what}: is not the same on all ranks; give them the same files")
 
     def gathered(self, rows: Tensor) -> Tensor:
         """The rows of all ranks, one after the other; each may have another number of them, of one shape and dtype."""
@@ -101,6 +108,8 @@ def joined(device: torch.device | str) -> Iterator[tuple[Ranks, torch.device]]:
     if device.type == "cuda":
         if here.local >= torch.cuda.device_count():
             raise InputError(f"{here.local + 1} or more ranks on a machine with {torch.cuda.device_count()} GPUs")
+        if device.index is not None:
+            raise InputError(f"--device {device}: torchrun gives each rank a GPU; want --device cuda")
         device = torch.device("cuda", here.local)
         torch.cuda.set_device(device)
 
@@ -115,14 +124,14 @@ def joined(device: torch.device | str) -> Iterator[tuple[Ranks, torch.device]]:
         dist.destroy_process_group()  # after an error it might wait for the rank that is gone
     except (dist.DistError, RuntimeError) as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error):
-            raise _lost(here) from error
+            raise _lost(here, f" ({str(error).splitlines()[0][:200]})") from error
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _lost(here: Ranks) -> RankLostError:
+def _lost(here: Ranks, why: str = "") -> RankLostError:
     return RankLostError(
         f"rank {here.rank} of {here.world}: another rank is gone, or all were told to stop; what is finished is kept: "
-        "run the same command again"
+        f"run the same command again{why}"
     )

@@ -1,5 +1,5 @@
 #!/bin/bash
-# 8 machines with 8 GPUs each: sbatch slurm.sh; the same again goes on where it was stopped
+# 8 machines with 8 GPUs each: DATA=/shared/folder sbatch slurm.sh; the same again goes on where it was stopped
 #SBATCH --job-name=dcgan-eval
 #SBATCH --nodes=8
 #SBATCH --ntasks-per-node=1
@@ -12,7 +12,7 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export OMP_NUM_THREADS=8 # cores of a machine over its ranks
 
 # the cache is on a file system that all machines share
-srun torchrun \
+srun --cpus-per-task "$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 torchrun \
   --nnodes "$SLURM_JOB_NUM_NODES" \
   --nproc-per-node "$SLURM_GPUS_PER_NODE" \
   --rdzv-id "$SLURM_JOB_ID" \

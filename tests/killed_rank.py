@@ -2,18 +2,23 @@
 
     torchrun --nproc-per-node N -m tests.killed_rank WHERE LOG ARGUMENTS
 
-LOG: gets the name of every file of features that was finished.
+LOG: gets a line for every file of features that was finished here, and how many of its rows were computed for that.
 """
 
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from torch import Tensor
 
 from dcgan_eval import cli
 from dcgan_eval.features import store
 from dcgan_eval.svm import newton
+
+Blocks = Callable[[int], Iterator[Tensor]]
 
 
 def main() -> None:
@@ -25,15 +30,23 @@ def main() -> None:
         time.sleep(1)  # the others have something finished, or wait
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def counted(path: Path, *rest: object) -> None:
+    def counted(path: Path, shape: tuple[int, int], group: int, blocks: Blocks) -> None:
         files.append(path)
-        if is_victim and where == "extraction" and len(files) == 2:
-            dies()
+        rows = 0
+
+        def seen(done: int) -> Iterator[Tensor]:
+            nonlocal rows
+            for block in blocks(done):
+                rows += len(block)
+                yield block
+                if is_victim and where == "extraction" and len(files) == 2:
+                    dies()
+
         was_there = path.exists()
-        complete(path, *rest)  # type: ignore[arg-type]
+        complete(path, shape, group, seen)
         if not was_there:
             with open(log, "a") as file:
-                file.write(f"{path.name}\n")
+                file.write(f"{path.name} {rows}\n")
         if where == "extraction":
             time.sleep(0.3)
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +52,21 @@ def test_several_ranks_end_where_one_does(together, alone):
     found = together[0]
     assert found.keys() == alone.keys()
     for name, expected in alone.items():
-        if name.startswith("svm"):
+        if name.startswith("svm") or name == "the same":
             continue
         tolerance = 0 if name.startswith(EXACT) else 1e-9
         np.testing.assert_allclose(found[name], expected, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
+def test_ranks_that_work_on_different_things_say_so(together, alone):
+    assert alone["the same"] == [1]
+    assert together[0]["the same"] == [1 if len(together) == 2 else 0]
+
+
 def test_the_svm_is_that_of_one_process(together, alone):
     """Objectives to the tolerance that both certify; weights and decisions, solved far beyond it, to 1e-6."""
     names = [name for name in alone if name.startswith("svm")]
-    assert len(names) == 4 * 8
+    assert len(names) == 8 + 3 * 5
     for name in names:
         expected = np.array(alone[name])
         scale = 1e-6 * (np.abs(expected) if "objective" in name else np.abs(expected).max())
@@ -71,7 +77,7 @@ def test_the_work_of_ranks_would_not_be_alike_by_chance(alone):
     """What one process finds depends on every part that is exchanged: no number is trivial."""
     assert 0.5 < alone["manifold"][0] < 1
     assert len(set(alone["neighbours euclidean"])) > 100
-    assert len({tuple(values) for name, values in alone.items() if name.startswith("classify")}) > 15
+    assert len({tuple(values) for name, values in alone.items() if name.startswith("classify")}) > 10
 
 
 @pytest.mark.parametrize(
@@ -99,6 +105,8 @@ def test_devices_that_ranks_cannot_have_are_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match="3 or more ranks on a machine with 2 GPUs"), joined("cuda"):
         pass
+    with pytest.raises(InputError, match="want --device cuda"), joined("cuda:0"):
+        pass
     with pytest.raises(InputError, match="torchrun needs CUDA devices"), joined("mps"):
         pass
 
@@ -117,35 +125,49 @@ def test_what_ranks_cannot_do_is_refused(monkeypatch):
 SAID = "another rank is gone, or all were told to stop; what is finished is kept: run the same command again"
 
 
+def finished(log):
+    """How many rows were computed, by file."""
+    return {line.split()[0]: int(line.split()[1]) for line in log.read_text().splitlines()}
+
+
 def killed(world, where, folder, *words):
-    """Says so, writes no rows; the files of features that are whole."""
-    done = torchrun(world, "tests.killed_rank", where, folder / "finished", *words, folder / "rows.csv")
+    """All others say so, and soon; no rows are written. The files of features that are whole."""
+    start = time.monotonic()
+    done = torchrun(world, "tests.killed_rank", where, folder / "before", *words, folder / "rows.csv")
     assert done.returncode == 1
     assert "Signal 9 (SIGKILL)" in done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("dcgan-eval: ")]
-    assert said, done.stderr
-    assert all(line.startswith("dcgan-eval: rank ") and line.endswith(SAID) for line in said)
+    others = {f"dcgan-eval: rank {rank} of {world}: {SAID}" for rank in range(world) if rank != 1}
+    assert {line.partition(" (")[0] for line in said} == others, done.stderr
+    assert "SIGTERM death signal" not in done.stderr  # after 30 seconds of grace
+    assert time.monotonic() - start < 200
     assert not (folder / "rows.csv").exists()
     kept = {path.name for path in (folder / "cache").glob("*.npy")}
-    assert kept == set((folder / "finished").read_text().split())
+    assert kept == finished(folder / "before").keys()
     return kept
 
 
 def classification(folder):
-    return "classify", "--features", "random:digits", "--C", "0.01", "--cache", folder / "cache", "--out"
+    words = ("classify", "--features", "random:digits", "--C", "0.01", "--batch-size", "16")
+    return *words, "--cache", folder / "cache", "--out"
 
 
 def test_a_rank_killed_in_extraction_stops_the_others_and_what_was_finished_is_kept(tmp_path):
-    """Rank 1 of 4 is killed in its second file; two ranks go on, and compute what is missing once."""
+    """Rank 1 of 4 is killed in the middle of its second file; two ranks go on, and compute what is missing once."""
     words = classification(tmp_path)
     kept = killed(4, "extraction", tmp_path, *words)
+    assert set(finished(tmp_path / "before").values()) == {32}
+    half = {
+        path.with_suffix(".npy").name for path in (tmp_path / "cache").glob("*.partial") if path.stat().st_size > 200
+    }
     again = torchrun(2, "tests.killed_rank", "nowhere", tmp_path / "after", *words, tmp_path / "rows.csv")
     assert again.returncode == 0, again.stderr
-    after = (tmp_path / "after").read_text().split()
-    assert after
-    assert len(set(after)) == len(after)
-    assert not set(after) & kept
-    assert kept | set(after) == {path.name for path in (tmp_path / "cache").glob("*.npy")}
+    after = finished(tmp_path / "after")
+    assert not after.keys() & kept
+    assert kept | after.keys() == {path.name for path in (tmp_path / "cache").glob("*.npy")}
+    assert 16 in {after[name] for name in half}
+    rows = 898 + 899  # of both splits
+    assert sum(after.values()) < rows - 32 * len(kept)
 
     # one process takes what ranks have left, and makes a file for each set of it
     code, _, err = run(*map(str, words), str(tmp_path / "alone.csv"), "--device", "cpu")
@@ -160,10 +182,9 @@ def test_a_rank_killed_in_extraction_stops_the_others_and_what_was_finished_is_k
 def test_a_rank_killed_while_others_wait_for_its_sums_stops_them(tmp_path):
     words = classification(tmp_path)
     assert killed(2, "collective", tmp_path, *words)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
     again = torchrun(2, "tests.killed_rank", "nowhere", tmp_path / "after", *words, tmp_path / "rows.csv")
     assert again.returncode == 0, again.stderr
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == before
+    assert not (tmp_path / "after").exists()  # every feature was there
 
 
 def test_a_failure_of_another_kind_is_no_lost_rank(monkeypatch):

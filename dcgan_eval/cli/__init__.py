@@ -42,6 +42,8 @@ def main(argv: list[str] | None = None) -> None:
             traceback.print_exc()
         code = _fail(str(error))
     except RankLostError as error:
+        if debug:
+            traceback.print_exc()
         _fail(str(error))
         code = 1
     except (KeyboardInterrupt, typer.Abort):

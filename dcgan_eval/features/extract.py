@@ -94,12 +94,13 @@ def extract(
         Features larger than `IN_MEMORY` are then not loaded, but mapped from their file (writes to them stay private).
         Without POSIX file locks (Windows) nothing is cached.
     progress: a bar on standard error.
-    ranks: each gets the rows `share` says, and computes no others. In a cache they are files of `SHARD_ROWS` rows or
-        fewer, so that an interrupted extraction goes on with any number of ranks, or with one, which joins them.
+    ranks: each gets the rows `share` says, and computes no others. In a cache they are files of about `SHARD_ROWS` or
+        fewer, so that an interrupted extraction goes on with any number of ranks; one process joins the whole ones.
     Raises InputError if the images do not fit, a feature is not finite, or the cache cannot be used.
     """
     run = _Run(extractor, images, _whole_groups(extractor, images, batch_size), torch.device(device))
     rows = share(extractor, images, ranks)
+    _check_same(extractor, images, ranks)
     with run.bar(len(rows), progress) as bar:
         if cache is None or not store.LOCKS:
             return _filled(len(rows), extractor.dimensions, run.blocks(rows, bar))
@@ -127,6 +128,7 @@ def feature_blocks(
         )
         yield from torch.split(features, size)
         return
+    _check_same(extractor, images, ranks)
     rows, run = share(extractor, images, ranks), _Run(extractor, images, size, torch.device(device))
     with run.bar(len(rows), progress) as bar:
         yield from run.blocks(rows, bar)
@@ -135,6 +137,12 @@ def feature_blocks(
 def share(extractor: Extractor, images: Images, ranks: Ranks) -> range:
     """The images whose features `extract` and `feature_blocks` give this rank: whole groups, and whole shards."""
     return ranks.share(images.n, _shard(extractor, images))
+
+
+def _check_same(extractor: Extractor, images: Images, ranks: Ranks) -> None:
+    if ranks.world > 1:
+        ranks.check_same(extractor.name, extractor.fingerprint)
+        ranks.check_same(images.name, images.fingerprint)
 
 
 def _shard(extractor: Extractor, images: Images) -> int:
@@ -234,9 +242,12 @@ def _cached(run: _Run, folder: Path, rows: range, ranks: Ranks, bar: Any) -> Ten
                     bar.update(len(shard))
             yield from run.blocks(range(at, n), bar)
 
-        store.complete(path, (n, d), group, rest)
-        for shard in shards:
-            run.file(folder, shard.start, shard.stop).unlink(missing_ok=True)
+        if not store.is_whole(path, (n, d)):
+            store.complete(path, (n, d), group, rest)
+            for shard in shards:
+                part = run.file(folder, shard.start, shard.stop)
+                for file in (part, part.with_suffix(".partial")):
+                    file.unlink(missing_ok=True)
         return _load(path, mapped=ranks.world > 1 or n * d * 4 > IN_MEMORY)[rows.start : rows.stop]
 
     def mine() -> Iterator[Tensor]:

@@ -23,8 +23,8 @@ class L2SVC(ClassifierMixin, BaseEstimator):
     Parameters: C > 0; tol, the certified bound on (objective − optimum) / objective; fit_intercept and
     intercept_scaling, the penalised constant feature; class_weight, None, 'balanced' or a dict, which as in liblinear
     weighs the positive class of each one-vs-rest problem (both classes if there are two); max_iter Newton steps;
-    device, None for that of X; ranks, those of `dcgan_eval.ranks.joined`, each of which is given some of the rows and
-    learns the whole model.
+    device, None for that of X; ranks, those of `dcgan_eval.ranks.joined`, each of which is given some of the rows,
+    at least one, and learns the whole model.
 
     Learned: classes_; coef_ float64 (n_classes or 1, d); intercept_ float64 (n_classes or 1,); objective_ and gap_
     float64, P and the certified bound on its distance from the optimum, for each row of coef_; n_iter_ Newton steps.

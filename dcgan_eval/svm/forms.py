@@ -73,8 +73,7 @@ class Primal:
 
     def precondition(self, r: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.basis is None:
-            V, values = _leading_eigenvectors(lambda Q: self.adjoint(self.forward(Q)), self.order, r)
-            self.basis = self.ranks.agreed(V), self.ranks.agreed(values)
+            self.basis = _leading_eigenvectors(lambda Q: self.adjoint(self.forward(Q)), self.order, r, self.ranks)
         V, values = self.basis
         z = r + V @ (_damping(values, scale) * (V.T @ r))
         return z, self.forward(z), (r * z).sum(0)
@@ -127,7 +126,7 @@ class Gram:
     def precondition(self, r: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         K = self.K.to(self.device, self.dtype)
         if self.basis is None:
-            Q, values = _leading_eigenvectors(lambda Q: K @ Q, self.order, r)
+            Q, values = _leading_eigenvectors(lambda Q: K @ Q, self.order, r, self.ranks)
             V = Q / values.sqrt()
             self.basis = V, K @ V, values
         V, KV, values = self.basis
@@ -165,7 +164,7 @@ def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
         shift = 10 * shift
 
 
-def _leading_eigenvectors(apply: Any, order: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def _leading_eigenvectors(apply: Any, order: int, like: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:
     """(order, rank) orthonormal Ritz vectors and their values, of a positive semidefinite operator."""
     least, each, share = RANK
     rank = min(max(least, min(each * like.shape[1], order // share)), order)
@@ -176,11 +175,11 @@ def _leading_eigenvectors(apply: Any, order: int, like: Tensor) -> tuple[Tensor,
 
     for _ in range(2):
         Q = apply(orthonormal(Q))
-    Q = orthonormal(Q)
+    Q = ranks.agreed(orthonormal(Q))
     M = Q.T @ apply(Q)
-    values, R = torch.linalg.eigh((M + M.T).cpu() / 2)
+    values, R = (ranks.agreed(found.to(like)) for found in torch.linalg.eigh((M + M.T).cpu() / 2))
     keep = values > values[-1] * 1e-6
-    return Q @ R[:, keep].to(like), values[keep].to(like)
+    return Q @ R[:, keep], values[keep]
 
 
 def _damping(values: Tensor, scale: Tensor) -> Tensor:

@@ -84,7 +84,8 @@ def solve_path(
     U = torch.zeros(form.order, Y.shape[1], dtype=torch.float64, device=wide)
     none = torch.zeros_like(Y)
     norms = exact.square_norms()
-    largest = float(ranks.largest(torch.cat([norms, norms.new_zeros(1)]).max()))
+    # of several ranks the sum keeps what is not a number, as the maximum may not
+    largest = float(ranks.largest(torch.cat([norms, norms.new_zeros(1)]).max()) + 0 * ranks.sum(norms.sum()))
     trace = float(ranks.sum(norms @ weight.amax(1)))
     reached = LADDER_START / (2 * trace) if trace else np.inf
     for C in Cs:
@@ -106,7 +107,7 @@ def solve_path(
             U, _, steps = _newton(form, Y, C * weight, U, none, tol, max_iter)
             solution = _certified(exact, Y, weight, C, U, steps, tol)
         solution = replace(solution, n_iter=solution.n_iter + before)
-        if not solution.converged:
+        if not solution.converged and ranks.first:
             from sklearn.exceptions import ConvergenceWarning  # slow to import, seldom needed
 
             relative = float((solution.gap / solution.objective).max())
@@ -127,7 +128,7 @@ def _certified(exact: "Primal", Y: Tensor, weight: Tensor, C: float, W: Tensor, 
     gradient = W - exact.adjoint(2 * c * Y * slack)
     objective = 0.5 * (W * W).sum(0) + exact.total(c * slack**2)
     gap = 0.5 * (gradient * gradient).sum(0)
-    converged = bool((gap <= tol * _gained(objective, exact.total(c))).all())
+    converged = bool((exact.ranks.agreed(gap - tol * _gained(objective, exact.total(c))) <= 0).all())
     return Solution(float(C), W[:-1], exact.bias * W[-1], F, objective, gap, n_iter, converged)
 
 
@@ -193,8 +194,8 @@ def _newton(
         else:
             # a direction cut short still descends
             D, solved = _conjugate_gradients(form, G, curvature)
-            D = form.ranks.agreed(D)
             direct = (not solved or step >= PATIENCE // 2) and form.order <= DIRECT_LIMIT
+        D = form.ranks.agreed(D)
         FD = form.forward(D)
         t = _line_search(form, form.dot(u, D, FD), form.dot(D, D, FD), y * f, y * FD, k)
         U[:, live] = u + t * D
