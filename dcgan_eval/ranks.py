@@ -106,10 +106,10 @@ def joined(device: torch.device | str) -> Iterator[tuple[Ranks, torch.device]]:
     if device.type == "mps":
         raise InputError("torchrun needs CUDA devices, or --device cpu")
     if device.type == "cuda":
-        if here.local >= torch.cuda.device_count():
-            raise InputError(f"{here.local + 1} or more ranks on a machine with {torch.cuda.device_count()} GPUs")
         if device.index is not None:
             raise InputError(f"--device {device}: torchrun gives each rank a GPU; want --device cuda")
+        if here.local >= torch.cuda.device_count():
+            raise InputError(f"{here.local + 1} or more ranks on a machine with {torch.cuda.device_count()} GPUs")
         device = torch.device("cuda", here.local)
         torch.cuda.set_device(device)
 
