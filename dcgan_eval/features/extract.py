@@ -120,7 +120,8 @@ def feature_blocks(
     progress: bool = False,
     ranks: Ranks = ALONE,
 ) -> Iterator[Tensor]:
-    """The same a batch after the other, float32 (b, d) on the CPU, so that no more than one need be in memory."""
+    """The same a batch after the other, float32 (b, d) on the CPU, so that no more than one need be in memory; with a
+    cache and several ranks, those of this rank."""
     size = _whole_groups(extractor, images, batch_size)
     if cache is not None:
         features = extract(
