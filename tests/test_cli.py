@@ -23,6 +23,7 @@ from dcgan_eval import classification, cli, dedup, devices, hashing
 from dcgan_eval.checkpoint import load, save
 from dcgan_eval.errors import InputError
 from dcgan_eval.networks import PRESETS
+from dcgan_eval.ranks import ALONE
 from dcgan_eval.results import COLUMNS
 from tests.test_checkpoint import networks, trained, write_authors
 from tests.test_hashing import photographs as pieces
@@ -200,7 +201,7 @@ def test_options_reach_the_extraction(monkeypatch, tmp_path):
     monkeypatch.setattr(classification, "extract", extract)
     result = run("classify", *FAST, "--batch-size", "37", "--device", "cpu", "--cache", tmp_path)
     fails(result, "enough", ("pixels on digits:train",))
-    assert asked == [{"batch_size": 37, "device": "cpu", "cache": tmp_path, "progress": False}]
+    assert asked == [{"batch_size": 37, "device": "cpu", "cache": tmp_path, "progress": False, "ranks": ALONE}]
 
 
 def test_precision_and_batchnorm_are_said(tmp_path):
