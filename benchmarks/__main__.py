@@ -20,7 +20,8 @@ from dcgan_eval import devices
 from dcgan_eval.files import write_whole
 
 NAMES = {
-    "startup": "start: 1 `--help`, 2 what `classify` imports",
+    "help": "start: `dcgan-eval --help`",
+    "imports": "start: what `classify` imports",
     "svm": "L2-SVM, rows of 28,672 features, ten classes, C = 0.001",
     "features": "features of images, imagenet32 (28,672)",
     "inception": "Inception's features, images",
@@ -48,7 +49,8 @@ def main() -> None:
     print(f"limits of {device}: {found}")
     on_cpu = found if device == "cpu" else limits("cpu")
     works: dict[str, tuple[Callable[[], Iterable[Case]], Limits, str]] = {
-        "startup": (startup.cases, on_cpu, "cpu"),
+        "help": (lambda: startup.cases(startup.HELP), on_cpu, "cpu"),
+        "imports": (lambda: startup.cases(startup.CLASSIFY), on_cpu, "cpu"),
         "svm": (lambda: svm.cases(a.data, a.cache, device), found, device),
         "features": (lambda: features.cases("imagenet32", device), found, device),
         "inception": (lambda: inception.cases(device), found, device),

@@ -29,7 +29,7 @@ MIB = 2**20
 @dataclass(frozen=True)
 class Command:
     """words: of the command line; {n} is the size, {images}, {test} and {fake} are files of so many images, {digits}
-    of MNIST's shape. sizes: the smallest of three. must: bytes that must be held of each image, and why."""
+    of MNIST's shape. smallest: of three sizes. must: bytes that must be held of each image, and why."""
 
     name: str
     words: str
@@ -68,7 +68,7 @@ COMMANDS = [
         3 * IMAGE + 5 * 4 * 3072,
         "bytes; pixels of three sets and of two mirrored",
     ),
-    Command("dedup", "dedup {images} --out {out} --device cpu", 1000, IMAGE, "bytes and a code of 64 bits"),
+    Command("dedup", "dedup {images} --folder {out} --device cpu", 1000, IMAGE, "bytes and a code of 64 bits"),
     Command(
         "table3",
         "table3 --generator {generator} --data {digits} --num {n} --device cpu",

@@ -58,14 +58,8 @@ def cases(data: str, queries: int = 2500, k: int = 5) -> Iterator[Case]:
     x, database = (sets[name].tensor().flatten(1).float() for name in ("test", "train"))
     x = x[:queries]
     for n in (len(database) // 16, len(database) // 4, len(database)):
-        yield Case(
-            n,
-            partial(ours, x, database[:n], k),
-            {
-                "faiss": partial(by_faiss, x, database[:n], k),
-                "scikit-learn": partial(by_scikit_learn, x, database[:n], k),
-            },
-        )
+        runs = {search: partial(run, x, database[:n], k) for search, run in SEARCHES.items()}
+        yield Case(n, runs.pop("ours"), dict(runs))
 
 
 def farther(queries: Tensor, database: Tensor, found: NDArray[np.int64], other: NDArray[np.int64]) -> int:

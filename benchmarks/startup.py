@@ -4,31 +4,22 @@ Each in a process of its own, beside the import of torch alone, which every comm
 limit is what Python takes to start.
 """
 
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
+from statistics import median
 
-from benchmarks.measure import Case
+from benchmarks.measure import Case, seconds
+
+HELP = "import sys; from dcgan_eval.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+CLASSIFY = "import dcgan_eval.classification, dcgan_eval.specs"
 
 
 def started(code: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def cases() -> Iterator[Case]:
-    begun = [_timed(partial(started, "")) for _ in range(5)]
-    main = "import sys; from dcgan_eval.cli import main\ntry: main({!r})\nexcept SystemExit: pass"
-    peers: dict[str, Callable[[], object]] = {"import torch": partial(started, "import torch")}
-    yield Case(1, partial(started, main.format(["--help"])), peers, statistics.median(begun))
-    # what `classify` imports; twice as much as torch alone
-    classify = partial(started, "import dcgan_eval.classification, dcgan_eval.specs")
-    yield Case(2, classify, peers, statistics.median(begun))
-
-
-def _timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def cases(code: str) -> Iterator[Case]:
+    begun = median(seconds(partial(started, "")) for _ in range(5))
+    yield Case(1, partial(started, code), {"import torch": partial(started, "import torch")}, begun)

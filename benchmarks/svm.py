@@ -86,7 +86,7 @@ def cases(data: str, cache: Path, device: torch.device | str, C: float = 1e-3) -
     for n in (N // 16, N // 4, N):
         rows, labels = X[:n], y[:n].numpy()
         peers: dict[str, Callable[[], object]] = {
-            "scikit-learn LinearSVC": partial(_linear_svc, rows.numpy(), labels, C)
+            "scikit-learn LinearSVC": partial(linear_svc, rows.numpy(), labels, C)
         }
         if torch.device(device).type == "cuda":
             with contextlib.suppress(ImportError):
@@ -97,7 +97,7 @@ def cases(data: str, cache: Path, device: torch.device | str, C: float = 1e-3) -
         yield Case(n, partial(L2SVC(C, device=device).fit, rows, labels), peers)
 
 
-def _linear_svc(X: np.ndarray, y: np.ndarray, C: float) -> object:
+def linear_svc(X: np.ndarray, y: np.ndarray, C: float) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LinearSVC(C=C).fit(X, y)

@@ -32,8 +32,7 @@ def _shared(
     queries: Tensor, train: Tensor, k: int, ranks: Ranks, metric: Metric = "euclidean"
 ) -> tuple[Tensor, Tensor]:
     """`k_nearest` of features that every rank has all of: each searches its share."""
-    here = ranks.share(len(train))
-    return k_nearest(queries, train[here.start : here.stop], k, metric=metric, ranks=ranks)
+    return k_nearest(queries, ranks.mine(train), k, metric=metric, ranks=ranks)
 
 
 def nearest(

@@ -46,6 +46,11 @@ class Ranks:
         blocks = -(-n // whole)
         return range(*(min(n, blocks * rank // self.world * whole) for rank in (self.rank, self.rank + 1)))
 
+    def mine(self, rows: Tensor) -> Tensor:
+        """This rank's share of rows that every rank has."""
+        here = self.share(len(rows))
+        return rows[here.start : here.stop]
+
     def sum(self, values: Tensor) -> Tensor:
         """The sum over ranks; the argument is lost. All must call this together, as what follows."""
         return self._all(values, lambda whole: dist.all_reduce(whole))

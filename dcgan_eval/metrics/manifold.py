@@ -44,11 +44,10 @@ def manifold(real: Tensor, fake: Tensor, *, k: int = K, ranks: Ranks = ALONE) ->
         raise ValueError(f"{k} nearest neighbours in {smaller} features: want 1 to {smaller - 1}")
 
     def balls(centres: Tensor, points: Tensor) -> Inside:
-        here = ranks.share(len(centres))
-        mine = centres[here.start : here.stop]
+        mine = ranks.mine(centres)
         # the nearest of all is the feature itself, or a copy
-        radii = k_nearest(centres, mine, k + 1, ranks=ranks)[0][here.start : here.stop, k]
-        return inside_balls(points, mine, radii, ranks=ranks)
+        radii = k_nearest(centres, mine, k + 1, ranks=ranks)[0][:, k]
+        return inside_balls(points, mine, ranks.mine(radii), ranks=ranks)
 
     fakes, reals = balls(real, fake), balls(fake, real)
     return Manifold(
