@@ -10,6 +10,7 @@ of A₁ᵀΣ₂A₁. So it is computed here, in float64, of symmetric matrices: 
 product that is not symmetric turns complex or not-a-number where a covariance is singular.
 """
 
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,6 +117,18 @@ def _check(features: Tensor) -> None:
         raise ValueError("features hold NaN or infinite values")
 
 
+def _merged(
+    first: tuple[Tensor, Tensor, Tensor], second: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(n, mean, sum of squared deviations) of both."""
+    (n, mean, scatter), (m, other, more) = first, second
+    total = n + m
+    if not total:
+        return first
+    shift = other - mean
+    return total, mean + shift * (m / total), scatter + more + torch.outer(shift, shift) * (n * m / total)
+
+
 class GaussianAccumulator(Metric):
     """Fits a `Gaussian` to features that come in batches, on one rank or several: the same whatever the batches.
 
@@ -143,11 +156,7 @@ class GaussianAccumulator(Metric):
             self._merge(torch.tensor(float(n)).to(self.n), mean, x.T @ x)
 
     def _merge(self, n: Tensor, mean: Tensor, scatter: Tensor) -> None:
-        total = self.n + n
-        shift = mean - self.mean
-        self.scatter += scatter + torch.outer(shift, shift) * (self.n * n / total)
-        self.mean += shift * (n / total)
-        self.n = total
+        self.n, self.mean, self.scatter = _merged((self.n, self.mean, self.scatter), (n, mean, scatter))
 
     def merge_state(self, incoming_state: Any) -> None:
         """Adds what another `GaussianAccumulator` was given."""
@@ -156,18 +165,14 @@ class GaussianAccumulator(Metric):
 
     def compute(self) -> Gaussian:
         """Raises ValueError after fewer than two features, or values that are not finite."""
-        if self.n.ndim:  # what torchmetrics gathered from all ranks, one entry each
-            parts = list(zip(self.n.clone(), self.mean.clone(), self.scatter.clone(), strict=True))
-            whole = GaussianAccumulator(self.mean.shape[1], sync_on_compute=False).to(self.mean.device)
-            for part in parts:
-                if part[0]:
-                    whole._merge(*part)
-            return whole.compute()
-        if self.n < 2:
-            raise ValueError(f"a covariance needs at least two features, not {int(self.n)}")
-        if not bool(self.scatter.isfinite().all()):
+        n, mean, scatter = self.n, self.mean, self.scatter
+        if n.ndim:  # what torchmetrics gathered from all ranks, one entry each
+            n, mean, scatter = reduce(_merged, zip(n, mean, scatter, strict=True))
+        if n < 2:
+            raise ValueError(f"a covariance needs at least two features, not {int(n)}")
+        if not bool(scatter.isfinite().all()):
             raise ValueError("features hold NaN or infinite values")
-        return Gaussian(int(self.n), self.mean.clone(), self.scatter / (self.n - 1))
+        return Gaussian(int(n), mean.clone(), scatter / (n - 1))
 
     def set_dtype(self, dst_type: Any) -> "GaussianAccumulator":
         """Stays in float64."""
