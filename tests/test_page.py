@@ -284,6 +284,10 @@ class Browser:
     def one(self, selector):
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
+    def wait(self, condition):
+        """Until it holds: a page hears of some things a frame later."""
+        WebDriverWait(self.driver, 10, poll_frequency=0.05).until(lambda _: condition())
+
     def visible(self, selector):
         """The texts of those that are displayed, by lines and spaces."""
         return self.run(
@@ -331,7 +335,8 @@ def browser(driver, tmp_path):
     assert browser.complaints() == []
     assert all(url.startswith("data:") or url == browser.file.as_uri() for url in browser.requests())
     # as it was for the next one
-    browser.run("try { localStorage.clear() } catch {}")
+    # by the browser, not by the page, whose process may be another one than the next page's
+    browser.protocol("Storage.clearDataForOrigin", origin="file://", storageTypes="local_storage")
     browser.prefers()
     browser.protocol("Emulation.clearDeviceMetricsOverride")
     browser.protocol("Emulation.setTouchEmulationEnabled", enabled=False)
@@ -555,7 +560,7 @@ def test_commands_are_copied(browser, allowed, of):
     copy = browser.one("dialog[open] .command button" if of == "result" else "figure .command button")
     assert copy.text == "Copy"
     copy.click()
-    WebDriverWait(browser.driver, 10, poll_frequency=0.05).until(lambda _: copy.text == "Copied")
+    browser.wait(lambda: copy.text == "Copied")
     browser.press(Keys.ESCAPE)
     assert box.get_property("value") == ""
     box.send_keys(Keys.CONTROL, "v")
@@ -650,7 +655,7 @@ def test_the_toggle_overrides_the_system_and_is_remembered(browser, system):
     browser.prefers(system)
     browser.open()
     toggle = browser.one("#_scheme")
-    assert toggle.text == ("Light" if system == "dark" else "Dark")
+    browser.wait(lambda: toggle.text == ("Light" if system == "dark" else "Dark"))
     toggle.click()
     assert is_dark(browser) == (system == "light")
     assert toggle.text == ("Dark" if system == "dark" else "Light")
@@ -670,7 +675,7 @@ def test_the_toggle_follows_the_system_until_it_is_pressed(browser):
     browser.open()
     browser.prefers("dark")
     assert is_dark(browser)
-    assert browser.one("#_scheme").text == "Light"
+    browser.wait(lambda: browser.one("#_scheme").text == "Light")
 
 
 REFUSED = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no', 'SecurityError') }})"
