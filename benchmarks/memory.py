@@ -29,13 +29,15 @@ MIB = 2**20
 @dataclass(frozen=True)
 class Command:
     """words: of the command line; {n} is the size, {images}, {test} and {fake} are files of so many images, {digits}
-    of MNIST's shape. smallest: of three sizes. must: bytes that must be held of each image, and why."""
+    of MNIST's shape. smallest: of three sizes. must: bytes that must be held of each image, and why. side: pixels of
+    the images: fewer where what is held beside them is bounded only by more of them."""
 
     name: str
     words: str
     smallest: int
     must: int
     why: str
+    side: int = 32
 
 
 IMAGE = 3 * 32 * 32
@@ -64,9 +66,10 @@ COMMANDS = [
     Command(
         "neighbors",
         "neighbors {fake} {images} --test {test} --device cpu",
-        500,
-        3 * IMAGE + 5 * 4 * 3072,
-        "bytes; pixels of three sets and of two mirrored",
+        4000,
+        2 * 192 + 3 * 4 * 192,
+        "bytes of both sides; pixels of both, and of one mirrored or scaled",
+        side=8,
     ),
     Command("dedup", "dedup {images} --folder {out} --device cpu", 1000, IMAGE, "bytes and a code of 64 bits"),
     Command(
@@ -89,7 +92,7 @@ COMMANDS = [
 ]
 
 
-def noise(path: Path, n: int, shape: tuple[int, ...] = (32, 32, 3), seed: int = 0) -> Path:
+def noise(path: Path, n: int, shape: tuple[int, ...], seed: int = 0) -> Path:
     """With labels of ten classes, and a split of 200 to test on; written once."""
     if not path.exists():
         draw = np.random.default_rng(seed)
@@ -115,13 +118,13 @@ def peak(words: list[str]) -> int:
 
 
 def peaks(command: Command, folder: Path) -> list[tuple[int, int]]:
-    found = []
+    found, side, shape = [], command.side, (command.side, command.side, 3)
     for n in (command.smallest, 4 * command.smallest, 16 * command.smallest):
         places = {
             "n": str(n),
-            "images": f"{noise(folder / f'images{n}.npz', n)}:train",
-            "test": f"{noise(folder / f'images{n}.npz', n)}:test",
-            "fake": f"{noise(folder / f'fake{n}.npz', n, seed=1)}:train",
+            "images": f"{noise(folder / f'images{n}-{side}.npz', n, shape)}:train",
+            "test": f"{noise(folder / f'images{n}-{side}.npz', n, shape)}:test",
+            "fake": f"{noise(folder / f'fake{n}-{side}.npz', n, shape, seed=1)}:train",
             "digits": str(noise(folder / "digits.npz", 1000, (28, 28))),
             "generator": str(folder / "generator.safetensors"),
             "out": str(folder / f"out-{command.name}-{n}"),

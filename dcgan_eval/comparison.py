@@ -25,7 +25,6 @@ from dcgan_eval.metrics.frechet import Gaussian, GaussianAccumulator, frechet_di
 from dcgan_eval.metrics.inception_score import InceptionScore, ProbabilityAccumulator
 from dcgan_eval.metrics.kernel import kernel_distance
 from dcgan_eval.metrics.manifold import manifold
-from dcgan_eval.metrics.rows import FeatureAccumulator
 from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.results import Row
 from dcgan_eval.statistics import Statistics
@@ -272,7 +271,7 @@ def _side(
     place[torch.cat([rows for rows, _ in parts]).sort().values] = torch.arange(n)
     columns = _outputs(extractor)
     gaussian = GaussianAccumulator(columns.stop - columns.start).to(with_float64(device))
-    features = FeatureAccumulator(columns.stop - columns.start) if keeps else None
+    features = torch.zeros(n, columns.stop - columns.start) if keeps else None
     logits = None
     span = _outputs(classifier or extractor, logits=True)
     if scores:
@@ -292,7 +291,7 @@ def _side(
                 if judge is extractor:
                     gaussian.update(block[:, columns])
                     if features is not None:
-                        features.update(block[:, columns].clone(), here)
+                        features[here] = block[:, columns]
                 if logits is not None and judge is judges[-1]:
                     logits.update(block[:, span], here)
     return Side(
@@ -300,7 +299,7 @@ def _side(
         images.sha256,
         n,
         gaussian.cpu().compute(),
-        None if features is None else features.compute(),
+        None if features is None else ranks.sum(features),  # of which each rank has set its own rows
         None if logits is None else logits.compute(),
         tuple(notes),
         time.perf_counter() - start,

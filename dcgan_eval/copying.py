@@ -96,16 +96,17 @@ def copying(
 
         in_train = features(train)
         plain = [features(images) for images in sides]
-        mirrored = [features(_mirrored(images)) for images in sides]
+        mirrored: list[Tensor | None] = [None for _ in sides]
         seconds_features = time.perf_counter() - start
         fits = ((images.name, fitted(images, extractor.input_shape)[1]) for images in (train, *sides))
         notes = dict.fromkeys(f"{name}: {what}" for name, what in fits if what)
         for flips in (False, True):
             start = time.perf_counter()
-            near = [
-                nearest(x, in_train, NEIGHBOURS, y if flips else None, ranks=ranks)
-                for x, y in zip(plain, mirrored, strict=True)
-            ]
+            if flips:
+                mirrored = [features(_mirrored(images)) for images in sides]
+                seconds_features += time.perf_counter() - start
+                start = time.perf_counter()
+            near = [nearest(x, in_train, NEIGHBOURS, y, ranks=ranks) for x, y in zip(plain, mirrored, strict=True)]
             numbers = list(_numbers(near, plain, in_train, extractor, flips, seed, ranks))
             counts: dict[str, tuple[int, int]] = {}
             if extractor.name == "pixels" and held_out is not None and not flips:

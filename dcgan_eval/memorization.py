@@ -17,6 +17,7 @@ from dcgan_eval.ranks import ALONE, Ranks
 TAU = 0.1  # of MiFID, as in the competition
 CELL = 100  # samples, and held-out images, that a cell holds on average
 FEWEST = 20  # of both that a cell must hold to count
+VALUES = 2**24  # of samples that are copied at a time
 
 
 class Nearest(NamedTuple):
@@ -156,13 +157,19 @@ def cosine_distances(fake: Tensor, train: Tensor, *, ranks: Ranks = ALONE) -> Te
     """
     # features of length 0 have no direction: as far as can be
     some = fake.any(1)
-    x, t = fake[some], train[train.any(1)]
+    t = _where(train, train.any(1))
     distances = torch.ones(len(fake), dtype=torch.float64, device=fake.device)
     if len(t):
-        both = bool((t < 0).any() or (x < 0).any())
-        found = [_shared(q, t, 1, ranks, "cosine")[0][:, 0] for q in ((x, -x) if both else (x,))]
-        distances[some] = torch.stack(found).amin(0)
+        both = bool((t < 0).any() or (fake < 0).any())
+        for rows in torch.split(torch.nonzero(some)[:, 0], max(1, VALUES // fake.shape[1])):
+            x = fake[rows]
+            found = [_shared(q, t, 1, ranks, "cosine")[0][:, 0] for q in ((x, -x) if both else (x,))]
+            distances[rows] = torch.stack(found).amin(0)
     return distances
+
+
+def _where(rows: Tensor, some: Tensor) -> Tensor:
+    return rows if bool(some.all()) else rows[some]
 
 
 def mifid(fid: float, distance: float, tau: float = TAU) -> float:

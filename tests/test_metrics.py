@@ -18,10 +18,9 @@ from dcgan_eval.metrics.frechet import (
     frechet_distance,
     frechet_distance_of_features,
 )
-from dcgan_eval.metrics.inception_score import InceptionScore, ProbabilityAccumulator, inception_score
+from dcgan_eval.metrics.inception_score import ProbabilityAccumulator, inception_score
 from dcgan_eval.metrics.kernel import kernel_distance
 from dcgan_eval.metrics.manifold import manifold
-from dcgan_eval.metrics.rows import FeatureAccumulator
 from tests.test_frechet import features
 from tests.test_neighbors import normal
 
@@ -224,7 +223,6 @@ def test_arguments_are_left_as_they_are(metric):
 N, D = 131, 5
 ACCUMULATORS = {
     "gaussian": lambda: GaussianAccumulator(D),
-    "features": lambda: FeatureAccumulator(D),
     "probabilities": lambda: ProbabilityAccumulator(N, D, seed=3, splits=4),
 }
 
@@ -246,8 +244,7 @@ def feed(accumulator, x, rows, size):
 
 def numbers(result):
     """One vector of everything that a result holds."""
-    parts = result if isinstance(result, (Gaussian, InceptionScore)) else [result]
-    return torch.cat([torch.as_tensor(part, dtype=torch.float64).flatten() for part in parts])
+    return torch.cat([torch.as_tensor(part, dtype=torch.float64).flatten() for part in result])
 
 
 def truth(name):
@@ -255,7 +252,7 @@ def truth(name):
     x = rows_of_features()
     if name == "gaussian":
         return numbers(Gaussian(N, x.double().mean(0), torch.cov(x.double().T)))
-    return numbers(x if name == "features" else inception_score(x, seed=3, splits=4))
+    return numbers(inception_score(x, seed=3, splits=4))
 
 
 @pytest.mark.parametrize("name", ACCUMULATORS)
@@ -306,9 +303,7 @@ def test_it_moves_and_is_copied_and_stays_in_its_precision(name):
     x, half = rows_of_features(), torch.arange(70)
     accumulator = feed(ACCUMULATORS[name]().to("cpu"), x, half, 30)
     assert accumulator.state_dict() == {}
-    accumulator = accumulator.half().float().to("cpu")
-    if name != "features":
-        accumulator = accumulator.set_dtype(torch.float16)
+    accumulator = accumulator.half().float().to("cpu").set_dtype(torch.float16)
     for other in (accumulator.clone(), pickle.loads(pickle.dumps(accumulator)), accumulator):
         found = numbers(feed(other, x, torch.arange(70, N), 30).compute())
         torch.testing.assert_close(found, truth(name), rtol=1e-9, atol=0)
@@ -325,12 +320,8 @@ def test_it_moves_to_a_gpu(name):
 def shares(kind):
     """The rows of each of two ranks."""
     order = torch.randperm(N, generator=torch.Generator().manual_seed(5))
-    cut = {"unequal": 90, "idle": N, "empty": N, "first idle": 0, "padded": 66}[kind]
-    own = [order[:cut], order[cut:]]
-    if kind == "padded":
-        # as samplers do, so that all ranks have as many
-        own[1] = torch.cat([own[1], order[:1]])
-    return own
+    cut = {"unequal": 90, "idle": N, "empty": N, "first idle": 0}[kind]
+    return [order[:cut], order[cut:]]
 
 
 def on_a_rank(name, kind, rank):
@@ -371,13 +362,8 @@ JOBS: dict[str, Callable[[int], torch.Tensor]] = {
     **{f"{name}, {kind}": partial(on_a_rank, name, kind) for name in ACCUMULATORS for kind in ("unequal", "empty")},
     **{f"{name}, asked twice": partial(asked_twice, name) for name in ACCUMULATORS},
     **{f"{name}, reset": partial(reset_between, name) for name in ACCUMULATORS},
-    "features, padded": partial(on_a_rank, "features", "padded"),
     "fit": of_its_own,
-    **{
-        f"{name}, {kind}": partial(on_a_rank, name, kind)
-        for name in ("gaussian", "probabilities", "features")
-        for kind in ("first idle", "idle")
-    },
+    **{f"{name}, {kind}": partial(on_a_rank, name, kind) for name in ACCUMULATORS for kind in ("first idle", "idle")},
 }
 
 

@@ -22,6 +22,7 @@ from torchmetrics import Metric
 
 Array = NDArray[np.float64]
 
+COLUMNS = 1024  # of features that are float64 at a time
 ROUNDING = 1e-10  # what is not positive semidefinite beyond this share of the trace is not rounding
 
 
@@ -35,10 +36,7 @@ class Gaussian(NamedTuple):
 
 def fit(features: Tensor) -> Gaussian:
     """The Gaussian of features (n, d), n ≥ 2. Raises ValueError for fewer, or values that are not finite."""
-    accumulator = GaussianAccumulator(features.shape[1], sync_on_compute=False).to(features.device)
-    for block in torch.split(features, 4096):
-        accumulator.update(block)
-    return accumulator.compute()
+    return _gaussian(*reduce(_merged, map(_summed, torch.split(features, 4096))))
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
@@ -64,12 +62,21 @@ def frechet_distance_of_features(first: Tensor, second: Tensor) -> float:
         raise ValueError(f"features of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
     if max(len(first), len(second)) >= first.shape[1]:
         return frechet_distance(fit(first), fit(second))
+    means = []
     for features in (first, second):
         _check(features)
-    x, y = first.double(), second.double()
-    A, B = ((f - f.mean(0)) / (len(f) - 1) ** 0.5 for f in (x, y))
-    root = torch.linalg.svdvals(A @ B.T).sum()
-    return _distance(x.mean(0), y.mean(0), A.square().sum() + B.square().sum(), root)
+        means.append(features.mean(0, dtype=torch.float64))
+    product = torch.zeros(len(first), len(second), dtype=torch.float64, device=first.device)
+    traces = torch.zeros((), dtype=torch.float64, device=first.device)
+    for start in range(0, first.shape[1], COLUMNS):
+        at = slice(start, start + COLUMNS)
+        A, B = (
+            (features[:, at] - mean[at]) / (len(features) - 1) ** 0.5
+            for features, mean in zip((first, second), means, strict=True)
+        )
+        traces += A.square().sum() + B.square().sum()
+        product.addmm_(A, B.T)
+    return _distance(means[0], means[1], traces, torch.linalg.svdvals(product).sum())
 
 
 def _distance(mean1: Tensor, mean2: Tensor, traces: Tensor, root: Tensor) -> float:
@@ -117,23 +124,38 @@ def _check(features: Tensor) -> None:
         raise ValueError("features hold NaN or infinite values")
 
 
-def _merged(
-    first: tuple[Tensor, Tensor, Tensor], second: tuple[Tensor, Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(n, mean, sum of squared deviations) of both."""
+Sums = tuple[Tensor, Tensor, Tensor]  # n (), mean (d,) and sum of squared deviations (d, d), all float64
+
+
+def _summed(features: Tensor) -> Sums:
+    x = features.double()
+    mean = x.mean(0) if len(x) else x.new_zeros(x.shape[1])
+    x = x - mean
+    return torch.tensor(float(len(x))).to(x), mean, x.T @ x
+
+
+def _merged(first: Sums, second: Sums) -> Sums:
+    """Of both; Chan, Golub and LeVeque 1983, eq. 1.5."""
     (n, mean, scatter), (m, other, more) = first, second
     total = n + m
     if not total:
         return first
     shift = other - mean
-    return total, mean + shift * (m / total), scatter + more + torch.outer(shift, shift) * (n * m / total)
+    return total, mean + shift * (m / total), torch.addr(scatter + more, shift * (n * m / total), shift)
+
+
+def _gaussian(n: Tensor, mean: Tensor, scatter: Tensor) -> Gaussian:
+    if n < 2:
+        raise ValueError(f"a covariance needs at least two features, not {int(n)}")
+    if not bool(scatter.isfinite().all()):
+        raise ValueError("features hold NaN or infinite values")
+    return Gaussian(int(n), mean.clone(), scatter / (n - 1))
 
 
 class GaussianAccumulator(Metric):
     """Fits a `Gaussian` to features that come in batches, on one rank or several: the same whatever the batches.
 
-    Mean and sum of squared deviations are merged as by Chan, Golub and LeVeque 1983, eq. 1.5, in float64, so that
-    features far from 0 lose no digits.
+    Mean and sum of squared deviations are merged, in float64, so that features far from 0 lose no digits.
     """
 
     full_state_update = True  # a state of its own merges otherwise than torchmetrics would
@@ -149,18 +171,14 @@ class GaussianAccumulator(Metric):
 
     def update(self, features: Tensor) -> None:
         """features: (b, d), of any b."""
-        x = features.to(self.mean.device, torch.float64)
-        n, mean = len(x), x.mean(0)
-        if n:
-            x = x - mean
-            self._merge(torch.tensor(float(n)).to(self.n), mean, x.T @ x)
+        self._merge(_summed(features.to(self.mean.device)))
 
-    def _merge(self, n: Tensor, mean: Tensor, scatter: Tensor) -> None:
-        self.n, self.mean, self.scatter = _merged((self.n, self.mean, self.scatter), (n, mean, scatter))
+    def _merge(self, sums: Sums) -> None:
+        self.n, self.mean, self.scatter = _merged((self.n, self.mean, self.scatter), sums)
 
     def merge_state(self, incoming_state: Any) -> None:
         """Adds what another `GaussianAccumulator` was given."""
-        self._merge(incoming_state.n, incoming_state.mean, incoming_state.scatter)
+        self._merge((incoming_state.n, incoming_state.mean, incoming_state.scatter))
         self._update_count += incoming_state._update_count
 
     def compute(self) -> Gaussian:
@@ -168,11 +186,7 @@ class GaussianAccumulator(Metric):
         n, mean, scatter = self.n, self.mean, self.scatter
         if n.ndim:  # what torchmetrics gathered from all ranks, one entry each
             n, mean, scatter = reduce(_merged, zip(n, mean, scatter, strict=True))
-        if n < 2:
-            raise ValueError(f"a covariance needs at least two features, not {int(n)}")
-        if not bool(scatter.isfinite().all()):
-            raise ValueError("features hold NaN or infinite values")
-        return Gaussian(int(n), mean.clone(), scatter / (n - 1))
+        return _gaussian(n, mean, scatter)
 
     def set_dtype(self, dst_type: Any) -> "GaussianAccumulator":
         """Stays in float64."""
