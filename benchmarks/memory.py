@@ -24,6 +24,8 @@ from dcgan_eval.files import write_whole
 from dcgan_eval.networks import Generator, initialise, preset
 
 MIB = 2**20
+# what is freed goes back to the system, so that the peak is of what is held and not of glibc's heap
+AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": str(MIB)}
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ def noise(path: Path, n: int, shape: tuple[int, ...], seed: int = 0) -> Path:
 def peak(words: list[str]) -> int:
     """Bytes of resident memory at most, of the command in a process of its own."""
     module = ["-m", "training", *words[1:]] if words[0] == "training" else ["-m", "dcgan_eval", *words]
-    process = subprocess.Popen([sys.executable, *module], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, *module], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | AT_ONCE
+    )
     assert process.stderr is not None
     said = process.stderr.read().decode()
     _, status, usage = os.wait4(process.pid, 0)

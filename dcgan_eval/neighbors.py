@@ -71,7 +71,7 @@ def k_nearest(
         distances, rows = k_nearest(queries.cpu(), database.cpu(), k, metric=metric, engine=engine, ranks=ranks)
         return distances.float().to(queries.device), rows.to(queries.device)
     if metric == "cosine":
-        distances, rows = k_nearest(_unit(queries, "query"), _unit(database, "row"), k, engine=engine, ranks=ranks)
+        distances, rows = k_nearest(of_length_1(queries, "query"), of_length_1(database), k, engine=engine, ranks=ranks)
         return distances.square() / 2, rows
     if ranks.world > 1:
         return _over(ranks, queries, database, k, engine)
@@ -228,8 +228,8 @@ def _pick(rows: _Lowered, part: slice) -> _Lowered:
     return _Lowered(*(field[part] for field in rows))
 
 
-def _unit(x: Tensor, what: str) -> Tensor:
-    """The rows scaled to length 1, in float64."""
+def of_length_1(x: Tensor, what: str = "row") -> Tensor:
+    """The rows of x, float32 (n, d), scaled in float64. Raises ValueError for those of length 0."""
     none = torch.nonzero(~x.any(1))[:, 0]
     if len(none):
         raise ValueError(f"{len(none)} rows of length 0, the first {what} {int(none[0])}, have no cosine distance")
