@@ -94,8 +94,9 @@ def without(model: Model, maps: Tensor, layer: str, drop: Sequence[int]) -> Tens
         for part in torch.split(maps, AT_ONCE):
             h = part.to(model.device, copy=True)
             h[:, list(drop)] = 0
-            images.append(model.generator.from_hidden(h, number, model.y(len(h))))
-    return to_uint8(torch.cat(images), model.architecture).cpu()
+            drawn = model.generator.from_hidden(h, number, model.y(len(h)))
+            images.append(to_uint8(drawn, model.architecture).cpu())
+    return torch.cat(images)
 
 
 def read_boxes(path: Path, size: int, num: int) -> dict[int, list[Box]]:
@@ -233,6 +234,8 @@ def forget_class(
         raise InputError(f"{value} is judged to be in {int(had.sum())} of {num} further samples; draw more by --num")
     typical = float(apart(plain, plain.roll(1, 0)).mean())
     n = int(had.sum())
+    margin = scores.gather(1, before[:, None])[:, 0] - scores.topk(2).values[:, 1]
+    chosen = margin.where(had, -torch.inf).topk(min(SHOWN, n)).indices  # the surest, as they were drawn
 
     def measured(images: Tensor) -> Numbers:
         now = attribute.judge(images).argmax(1)
@@ -242,9 +245,7 @@ def forget_class(
             "change": {"value": 100 * float(apart(images, plain).mean()) / typical, "unit": "%"},
         }
 
-    without_it = without(model, maps, layer, drop)
-    sets = [without(model, maps, layer, some) for some in _random_sets(maps.shape[1], len(drop), seed)]
-    found = [[measured(plain)], [measured(without_it)], [measured(images) for images in sets]]
+    found, shown = _tried(model, maps, layer, drop, seed, measured, chosen)
     judge = f"; {attribute.about}"
     how = {
         "still there": (f"share of further samples with {value} that have it still{judge}", n),
@@ -254,9 +255,6 @@ def forget_class(
     rows = _rows(
         model, value, layer, drop, maps.shape[1], found, how, num, seed, time.perf_counter() - start, command, attribute
     )
-    margin = scores.gather(1, before[:, None])[:, 0] - scores.topk(2).values[:, 1]
-    chosen = margin.where(had, -torch.inf).topk(min(SHOWN, n)).indices  # the surest, as they were drawn
-    shown = torch.stack([images[chosen] for images in (plain, without_it, sets[0])])
     return Forgotten(value, layer, shown, [], drop, rows)
 
 
@@ -311,9 +309,7 @@ def forget_boxes(
                 found[name] = {"value": float(shares.mean()), "unit": "%", **spread(shares, "samples")}
         return found
 
-    without_it = without(model, maps[1::2], layer, drop)
-    sets = [without(model, maps[1::2], layer, some) for some in _random_sets(maps.shape[1], len(drop), seed)]
-    found = [[measured(plain)], [measured(without_it)], [measured(images) for images in sets]]
+    found, shown = _tried(model, maps[1::2], layer, drop, seed, measured, torch.arange(len(plain))[:SHOWN])
     change = f"{CHANGE} there, of that between two samples"
     how = {
         name: (about if name.startswith("found") else change, len(plain))
@@ -322,8 +318,27 @@ def forget_boxes(
     took = time.perf_counter() - start
     learnt = len(numbers) - len(plain)
     rows = _rows(model, BOXED, layer, drop, maps.shape[1], found, how, learnt, seed, took, command, None)
-    shown = [list(boxes[number]) for number in numbers[1::2]][:SHOWN]
-    return Forgotten(BOXED, layer, torch.stack([w[:SHOWN] for w in (plain, without_it, sets[0])]), shown, drop, rows)
+    return Forgotten(BOXED, layer, shown, [list(boxes[number]) for number in numbers[1::2]][:SHOWN], drop, rows)
+
+
+def _tried(
+    model: Model,
+    maps: Tensor,
+    layer: str,
+    drop: list[int],
+    seed: int,
+    measured: Callable[[Tensor], Numbers],
+    chosen: Tensor,
+) -> tuple[list[list[Numbers]], Tensor]:
+    """The numbers of each of `WAYS`, once or for every random set, and the chosen images of each, the first set's."""
+
+    def tried(some: list[int]) -> tuple[Numbers, Tensor]:
+        images = without(model, maps, layer, some)
+        return measured(images), images[chosen]
+
+    ways: list[list[list[int]]] = [[[]], [drop], _random_sets(maps.shape[1], len(drop), seed)]
+    found = [[tried(some) for some in way] for way in ways]
+    return [[numbers for numbers, _ in way] for way in found], torch.stack([way[0][1] for way in found])
 
 
 def _positive(fitted: Any) -> list[int]:
