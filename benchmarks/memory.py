@@ -26,6 +26,13 @@ from dcgan_eval.networks import Generator, initialise, preset
 MIB = 2**20
 # what is freed goes back to the system, so that the peak is of what is held and not of glibc's heap
 AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": str(MIB)}
+# a process counts the memory of the one that started it, until it is another program: that must be a small one
+RUN = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 
 
 @dataclass(frozen=True)
@@ -121,16 +128,12 @@ def noise(path: Path, n: int, shape: tuple[int, ...], seed: int = 0) -> Path:
 def peak(words: list[str]) -> int:
     """Bytes of resident memory at most, of the command in a process of its own."""
     module = ["-m", "training", *words[1:]] if words[0] == "training" else ["-m", "dcgan_eval", *words]
-    process = subprocess.Popen(
-        [sys.executable, *module], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | AT_ONCE
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, sys.executable, *module], capture_output=True, text=True, env=os.environ | AT_ONCE
     )
-    assert process.stderr is not None
-    said = process.stderr.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(words)}: {said}")
-    return usage.ru_maxrss * 1024
+    if done.returncode:
+        sys.exit(f"{' '.join(words)}: {done.stderr}")
+    return int(done.stdout) * 1024
 
 
 def peaks(command: Command, folder: Path) -> list[tuple[int, int]]:
