@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-# threads gain nothing on problems this small, and wait for one another where other work has the cores
+# threads gain nothing on problems this small, and wait for one another where other work has the cores; that of the
+# processes that tests start, too
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 DATA = os.environ.get("DCGAN_EVAL_TEST_DATA", "")
 
