@@ -111,6 +111,17 @@ def limits(device: torch.device | str, dtypes: Iterable[torch.dtype] = (torch.fl
     return Limits(bandwidth, {dtype: peak(dtype, device) for dtype in dtypes})
 
 
+def _few_times(few: Tensor, X: Tensor, *rest: Any, out_val: Tensor) -> int:
+    return 2 * few.numel() * len(X)
+
+
+# operations that torch has no number of FLOP for
+UNCOUNTED: dict[Any, Callable[..., int]] = {
+    torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm],
+    torch.ops.mkldnn._linear_pointwise: _few_times,
+}
+
+
 class Limit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up, over the products and convolutions that run inside, the seconds they would take at the limits."""
 
@@ -121,7 +132,7 @@ class Limit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         packet = func._overloadpacket
-        count = flop_registry.get(torch.ops.aten.addmm if packet is torch.ops.aten.addmm_ else packet)
+        count = UNCOUNTED.get(packet) or flop_registry.get(packet)
         if count is None:
             with self:  # into its parts, which inference mode hides
                 out = func.decompose(*args, **kwargs)
