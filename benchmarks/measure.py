@@ -116,10 +116,9 @@ def _few_times(few: Tensor, X: Tensor, *rest: Any, out_val: Tensor) -> int:
 
 
 # operations that torch has no number of FLOP for
-UNCOUNTED: dict[Any, Callable[..., int]] = {
-    torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm],
-    torch.ops.mkldnn._linear_pointwise: _few_times,
-}
+UNCOUNTED: dict[Any, Callable[..., int]] = {torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm]}
+if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    UNCOUNTED[torch.ops.mkldnn._linear_pointwise] = _few_times
 
 
 class Limit(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -149,6 +149,7 @@ def copying(
                 for metric, value, unit, method in numbers
             ]
             yield Found(extractor.name, flips, rows, near[0], near[1] if len(near) > 1 else None)
+        del in_train, plain, mirrored  # before the next one's come
 
 
 def _numbers(

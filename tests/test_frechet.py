@@ -5,6 +5,7 @@ from pytorch_fid.fid_score import calculate_frechet_distance
 from scipy.linalg import sqrtm
 from torch_fidelity import metric_fid
 
+from dcgan_eval.metrics import frechet
 from dcgan_eval.metrics.frechet import (
     Gaussian,
     GaussianAccumulator,
@@ -47,6 +48,13 @@ def test_it_is_torch_fidelitys_and_pytorch_fids(n, m, d):
     assert found == pytest.approx(wanted, rel=1e-6)
     moments = [part for f in (x.numpy(), y.numpy()) for part in (f.mean(0), np.cov(f, rowvar=False))]
     assert found == pytest.approx(float(calculate_frechet_distance(*moments)), rel=1e-6)
+
+
+def test_columns_may_come_in_blocks(monkeypatch):
+    x, y = features(1, 20, 50), features(2, 30, 50)
+    wanted = frechet_distance_of_features(x, y)
+    monkeypatch.setattr(frechet, "COLUMNS", 7)
+    assert frechet_distance_of_features(x, y) == pytest.approx(wanted, rel=1e-12)
 
 
 def test_known_gaussians():

@@ -5,6 +5,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import fisher_exact, kstest, mannwhitneyu, norm
 from torchmetrics.image.mifid import _compute_cosine_distance, _mifid_compute
 
+from dcgan_eval import memorization
 from dcgan_eval.memorization import (
     TAU,
     authenticity,
@@ -293,6 +294,16 @@ def test_cosine_distances_are_the_definition(fake, train):
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found, one_minus_cos(fake, train), rtol=1e-5, atol=1e-12)
     assert (found > 0.01).all()
+
+
+@pytest.mark.parametrize("constant", ["ROWS", "VALUES"])
+def test_cosine_distances_do_not_depend_on_the_blocks(constant, monkeypatch):
+    """To the last bit, with rows of length 0 among them."""
+    fake, train = normal(50, 5, seed=1), normal(40, 5)
+    fake[[0, 8, 9, 30]] = 0
+    wanted = cosine_distances(fake, train)
+    monkeypatch.setattr(memorization, constant, 7)
+    assert torch.equal(cosine_distances(fake, train), wanted)
 
 
 def test_length_and_sign_are_nothing():

@@ -156,3 +156,12 @@ def test_bad_input(name, tensor):
     X = spoil_X(X)
     with pytest.raises(ValueError, match=message):
         L2SVC(**options).fit(torch.from_numpy(X) if tensor else X, spoil_y(y))
+
+
+def test_columns_of_a_larger_array_are_features_like_others():
+    """Enough of them for float32, in which products of other strides than these are another library's."""
+    some = np.random.default_rng(0).standard_normal((3000, 2000), np.float32)[:, 100:-100]
+    y = np.arange(3000) % 3
+    found, wanted = (L2SVC(1e-3).fit(X, y) for X in (some, np.ascontiguousarray(some)))
+    np.testing.assert_allclose(found.objective_, wanted.objective_, rtol=1e-6)
+    assert (found.gap_ <= 1e-6 * found.objective_).all()

@@ -52,7 +52,7 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     _finite(M)
     scale = float(cov1.trace() * cov2.trace())
     root = np.sqrt(_not_negative(linalg.eigvalsh(M, check_finite=False), scale)).sum() if M.size else 0.0
-    return _distance(mean1, mean2, cov1.trace() + cov2.trace(), torch.tensor(root))
+    return _distance(float((mean1 - mean2).square().sum()), float(cov1.trace() + cov2.trace()), float(root))
 
 
 def frechet_distance_of_features(first: Tensor, second: Tensor) -> float:
@@ -62,25 +62,22 @@ def frechet_distance_of_features(first: Tensor, second: Tensor) -> float:
         raise ValueError(f"features of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
     if max(len(first), len(second)) >= first.shape[1]:
         return frechet_distance(fit(first), fit(second))
-    means = []
     for features in (first, second):
         _check(features)
-        means.append(features.mean(0, dtype=torch.float64))
     product = torch.zeros(len(first), len(second), dtype=torch.float64, device=first.device)
-    traces = torch.zeros((), dtype=torch.float64, device=first.device)
-    for start in range(0, first.shape[1], COLUMNS):
-        at = slice(start, start + COLUMNS)
-        A, B = (
-            (features[:, at] - mean[at]) / (len(features) - 1) ** 0.5
-            for features, mean in zip((first, second), means, strict=True)
-        )
-        traces += A.square().sum() + B.square().sum()
+    apart, traces = 0.0, 0.0
+    for columns in (slice(start, start + COLUMNS) for start in range(0, first.shape[1], COLUMNS)):
+        x, y = first[:, columns].double(), second[:, columns].double()
+        A, B = ((f - f.mean(0)) / (len(f) - 1) ** 0.5 for f in (x, y))
         product.addmm_(A, B.T)
-    return _distance(means[0], means[1], traces, torch.linalg.svdvals(product).sum())
+        apart += float((x.mean(0) - y.mean(0)).square().sum())
+        traces += float(A.square().sum() + B.square().sum())
+    return _distance(apart, traces, float(torch.linalg.svdvals(product).sum()))
 
 
-def _distance(mean1: Tensor, mean2: Tensor, traces: Tensor, root: Tensor) -> float:
-    return max(0.0, float((mean1 - mean2).square().sum() + traces - 2 * root))
+def _distance(apart: float, traces: float, root: float) -> float:
+    """apart: ‖μ₁ − μ₂‖². root: tr (Σ₁Σ₂)^½."""
+    return max(0.0, apart + traces - 2 * root)
 
 
 def _congruent(covariance: Array, other: Array) -> Array:

@@ -245,7 +245,7 @@ def forget_class(
             "change": {"value": 100 * float(apart(images, plain).mean()) / typical, "unit": "%"},
         }
 
-    found, shown = _tried(model, maps, layer, drop, seed, measured, chosen)
+    found, shown = _tried(model, maps, layer, drop, seed, plain, measured, chosen)
     judge = f"; {attribute.about}"
     how = {
         "still there": (f"share of further samples with {value} that have it still{judge}", n),
@@ -309,7 +309,8 @@ def forget_boxes(
                 found[name] = {"value": float(shares.mean()), "unit": "%", **spread(shares, "samples")}
         return found
 
-    found, shown = _tried(model, maps[1::2], layer, drop, seed, measured, torch.arange(len(plain))[:SHOWN])
+    first = torch.arange(min(SHOWN, len(plain)))
+    found, shown = _tried(model, maps[1::2], layer, drop, seed, plain, measured, first)
     change = f"{CHANGE} there, of that between two samples"
     how = {
         name: (about if name.startswith("found") else change, len(plain))
@@ -327,17 +328,20 @@ def _tried(
     layer: str,
     drop: list[int],
     seed: int,
+    plain: Tensor,
     measured: Callable[[Tensor], Numbers],
     chosen: Tensor,
 ) -> tuple[list[list[Numbers]], Tensor]:
     """The numbers of each of `WAYS`, once or for every random set, and the chosen images of each, the first set's."""
 
-    def tried(some: list[int]) -> tuple[Numbers, Tensor]:
-        images = without(model, maps, layer, some)
+    def tried(images: Tensor) -> tuple[Numbers, Tensor]:
         return measured(images), images[chosen]
 
-    ways: list[list[list[int]]] = [[[]], [drop], _random_sets(maps.shape[1], len(drop), seed)]
-    found = [[tried(some) for some in way] for way in ways]
+    random = _random_sets(maps.shape[1], len(drop), seed)
+    found = [
+        [tried(plain)],
+        *([tried(without(model, maps, layer, some)) for some in sets] for sets in ([drop], random)),
+    ]
     return [[numbers for numbers, _ in way] for way in found], torch.stack([way[0][1] for way in found])
 
 

@@ -149,12 +149,13 @@ class Gram:
 
 
 def _times(few: Tensor, X: Tensor, add_to: Tensor | None = None) -> Tensor:
-    """few @ X for a contiguous (m, k) of few rows and a large X (k, n), stored by rows or by columns.
+    """few @ X for a contiguous (m, k) of few rows and a large X (k, n).
 
     In float32 on CPUs by oneDNN, which takes a half to two thirds of the time that MKL does; but not where they have
     products of lower precision, which `reduced_precision` asks of `torch.mm`.
     """
-    if few.dtype == torch.float32 and few.device.type == "cpu" and _onednn():
+    dense = X.is_contiguous() or X.T.is_contiguous()  # of other strides oneDNN has no fast product, or none
+    if dense and few.dtype == torch.float32 and few.device.type == "cpu" and _onednn():
         product: Tensor = torch.ops.mkldnn._linear_pointwise(few, X.T, None, "none", [], "")
         return product if add_to is None else add_to.add_(product)
     return few @ X if add_to is None else add_to.addmm_(few, X)
@@ -163,7 +164,7 @@ def _times(few: Tensor, X: Tensor, add_to: Tensor | None = None) -> Tensor:
 @cache
 def _onednn() -> bool:
     can = torch.cpu.get_capabilities()
-    lower = can.get("avx512_bf16", False) or can.get("amx_bf16", False)
+    lower = any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last on ARM
     return torch.backends.mkldnn.is_available() and not lower  # type: ignore[no-untyped-call]
 
 
