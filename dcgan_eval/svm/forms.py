@@ -151,11 +151,11 @@ class Gram:
 def _times(few: Tensor, X: Tensor, add_to: Tensor | None = None) -> Tensor:
     """few @ X for a contiguous (m, k) of few rows and a large X (k, n).
 
-    In float32 on CPUs by oneDNN, which takes a half to two thirds of the time that MKL does; but not where they have
-    products of lower precision, which `reduced_precision` asks of `torch.mm`.
+    In float32 on CPUs by oneDNN, which takes a half to two thirds of the time that MKL does of an X that no cache
+    holds; but not where they have products of lower precision, which `reduced_precision` asks of `torch.mm`.
     """
     dense = X.is_contiguous() or X.T.is_contiguous()  # of other strides oneDNN has no fast product, or none
-    if dense and few.dtype == torch.float32 and few.device.type == "cpu" and _onednn():
+    if few.dtype == torch.float32 and few.device.type == "cpu" and X.numel() > BLOCK and dense and _onednn():
         product: Tensor = torch.ops.mkldnn._linear_pointwise(few, X.T, None, "none", [], "")
         return product if add_to is None else add_to.add_(product)
     return few @ X if add_to is None else add_to.addmm_(few, X)
