@@ -229,7 +229,7 @@ def _pick(rows: _Lowered, part: slice) -> _Lowered:
 
 
 def of_length_1(x: Tensor, what: str = "row") -> Tensor:
-    """The rows of x, float32 (n, d), scaled in float64. Raises ValueError for those of length 0."""
+    """The rows of x, float32 (n, d), scaled to length 1. Raises ValueError for those of length 0."""
     none = torch.nonzero(~x.any(1))[:, 0]
     if len(none):
         raise ValueError(f"{len(none)} rows of length 0, the first {what} {int(none[0])}, have no cosine distance")
