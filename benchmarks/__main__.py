@@ -1,6 +1,6 @@
 """Every claim about speed that this machine can measure, beside its peers, its limit, and its growth.
 
-    python -m benchmarks CIFAR-10-JPEG.zip [CLAIM ...] [--device cpu] [--out reports/benchmarks]
+    python -m benchmarks CIFAR-10 [CLAIM ...] [--data-root data] [--device cpu] [--out reports/benchmarks]
 
 The source: labelled images of 32×32 in RGB, at least 5,000, with the splits train and test. Writes OUT/speed.csv, a row
 for every size beside every peer, and OUT/speed.md, the table of the largest sizes. Claims named alone replace their own
@@ -15,9 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import features, frechet, inception, manifold, neighbors, startup, svm, training_throughput
+from benchmarks.arguments import add_data_root
 from benchmarks.measure import Case, Limits, Measured, header, limits, measure
 from dcgan_eval import devices
 from dcgan_eval.files import write_whole
+from dcgan_eval.images import open_images
 
 NAMES = {
     "help": "start: `dcgan-eval --help`",
@@ -37,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("claims", nargs="*", help=f"of {', '.join(NAMES)} [default: all]")
+    add_data_root(parser)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="of features that the SVM is given")
     parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"))
@@ -51,12 +54,12 @@ def main() -> None:
     works: dict[str, tuple[Callable[[], Iterable[Case]], Limits, str]] = {
         "help": (lambda: startup.cases(startup.HELP), on_cpu, "cpu"),
         "imports": (lambda: startup.cases(startup.CLASSIFY), on_cpu, "cpu"),
-        "svm": (lambda: svm.cases(a.data, a.cache, device), found, device),
+        "svm": (lambda: svm.cases(open_images(a.data, root=a.data_root), a.cache, device), found, device),
         "features": (lambda: features.cases("imagenet32", device), found, device),
         "inception": (lambda: inception.cases(device), found, device),
         "resize": (lambda: inception.resizing(on_cpu), on_cpu, "cpu"),
         "frechet": (lambda: frechet.cases(on_cpu), on_cpu, "cpu"),
-        "neighbors": (lambda: neighbors.cases(a.data), on_cpu, "cpu"),
+        "neighbors": (lambda: neighbors.cases(open_images(a.data, root=a.data_root)), on_cpu, "cpu"),
         "manifold": (manifold.cases, on_cpu, "cpu"),
         "training": (lambda: training_throughput.cases(device), found, device),
     }

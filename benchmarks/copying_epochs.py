@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.arguments import add_data_root
 from dcgan_eval import figures, report, results
 from dcgan_eval.copying import copying
 from dcgan_eval.images import Images, open_split
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("train")
     parser.add_argument("held_out")
     parser.add_argument("checkpoints", nargs="+", metavar="EPOCHS=CHECKPOINT")
+    add_data_root(parser)
     parser.add_argument("--features", default="pixels")
     parser.add_argument("--num", type=int, default=10_000, help="samples of every checkpoint")
     parser.add_argument("--seed", type=int, default=0)
@@ -36,7 +38,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    train, held_out = open_split(arguments.train), open_split(arguments.held_out)
+    train, held_out = (open_split(spec, root=arguments.data_root) for spec in (arguments.train, arguments.held_out))
     epochs_of = [word.partition("=")[0] for word in arguments.checkpoints]
     if not all(epochs.isdigit() and int(epochs) > 0 for epochs in epochs_of):
         parser.error("checkpoints are written EPOCHS=CHECKPOINT, as in 16=netG.safetensors")

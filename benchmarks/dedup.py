@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.arguments import add_data_root
 from dcgan_eval import results
 from dcgan_eval.dedup import Duplicates, Method, find
 from dcgan_eval.images import from_tensor, open_split
@@ -93,10 +94,11 @@ def false(found: Duplicates, pixels: Tensor, n: int) -> tuple[int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
+    add_data_root(parser)
     parser.add_argument("--planted", type=int, default=1000)
     parser.add_argument("--device", default="cpu")
     a = parser.parse_args()
-    source = open_split(a.data)
+    source = open_split(a.data, root=a.data_root)
     pixels, n = source.tensor(), source.n
     chosen = torch.randperm(n, generator=stream(0, "planted"))[: a.planted]
     copies = torch.cat([change(pixels[chosen]) for change in PLANTED.values()])

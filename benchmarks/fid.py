@@ -1,7 +1,7 @@
 """Claim: FID, IS, KID, precision and recall of the same images come at least 3 times faster than from torch-fidelity
 on 2 CPU cores, and FID within 0.1 % of its; ten times the images take ten times as long and no more memory.
 
-    python -m benchmarks.fid DATA [--weights FILE] [--images N] [--rounds R]
+    python -m benchmarks.fid DATA [--data-root data] [--weights FILE] [--images N] [--rounds R]
 
 DATA: a source with the splits train and test, of which N each are taken. Without the published weights, seeded random
 ones of the same layout serve, as the arithmetic is the same. Both sides start from uint8 images in memory and end with
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from benchmarks.arguments import add_data_root
 from dcgan_eval import devices, results
 from dcgan_eval.comparison import Settings, compare
 from dcgan_eval.errors import InputError
@@ -96,6 +97,7 @@ def _indices(rows: range | Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
+    add_data_root(parser)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
@@ -106,7 +108,7 @@ def main() -> None:
         grow(a.weights, a.grow)
         return
     device = devices.choose(a.device)
-    splits = open_images(a.data)
+    splits = open_images(a.data, root=a.data_root)
     parts = []
     for split in ("train", "test"):
         rows = torch.randperm(splits[split].n, generator=torch.Generator().manual_seed(0))[: a.images]

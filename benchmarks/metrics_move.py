@@ -1,7 +1,7 @@
 """Claim: every metric of `dcgan-eval fid` moves the right way as images get worse.
 
     python -m benchmarks.metrics_move DATA --features disc:CHECKPOINT --out results.csv --figure FILE.png
-        [--generator CHECKPOINT] [--real 10000] [--images 3000]
+        [--data-root data] [--generator CHECKPOINT] [--real 10000] [--images 3000]
 
 Real images are some of the training split. Judged are others of the test split, always as many: as they are, with
 noise, blurred, and with classes left out, at four strengths each, and samples of a generator. The classifier score
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
+from benchmarks.arguments import add_data_root
 from dcgan_eval import devices, figures, report, results
 from dcgan_eval.comparison import Settings, compare
 from dcgan_eval.errors import InputError
@@ -115,6 +116,7 @@ def damaged(images: Images, n: int) -> Iterator[tuple[str, int, Images]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
+    add_data_root(parser)
     parser.add_argument("--features", required=True)
     parser.add_argument("--generator")
     parser.add_argument("--real", type=int, default=10000)
@@ -124,7 +126,7 @@ def main() -> int:
     parser.add_argument("--figure", type=Path, required=True)
     a = parser.parse_args()
     device = devices.choose(a.device)
-    splits = open_images(a.data)
+    splits = open_images(a.data, root=a.data_root)
     train, test = (
         splits[split].subset(torch.randperm(splits[split].n, generator=stream(0, split))[:n])
         for split, n in (("train", a.real), ("test", splits["test"].n))

@@ -1,7 +1,7 @@
 """Claim: exact nearest neighbours at least twice as fast as the faster of scikit-learn's brute force and faiss's flat
 index, with the same rows.
 
-    python -m benchmarks.neighbors cifar10-jpeg.zip [--k 5] [--rounds 3]
+    python -m benchmarks.neighbors CIFAR-10 [--data-root data] [--k 5] [--rounds 3]
 
 Queries are all test images, the database all training images: 10,000 against 50,000 of 3,072 values. Twice: pixels,
 which are bytes, and pixels standardised by column, which are not. The three take turns; the medians are compared.
@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from benchmarks.arguments import add_data_root
 from benchmarks.measure import Case
 from dcgan_eval import results
-from dcgan_eval.images import open_images
+from dcgan_eval.images import Images, open_images
 from dcgan_eval.neighbors import k_nearest
 
 
@@ -52,9 +53,8 @@ SEARCHES: dict[str, Callable[[Tensor, Tensor, int], NDArray[np.int64]]] = {
 }
 
 
-def cases(data: str, queries: int = 2500, k: int = 5) -> Iterator[Case]:
+def cases(sets: dict[str, Images], queries: int = 2500, k: int = 5) -> Iterator[Case]:
     """By the size of the database: pixels, for the `queries` first test images."""
-    sets = open_images(data)
     x, database = (sets[name].tensor().flatten(1).float() for name in ("test", "train"))
     x = x[:queries]
     for n in (len(database) // 16, len(database) // 4, len(database)):
@@ -75,10 +75,11 @@ def farther(queries: Tensor, database: Tensor, found: NDArray[np.int64], other: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
+    add_data_root(parser)
     parser.add_argument("--k", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     a = parser.parse_args()
-    sets = open_images(a.data)
+    sets = open_images(a.data, root=a.data_root)
     queries, database = (sets[name].tensor().flatten(1).float() for name in ("test", "train"))
     deviation, mean = torch.std_mean(database, 0)
     threads = torch.get_num_threads()

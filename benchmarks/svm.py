@@ -1,9 +1,9 @@
 """Claim: L2SVC reaches liblinear's optimum 15 times faster than scikit-learn's LinearSVC, and a sweep of 7 values of C
 by 5 folds 100 times faster, on 5,000 × 28,672 features; 50,000 × 28,672 are solved in 8 GiB.
 
-    python -m benchmarks.svm DATA.zip            a labelled source of 32×32 RGB images with at least 5,000
-    python -m benchmarks.svm DATA.zip --primal   beside LinearSVC's primal solver as well, at two values of C
-    python -m benchmarks.svm DATA.zip --large    50,000 rows as well, in a process of its own, with its peak memory
+    python -m benchmarks.svm DATA            a labelled source of 32×32 RGB images with at least 5,000
+    python -m benchmarks.svm DATA --primal   beside LinearSVC's primal solver as well, at two values of C
+    python -m benchmarks.svm DATA --large    50,000 rows as well, in a process of its own, with its peak memory
 
 Features: random:imagenet32, which are as hard as a trained network's. LinearSVC runs at its default tolerance, whose
 objective is printed beside ours; both are computed in float64 from the definition. Each is timed alone, after a warm-up
@@ -25,17 +25,18 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
+from benchmarks.arguments import add_data_root
 from benchmarks.measure import Case, header
 from dcgan_eval.features import extract, random_features
-from dcgan_eval.images import open_images
+from dcgan_eval.images import Images, open_images
 from dcgan_eval.probe import CS
 from dcgan_eval.svm import L2SVC, one_vs_rest, solve_path
 
 N = 5000
 
 
-def features(data: str, n: int, cache: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    train = open_images(data)["train"]
+def features(sets: dict[str, Images], n: int, cache: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    train = sets["train"]
     assert train.labels is not None
     order = torch.randperm(train.n, generator=torch.Generator().manual_seed(0))
     some = train.subset(order[:n])
@@ -80,9 +81,9 @@ def single(X: np.ndarray, y: np.ndarray, C: float, peers: list[bool]) -> float:
     return best
 
 
-def cases(data: str, cache: Path, device: torch.device | str, C: float = 1e-3) -> Iterator[Case]:
+def cases(sets: dict[str, Images], cache: Path, device: torch.device | str, C: float = 1e-3) -> Iterator[Case]:
     """By the number of rows, of 28,672 features; beside cuML's where there is a GPU and the package."""
-    X, y = features(data, N, cache)
+    X, y = features(sets, N, cache)
     for n in (N // 16, N // 4, N):
         rows, labels = X[:n], y[:n].numpy()
         peers: dict[str, Callable[[], object]] = {
@@ -120,8 +121,8 @@ def sweep(X: torch.Tensor, y: torch.Tensor, peers: dict[float, float]) -> None:
     )
 
 
-def large(data: str, cache: Path, C: float) -> None:
-    X, y = features(data, 50_000, cache)
+def large(sets: dict[str, Images], cache: Path, C: float) -> None:
+    X, y = features(sets, 50_000, cache)
     start = time.perf_counter()
     model = L2SVC(C).fit(X, y)
     seconds = time.perf_counter() - start
@@ -136,15 +137,17 @@ def large(data: str, cache: Path, C: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
+    add_data_root(parser)
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--primal", action="store_true", help="also LinearSVC's slower primal solver; no sweep")
     arguments = parser.parse_args()
     print(header())
+    sets = open_images(arguments.data, root=arguments.data_root)
     if arguments.large:
-        large(arguments.data, arguments.cache, 1e-3)
+        large(sets, arguments.cache, 1e-3)
         return
-    X, y = features(arguments.data, N, arguments.cache)
+    X, y = features(sets, N, arguments.cache)
     print(f"{X.shape[0]} × {X.shape[1]} float32, 10 classes")
     L2SVC(1e-4).fit(X[:600], y[:600])
     if arguments.primal:

@@ -1,7 +1,7 @@
 """Claim: a training step of the pytorch/examples DCGAN runs at least 2 times faster here on 2 CPU cores with bfloat16,
 and at equal precision its losses are the same.
 
-    python -m benchmarks.training_throughput DATA.zip      a source of at least 2,048 images of 64×64
+    python -m benchmarks.training_throughput DATA      a source of at least 2,048 images of 64×64
 
 The peer is the network and the step of pytorch/examples `dcgan/main.py` at its defaults: 64×64, batch 64, 64 filters,
 float32, its three backward passes and the values it fetches at every step; its images are ready on the device as
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.arguments import add_data_root
 from benchmarks.measure import Case, header, peak, wait
 from dcgan_eval import devices
 from dcgan_eval.images import open_images
@@ -137,10 +138,11 @@ def cases(device: torch.device | str) -> Iterator[Case]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
+    add_data_root(parser)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     device = torch.device(devices.choose(arguments.device))
-    opened = open_images(arguments.data)
+    opened = open_images(arguments.data, root=arguments.data_root)
     images = opened.get("train") or next(iter(opened.values()))
     pixels = (
         images.subset(torch.randperm(images.n, generator=torch.Generator().manual_seed(0))[:2048]).tensor().to(device)

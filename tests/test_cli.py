@@ -27,7 +27,6 @@ from dcgan_eval.ranks import ALONE
 from dcgan_eval.results import COLUMNS
 from tests.test_checkpoint import networks, trained, write_authors
 from tests.test_hashing import photographs as pieces
-from tests.test_inception import photographs, seeded_weights
 
 FAST = ("--features", "pixels", "--C", "1e-3")  # of digits: no folds, no network
 
@@ -954,12 +953,7 @@ def test_statistics_are_kept_and_used_again(tmp_path):
 # Inception
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return seeded_weights(tmp_path_factory)
-
-
-def test_inception_with_weights_of_ones_own(weights, tmp_path):
+def test_inception_with_weights_of_ones_own(weights, photographs, tmp_path):
     for name, start in (("real", 0), ("fake", 600)):
         np.savez(tmp_path / f"{name}.npz", x=photographs(6, start=start).permute(0, 2, 3, 1).numpy())
     argv = (tmp_path / "real.npz", tmp_path / "fake.npz", "--weights", weights, "--metrics", "is,kid,prdc", "--k", "2",

@@ -29,7 +29,7 @@ from dcgan_eval.metrics.frechet import Gaussian, fit
 from dcgan_eval.sampling import samples
 from dcgan_eval.statistics import Statistics, load_statistics, save_statistics
 from tests.test_frechet import definition, features
-from tests.test_inception import of_size, photographs, seeded_weights
+from tests.test_inception import of_size
 
 EVERYTHING = ("fid", "is", "kid", "prdc", "fid-infinity")
 QUICK = Settings(EVERYTHING, subsets=3, subset_size=15, splits=4, k=3)
@@ -48,19 +48,15 @@ def toy(name="toy", d=12, classes=5, seed=0):
     return Extractor(name, f"toy of seed {seed}", f"{name} {seed}", (3, 8, 8), slices, lambda device: function)
 
 
-def small(n, start=0):
-    return of_size(photographs(n, start), 8, 8)
+@pytest.fixture(scope="module")
+def reals(photographs):
+    return from_tensor(of_size(photographs(50), 8, 8), name="photographs:test")
 
 
 @pytest.fixture(scope="module")
-def reals():
-    return from_tensor(small(50), name="photographs:test")
-
-
-@pytest.fixture(scope="module")
-def fakes():
+def fakes(photographs):
     """Less contrast, so that no side of a number can be taken for the other."""
-    return from_tensor((small(40, start=500) * 0.8).byte(), name="gen:toy")
+    return from_tensor((of_size(photographs(40, start=500), 8, 8) * 0.8).byte(), name="gen:toy")
 
 
 def numbers(real, fake, extractor=None, settings=QUICK, **options):
@@ -97,26 +93,26 @@ INCEPTION = Settings(("fid", "is", "kid", "prdc"), seed=7, subsets=5, subset_siz
 
 
 @pytest.fixture(scope="module")
-def photos():
+def photos(photographs):
     """CIFAR-10 as it is, and others with less contrast: 40 reals, 32 fakes."""
     return photographs(40, start=200), (photographs(32, start=300) * 0.8 + 20).byte()
 
 
 @pytest.fixture(scope="module")
-def of_inception(photos, tmp_path_factory):
-    extractor = inception_features(weights=seeded_weights(tmp_path_factory), logits=True)
+def of_inception(photos, weights):
+    extractor = inception_features(weights=weights, logits=True)
     real, fake = (from_tensor(images, name=name) for images, name in zip(photos, ("real", "fake"), strict=True))
     return numbers(real, fake, extractor, INCEPTION)
 
 
 @pytest.fixture(scope="module")
-def of_torch_fidelity(photos, tmp_path_factory):
+def of_torch_fidelity(photos, weights, tmp_path_factory):
     """Its numbers, and the features that they came from."""
     cache = tmp_path_factory.mktemp("fidelity")
     found = calculate_metrics(
         input1=Tensors(photos[1]), input2=Tensors(photos[0]), input1_cache_name="fake", input2_cache_name="real",
         cache_root=str(cache), isc=True, fid=True, kid=True, prc=True, feature_extractor="inception-v3-compat",
-        feature_extractor_weights_path=str(seeded_weights(tmp_path_factory)), isc_splits=10, kid_subsets=5,
+        feature_extractor_weights_path=str(weights), isc_splits=10, kid_subsets=5,
         kid_subset_size=20, prc_neighborhood=3, rng_seed=7, batch_size=8, cuda=False, save_cpu_ram=True, verbose=False,
     )  # fmt: skip
     return found, [torch.load(cache / f"{side}-inception-v3-compat-features-2048.pt") for side in ("real", "fake")]
@@ -161,8 +157,7 @@ def test_the_kernel_distance_is_torch_fidelitys_one_way_round(of_inception, of_t
     assert found.value > 1e-3
 
 
-def test_rows_carry_their_protocol(of_inception, tmp_path_factory):
-    weights = seeded_weights(tmp_path_factory)
+def test_rows_carry_their_protocol(of_inception, weights):
     fingerprint = inception_features(weights=weights, logits=True).fingerprint
     for row in of_inception.values():
         assert (row.task, row.data, row.model, row.features) == ("fid", "real", "fake", "inception-like")

@@ -30,7 +30,7 @@ MIRRORED = {"nearest distance", "nearer than any", "AuthPct"}  # what is measure
 TESTED = MIRRORED | {"C_T", "cosine distance", FRECHET}
 
 
-SETS = ("digits", "MNIST", "CIFAR-10-JPEG")
+SETS = {"digits": None, "MNIST": "data", "CIFAR-10": "cifar10"}  # and the fixture of the folder
 PAIRS = [(name, features) for name in SETS for features in ("pixels", "random:digits")] + [("MNIST", "kmeans:20")]
 every_pair = pytest.mark.parametrize(("sets", "judged"), PAIRS, indirect=True, scope="module")
 
@@ -53,22 +53,25 @@ def values(rows):
     return {key: row.value for key, row in rows.items()}
 
 
-def real_images(name, data):
+def real_images(name, folder):
     """1,100 in random order."""
     order = torch.randperm(1100, generator=torch.Generator().manual_seed(0))
     if name == "digits":
         x = load_digits().images * 15
         return torch.as_tensor(x[:, None], dtype=torch.uint8)[order]
     if name == "MNIST":
-        return open_split(f"{data / 'mnist.npz'}:train").subset(range(1100)).subset(order).tensor()
-    images = open_split(f"{data / 'cifar10-jpeg.zip'}:train")
-    return images.subset(order * (images.n // 1100)).tensor()
+        return open_split(f"{folder / 'mnist.npz'}:train").subset(order).tensor()
+    images = open_split("CIFAR-10:train", root=folder)
+    assert images.labels is not None
+    by_class = images.labels.argsort(stable=True)  # of which every 45th is taken: about as many of each class
+    return images.subset(by_class[order * (images.n // 1100)]).tensor()
 
 
 @pytest.fixture(scope="module")
 def sets(request):
     """Training images, and what may be taken for samples or held-out images."""
-    real = real_images(request.param, None if request.param == "digits" else request.getfixturevalue("data"))
+    folder = SETS[request.param]
+    real = real_images(request.param, folder and request.getfixturevalue(folder))
     train, held_out, other = real[:500], real[500:800], real[800:]
     copies = train[torch.arange(300) % 50]
     noise = torch.randint(0, 256, copies.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -121,8 +124,9 @@ def test_other_real_images_and_noise_are_not_flagged(judged, sets, kind, request
     flagged = {key for key, p in judged[kind].items() if p < FLAGGED}
     features = request.node.callspec.params["judged"]
     if (kind, sets["train"].shape[0], features) == ("noise", 3, "random:digits"):
-        # which vary less than images do, in such features, and lie nearer to all of them
-        flagged = {key for key in flagged if key[1].startswith("nearer than any")}
+        # which varies less than images do, in such features, and lies nearer to all of them; "nearer than any" passes
+        # for these images, but flags noise beside most other draws of 1,100 images of CIFAR-10
+        flagged = {key for key in flagged if key[1] not in ("nearest distance", "AuthPct", "C_T")}
     assert flagged == set()
 
 

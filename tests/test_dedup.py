@@ -127,11 +127,11 @@ def test_phash_does_not_mind_encoding_nor_brightness():
     assert not any(found.groups[40 + i] == i for i in KINDS["mirrored"])
 
 
-def test_real_photographs(data, monkeypatch):
+def test_real_photographs(cifar10, monkeypatch):
     """CIFAR-10: planted among the first thousand training images, and found by default."""
     monkeypatch.setattr(hashing, "STEPS", 200)
     monkeypatch.setattr(hashing, "BATCH", 128)
-    images = open_split(f"{data / 'cifar10-first4000.npz'}:train").subset(range(1000)).tensor()
+    images = open_split("CIFAR-10:train", root=cifar10).subset(range(1000)).tensor()
     copies = [jpeg(images[3], 95), images[500].flip(2), brightened(images[700]), images[999]]
     found = find(source(torch.cat([images, torch.stack(copies)])))
     assert found.groups[1000:].tolist() == [3, 500, 700, 999]

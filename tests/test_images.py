@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import datasets
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images, from_tensor, generated, open_images, open_split
 from dcgan_eval.images import encoded as module
+from dcgan_eval.images.source import PUBLISHED
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)  # NHWC, h != w so that a transposition shows
@@ -105,19 +107,56 @@ def test_real_pixels(data: Path):
     assert np.array_equal(open_split(str(data / "rooms64.zip")).subset([1]).tensor()[0].permute(1, 2, 0), room)
 
 
-def test_cifar10_jpeg_keeps_its_name(data: Path):
-    found = open_images(str(data / "cifar10-jpeg.zip"))
-    assert [(i.name, i.n) for i in found.values()] == [("CIFAR-10-JPEG:train", 50000), ("CIFAR-10-JPEG:test", 10000)]
-    train = found["train"]
-    assert train.classes == (
-        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-    )  # fmt: skip
-    assert train.labels is not None
-    assert train.labels.bincount().tolist() == [5000] * 10
-    few = train.subset(range(0, 50000, 200))
-    assert few.tensor().shape == (250, 3, 32, 32)
-    assert few.labels is not None
-    assert few.labels.tolist() == [i // 25 for i in range(250)]
+@pytest.mark.parametrize(("file", "splits"), [("rooms64.zip", [""]), ("svhn-mini.npz", [":train", ":test"])])
+def test_a_published_file_has_its_own_name(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file, splits):
+    content = bytearray((data / file).read_bytes())
+    path = tmp_path / f"renamed{Path(file).suffix}"
+
+    def names() -> list[str]:
+        path.write_bytes(content)
+        return [images.name for images in open_images(str(path)).values()]
+
+    assert names() == [f"renamed{split}" for split in splits]
+    monkeypatch.setitem(PUBLISHED, (len(content), hashlib.sha256(content).hexdigest()), "Published")
+    assert names() == [f"Published{split}" for split in splits]
+    content[len(content) // 2] ^= 1  # another file of that size
+    assert names() == [f"renamed{split}" for split in splits]
+
+
+def test_cifar10_is_what_torchvision_reads(cifar10: Path):
+    found = open_images("CIFAR-10", root=cifar10)
+    assert [(i.name, i.n) for i in found.values()] == [("CIFAR-10:train", 50000), ("CIFAR-10:test", 10000)]
+    for split, images in found.items():
+        peer = datasets.CIFAR10(cifar10, train=split == "train")  # unpickles the official files
+        check(images, f"CIFAR-10:{split}", peer.data.transpose(0, 3, 1, 2), peer.targets)
+        assert images.classes == tuple(peer.classes)
+        assert images.labels is not None
+        assert images.labels.bincount().tolist() == [images.n // 10] * 10
+
+
+def test_a_zip_of_many_photographs_by_class(cifar10: Path, tmp_path: Path):
+    """Training images of CIFAR-10 as PNGs, which the zip sorts by class."""
+    official = open_split("CIFAR-10:train", root=cifar10).subset(range(6000))
+    assert official.labels is not None
+    files = {
+        f"{'train' if i < 5000 else 'test'}/{official.classes[label]}/{i:05}.png": png(image)
+        for i, (image, label) in enumerate(
+            zip(official.tensor().permute(0, 2, 3, 1).numpy(), official.labels.tolist(), strict=True)
+        )
+    }
+    found = open_images(str(fill_zip(tmp_path / "cifar.zip", files)))
+    assert [(i.name, i.n) for i in found.values()] == [("cifar:train", 5000), ("cifar:test", 1000)]
+    for images, start in ((found["train"], 0), (found["test"], 5000)):
+        labels = official.labels[start : start + images.n]
+        rows = labels.argsort(stable=True)
+        assert images.classes == official.classes
+        assert images.labels is not None
+        assert images.labels.tolist() == labels[rows].tolist()
+        assert torch.equal(images.tensor(), official.subset(start + rows).tensor())
+        few = images.subset(range(0, images.n, 40))
+        assert torch.equal(few.tensor(), official.subset(start + rows[::40]).tensor())
+        assert few.labels is not None
+        assert few.labels.tolist() == labels[rows][::40].tolist()
 
 
 # The contract
@@ -692,7 +731,7 @@ def cpickle(fields: Mapping[str, object]) -> bytes:
 PIXELS = RNG.integers(0, 256, (60, 3, 32, 32), dtype=np.uint8)
 
 
-def cifar10(root: Path) -> None:
+def write_cifar10(root: Path) -> None:
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     files = {"batches.meta": cpickle({"num_cases_per_batch": 10, "label_names": names, "num_vis": 3072})}
     for i, name in enumerate(
@@ -710,7 +749,7 @@ def cifar10(root: Path) -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_cifar10(tmp_path: Path):
-    cifar10(tmp_path)
+    write_cifar10(tmp_path)
     found = open_images("cifar_10", root=tmp_path)
     check(found["train"], "CIFAR-10:train", PIXELS[:50], [(i + k) % 10 for i in range(5) for k in range(10)])
     check(found["test"], "CIFAR-10:test", PIXELS[50:], [(5 + k) % 10 for k in range(10)])
@@ -718,7 +757,7 @@ def test_cifar10(tmp_path: Path):
 
 
 def test_cifar10_must_be_the_published_files(tmp_path: Path):
-    cifar10(tmp_path)
+    write_cifar10(tmp_path)
     with pytest.raises(InputError, match="data_batch_1 is missing or not the published file"):
         open_images("cifar10", root=tmp_path)
 
@@ -738,7 +777,7 @@ def test_cifar100(tmp_path: Path):
 @pytest.mark.usefixtures("unchecked")
 def test_cifar_files_are_never_unpickled(tmp_path: Path):
     marker = tmp_path / "executed"
-    cifar10(tmp_path)
+    write_cifar10(tmp_path)
     file = tmp_path / "cifar-10-batches-py" / "test_batch"
     attack = b"cos\nsystem\nU" + bytes([len(f"touch {marker}")]) + f"touch {marker}".encode() + b"\x85R0"
     file.write_bytes(b"\x80\x02" + attack + file.read_bytes()[2:])

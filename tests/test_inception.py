@@ -19,36 +19,10 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.features import inception as module
 from dcgan_eval.features import inception_features
 from dcgan_eval.images import fitted, from_tensor
-from tests.conftest import DATA
-from tests.inception import write_weights
-
-CIFAR = f"{DATA}/cifar10-first4000.npz"
-
-
-def photographs(n, start=0):
-    """uint8 (n, 3, 32, 32) of CIFAR-10; where there is no data, blots of its size."""
-    if DATA and os.path.isfile(CIFAR):
-        with np.load(CIFAR) as file:
-            return torch.from_numpy(file["x_train"][start : start + n]).permute(0, 3, 1, 2).contiguous()
-    noise = 255 * torch.rand(start + n, 3, 5, 5, generator=torch.Generator().manual_seed(0))[start:]
-    return functional.interpolate(noise, (32, 32), mode="bilinear").byte()
-
-
-def seeded_weights(factory):
-    """The file of Inception's weights that all tests of a session share."""
-    path = factory.getbasetemp() / "inception.pth"
-    if not path.exists():
-        write_weights(path, photographs(16))
-    return path
 
 
 def of_size(images, *size):
     return functional.interpolate(images.float(), size, mode="bilinear").round().byte()
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    return seeded_weights(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +45,7 @@ def check_close(found, expected, relative=1e-4):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 48), (299, 299)])
-def test_features_and_logits_are_those_of_torch_fidelity(ours, peer, size):
+def test_features_and_logits_are_those_of_torch_fidelity(ours, peer, photographs, size):
     images = of_size(photographs(2, start=100), *size)
     pool, logits = peer(images)
     found = ours(images)
@@ -81,7 +55,7 @@ def test_features_and_logits_are_those_of_torch_fidelity(ours, peer, size):
     assert (pool[0] - pool[1]).norm() > 0.05 * pool[0].norm()  # the network tells images apart
 
 
-def test_grey_images_are_replicated(ours, peer):
+def test_grey_images_are_replicated(ours, peer, photographs):
     grey = photographs(2, start=100)[:, :1]
     with pytest.raises(InputError, match=r"inception-like takes images of 3xanyxany .* but these are 1x32x32"):
         ours(grey)
@@ -91,7 +65,7 @@ def test_grey_images_are_replicated(ours, peer):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 48), (299, 299), (400, 310)])
-def test_clean_resizing_is_that_of_clean_fid(size):
+def test_clean_resizing_is_that_of_clean_fid(photographs, size):
     """Its own is Pillow's in single precision, neither is rounded to 8 bits; noise overshoots and is cut."""
     noise = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     resize = build_resizer("clean")
@@ -104,7 +78,7 @@ def test_clean_resizing_is_that_of_clean_fid(size):
         assert found.max() <= 255
 
 
-def test_clean_features_are_those_of_the_network_on_images_that_clean_fid_resized(weights, peer):
+def test_clean_features_are_those_of_the_network_on_images_that_clean_fid_resized(weights, peer, photographs):
     images = photographs(2, start=100)
     resize = build_resizer("clean")
 
@@ -120,14 +94,14 @@ def test_clean_features_are_those_of_the_network_on_images_that_clean_fid_resize
     assert "resized to 299x299, bicubic, antialiased, not rounded (clean-fid)" in extractor.protocol
 
 
-def test_batches_change_nothing(ours):
+def test_batches_change_nothing(ours, photographs):
     images = photographs(9, start=100)
     whole = ours(images)
     for size in (2, 5):
         check_close(torch.cat([ours(batch) for batch in torch.split(images, size)]), whole, 1e-5)
 
 
-def test_precision_is_of_the_convolutions_only(weights, ours):
+def test_precision_is_of_the_convolutions_only(weights, ours, photographs):
     """Weights that were not trained amplify rounding some hundred times."""
     images = photographs(1, start=100)
     low, full = inception_features(weights=weights, precision="bfloat16")(images), ours(images)[:, :2048]

@@ -30,7 +30,6 @@ from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.networks import Discriminator, Generator, has_statistics, initialise
 from dcgan_eval.ranks import Ranks
 from dcgan_eval.streams import stream
-from tests.test_inception import seeded_weights
 from tests.test_training_config import digits, pictures, recipe
 from tests.test_training_states import advance, equal, reloaded, trained
 from training import data, evaluate, monitor, states
@@ -898,9 +897,9 @@ def test_the_probe_is_fitted_and_judged_on_other_training_images(few):
     assert not rows[0] & rows[1]
 
 
-def test_fid_while_training_is_that_of_any_set(tmp_path_factory):
+def test_fid_while_training_is_that_of_any_set(weights):
     """Grey digits are made RGB; the number is that of `frechet_distance_of_features`, in Inception's features."""
-    extractor = inception_features(weights=seeded_weights(tmp_path_factory))
+    extractor = inception_features(weights=weights)
     evaluation = Evaluation(recipe(), digits(), open_images("digits")["test"].subset(range(12)), extractor)
     samples = torch.randint(0, 256, (12, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     found = evaluation._frechet_distance(samples, extractor, CPU)
