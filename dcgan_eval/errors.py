@@ -8,6 +8,13 @@ class InputError(ValueError):
     """
 
 
+class UncertifiedError(ArithmeticError):
+    """A number could not be certified, so there is none; the message is one line.
+
+    The command line prints the message alone and exits with 1.
+    """
+
+
 class RankLostError(BaseException):
     """One of several processes is gone, or all were told to stop; the message says what to do.
 

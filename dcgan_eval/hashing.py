@@ -19,6 +19,7 @@ from torch.nn import functional
 from tqdm import trange
 
 from dcgan_eval.errors import InputError
+from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
 
 Codes = NDArray[np.uint64]  # (n, words of 64 bits)
@@ -48,6 +49,7 @@ class Autoencoder(NamedTuple):
     deviation: float
 
 
+@exact()
 def fit_autoencoder(
     images: Tensor, *, each: bool, seed: int, device: torch.device | str = "cpu", progress: bool = False
 ) -> Autoencoder:

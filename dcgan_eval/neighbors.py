@@ -1,7 +1,8 @@
 """Exact nearest neighbours and balls by brute force, in blocks.
 
-Distances are those of float64. Only candidates are measured so: a matrix product of low precision finds them, and a
-bound proves that it missed none. With a = c + ã + ε for a common centre c and a low-precision ã,
+Distances are those of float64, by additions in a fixed order and a correctly rounded root: the same bits on every
+processor. Only candidates are measured so: a matrix product of low precision finds them, and a bound proves that it
+missed none. With a = c + ã + ε for a common centre c and a low-precision ã,
 
     | ‖a − b‖ − ‖ã − b̃‖ | ≤ ‖ε_a‖ + ‖ε_b‖        (triangle inequality)
 
@@ -21,6 +22,9 @@ from torch.nn import functional
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.ranks import ALONE, Ranks
+from dcgan_eval.runtime.fast_ops import multiplies_bfloat16, product_of_bytes, sums_bytes
+from dcgan_eval.runtime.precision import exact
+from dcgan_eval.runtime.rounding import root, sum_rows
 
 Metric = Literal["euclidean", "cosine"]
 Engine = Literal["torch", "faiss"]
@@ -45,6 +49,7 @@ class _Lowered(NamedTuple):
     errors: Tensor
 
 
+@exact()
 def k_nearest(
     queries: Tensor,
     database: Tensor,
@@ -119,6 +124,7 @@ class Inside(NamedTuple):
     occupied: Tensor
 
 
+@exact()
 def inside_balls(points: Tensor, centres: Tensor, radii: Tensor, *, ranks: Ranks = ALONE) -> Inside:
     """Which points (n, d) lie strictly inside balls around centres (m, d) with radii (m,): ‖point − centre‖ < radius.
 
@@ -164,24 +170,16 @@ def inside_balls(points: Tensor, centres: Tensor, radii: Tensor, *, ranks: Ranks
 def _levels(queries: Tensor, database: Tensor) -> tuple[list[torch.dtype], Tensor]:
     """Precisions to search in, from fast to precise, and the centre."""
     centre = _centre(database)
-    if _sums_bytes(queries.device) and BYTES <= queries.shape[1] <= 2**16:  # sums stay below 2³¹
+    if sums_bytes(queries.device) and BYTES <= queries.shape[1] <= 2**16:  # sums stay below 2³¹
         middle = _middle(queries, database)
         if middle is not None:
             return [torch.int8, torch.float32], torch.full_like(centre, middle)
     return _precisions(queries.device), centre
 
 
-def _sums_bytes(device: torch.device) -> bool:
-    """Whether there are instructions for it. Without them oneDNN's sums of bytes overflow."""
-    can = torch.cpu.get_capabilities()
-    return device.type == "cpu" and any(can.get(name, False) for name in ("avx512_vnni", "amx_int8"))
-
-
 def _precisions(device: torch.device) -> list[torch.dtype]:
     """From fast to precise: bfloat16 where there are instructions for it."""
-    can = torch.cpu.get_capabilities() if device.type == "cpu" else {"cuda": device.type == "cuda"}
-    fast = any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "cuda"))
-    return [torch.bfloat16, torch.float32] if fast else [torch.float32]
+    return [torch.bfloat16, torch.float32] if multiplies_bfloat16(device) else [torch.float32]
 
 
 def _centre(x: Tensor) -> Tensor:
@@ -235,7 +233,8 @@ def of_length_1(x: Tensor, what: str = "row") -> Tensor:
         raise ValueError(f"{len(none)} rows of length 0, the first {what} {int(none[0])}, have no cosine distance")
     out = torch.empty_like(x)
     for part in _parts(len(x), SMALL // max(1, x.shape[1])):
-        out[part] = functional.normalize(x[part].double(), dim=1, eps=0)
+        rows = x[part].double()
+        out[part] = rows / root(sum_rows(rows * rows))[:, None]
     return out
 
 
@@ -255,9 +254,7 @@ def _rounding(dtype: torch.dtype, d: int) -> float:
     if dtype is torch.int8:  # whose sums are exact
         return 2 * 2**-23
     result = 2**-8 if dtype is torch.bfloat16 else 2**-23
-    # where the user allows it, float32 factors are rounded to as few as 8 bits
-    factors = 0 if torch.get_float32_matmul_precision() == "highest" else 2**-7
-    return 2 * (d * 2**-23 + result + factors)
+    return 2 * (d * 2**-23 + result)
 
 
 def _squared(a: _Lowered, b: _Lowered) -> Tensor:
@@ -265,7 +262,7 @@ def _squared(a: _Lowered, b: _Lowered) -> Tensor:
     if a.values.is_cuda and a.values.dtype is torch.bfloat16:  # partial sums must not be rounded to bfloat16
         product = torch.mm(a.values, b.values.T, out_dtype=torch.float32)
     elif a.values.dtype is torch.int8:
-        product = torch._int_mm(a.values, b.values.T).float()
+        product = product_of_bytes(a.values, b.values.T)
     elif a.values.dtype is torch.float32:
         # where each row of a product begins at a multiple of 64 bytes, it comes up to 1.5 times faster
         n = len(b.values)
@@ -412,10 +409,11 @@ def _inside(points: _Lowered, centres: _Lowered, radii: Tensor) -> tuple[Tensor,
 
 
 def _distances(a: Tensor, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """‖a[i] − b[j]‖ for pairs of rows, float64 (pairs,)."""
+    """‖a[i] − b[j]‖ for pairs of rows, float64 (pairs,); the same bits on every processor, so that ties are ties."""
     out = torch.empty(len(i), dtype=torch.float64, device=a.device)
     for some in _parts(len(i), SMALL // a.shape[1]):
-        out[some] = (a[i[some]].double() - b[j[some]].double()).square().sum(1).sqrt()
+        difference = a[i[some]].double() - b[j[some]].double()
+        out[some] = root(sum_rows(difference * difference))
     return out
 
 

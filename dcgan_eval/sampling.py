@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dcgan_eval.images import BLOCK, Images, generated
 from dcgan_eval.networks import Architecture, Generator, has_statistics, sample_z, set_batchnorm_mode, to_uint8
+from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
 
 
@@ -26,6 +27,7 @@ def samples(
     network = copy.deepcopy(generator).to(device).eval()
     set_batchnorm_mode(network, mode)
 
+    @exact()
     @torch.inference_mode()
     def sample(start: int, count: int) -> Tensor:
         z = _block(a, start, count, seed).to(device)

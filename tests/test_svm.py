@@ -9,7 +9,12 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from benchmarks.svm_parity import PROBLEMS, digits, objective, random
+from dcgan_eval.errors import UncertifiedError
+from dcgan_eval.ranks import ALONE
+from dcgan_eval.runtime import fast_ops
 from dcgan_eval.svm import L2SVC, forms, newton, one_vs_rest, solve_path
+from tests.svm_paths import PATHS, path
+from tests.svm_problems import drawn, objectives
 
 
 @parametrize_with_checks([L2SVC()])
@@ -87,6 +92,88 @@ def test_rounding_of_the_gram_matrix_does_not_show(monkeypatch):
     model = L2SVC(C, tol=1e-8).fit(X, y)
     np.testing.assert_allclose(model.objective_, truth.objective_, rtol=1e-8)
     np.testing.assert_allclose(model.coef_, truth.coef_, atol=1e-4 * np.abs(truth.coef_).max())
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_every_precision_certifies_the_same_optimum(seed):
+    """Problems as they should not be, in every precision that some machine multiplies in, or should not."""
+    problem = drawn(seed, most_rows=300, most_columns=800, most_values=2**16)
+    weight = torch.ones_like(problem.signs)
+    found = []
+    for name in PATHS:
+        with path(name):
+            solution = next(solve_path(problem.X, problem.signs, weight, [problem.C]))
+        what = f"{name}: {problem.what}"
+        values = objectives(problem, solution.coef, solution.intercept)
+        np.testing.assert_allclose(solution.objective, values, rtol=1e-9, err_msg=what)
+        assert solution.converged, what
+        assert float(solution.relative_gap.max()) <= 1e-6, what
+        found.append((what, values, solution.gap.numpy()))
+    least = np.min([values for _, values, _ in found], 0)
+    for what, values, gap in found:
+        assert (values - least <= gap + 1e-9 * least).all(), what
+        np.testing.assert_allclose(values, least, rtol=1e-6, err_msg=what)
+
+
+@pytest.mark.parametrize("name", ["split bfloat16", "float32", "as here"])
+def test_many_unbalanced_classes_after_relu(name):
+    """43 classes with 1 to 12 times as many rows: products in bfloat16 alone once made these weights NaN."""
+    rng = np.random.default_rng(0)
+    p = np.linspace(1, 12, 43)
+    y = rng.choice(43, 900, p=p / p.sum())
+    z = rng.normal(size=(43, 60))[y] + 1.3 * rng.normal(size=(900, 60))
+    X = np.maximum(z @ rng.normal(size=(60, 1500)) / 7 + 0.3, 0).astype("f4")
+    with path(name), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = L2SVC(1e-3).fit(X, y)
+    values = objective(model.coef_, model.intercept_, X, y, 1e-3)
+    np.testing.assert_allclose(model.objective_, values, rtol=1e-9)
+    peer = LinearSVC(C=1e-3, dual=True, tol=1e-8, max_iter=10_000, random_state=0).fit(X, y)
+    np.testing.assert_allclose(values, objective(peer.coef_, peer.intercept_, X, y, 1e-3), rtol=1e-6)
+
+
+def test_a_product_that_is_not_a_number_ends_in_an_error_or_the_optimum(monkeypatch):
+    """Where float32 products break down float64 takes over; where that does, too, there is no solution."""
+    X, y, C = random(12, 300, 700, 3, 1e-2, 0.0, "f4")
+    truth = L2SVC(C).fit(X, y).objective_
+    right = fast_ops.few_times
+
+    def broken(few, X, add_to=None):
+        product = right(few, X, add_to)
+        return product * torch.nan if few.dtype in broken_dtypes else product
+
+    broken_dtypes = [torch.float32]
+    monkeypatch.setattr(forms, "few_times", broken)
+    for name in ("float32", "float32, on the weights"):
+        with path(name):
+            np.testing.assert_allclose(L2SVC(C).fit(X, y).objective_, truth, rtol=1e-6)
+    broken_dtypes.append(torch.float64)
+    for name in ("as here", "float32", "float32, on the weights"):
+        with path(name), pytest.raises(UncertifiedError, match=r"C=0.01 has no finite solution: scale the features"):
+            L2SVC(C).fit(X, y)
+
+
+def test_a_gram_matrix_of_split_products_is_left_where_it_is_too_coarse(monkeypatch):
+    """What C allows is known from a few products, before Newton is begun."""
+    X, y, _ = random(8, 300, 3000, 3, 1.0, 1.0, "f4")
+    made = []
+    exact = forms._gram_matrix
+
+    def counted(X, bias, device, precision):
+        made.append(precision)
+        return exact(X, bias, device, precision)
+
+    monkeypatch.setattr(forms, "_gram_matrix", counted)
+    Y = one_vs_rest(torch.from_numpy(y), 3)
+    with path("split bfloat16"):
+        for solution in solve_path(torch.from_numpy(X), Y, torch.ones_like(Y), [1e-6, 1e-5, 10.0]):
+            assert solution.converged
+            assert made[0] == "split"
+            assert (len(made) == 1) == (solution.C < 1)
+    error = float((exact(torch.from_numpy(X), 1.0, torch.device("cpu"), "split").double()
+                   - exact(torch.from_numpy(X), 1.0, torch.device("cpu"), "float64")).norm(2))  # fmt: skip
+    primal = forms.Primal(torch.from_numpy(X), 1.0, torch.device("cpu"), torch.device("cpu"), ALONE, 300)
+    assert forms.Gram(primal, "split").error(primal) == pytest.approx(error, rel=1)
 
 
 @pytest.mark.parametrize("options", [{"fit_intercept": False}, {"intercept_scaling": 10.0}, {"intercept_scaling": 0.1}])

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dcgan_eval.networks import Discriminator, sample_z, scale_images
 from dcgan_eval.ranks import Ranks
@@ -94,7 +95,8 @@ class Trainer:
             if state.average is not None:
                 pairs = zip(state.average.parameters(), state.generator.parameters(), strict=True)
                 averages, weights = zip(*pairs, strict=True)
-                torch._foreach_lerp_([p.data for p in averages], [p.data for p in weights], 1 - config.ema)
+                update = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
+                update([p.data for p in averages], [p.data for p in weights], None)
         return seen
 
     def _descend(self, name: str) -> None:

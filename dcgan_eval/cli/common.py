@@ -142,12 +142,8 @@ def splits(data: str, test: str | None, valid: str | None, root: Path, download:
 
 
 def choose_device(name: str) -> str:
-    import torch
-
     from dcgan_eval import devices
 
-    # for the whole process: samples are drawn in one thread while features are computed in another
-    torch.backends.cudnn.allow_tf32 = False
     return devices.choose(name)
 
 

@@ -21,6 +21,7 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.features import store
 from dcgan_eval.images import Images
 from dcgan_eval.ranks import ALONE, Ranks
+from dcgan_eval.runtime.precision import exact
 
 Function = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float32 (n, d), both on one device
 Precision = Literal["float32", "bfloat16"]
@@ -72,8 +73,7 @@ class Extractor:
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (n, C, H, W) → float32 (n, d), on the images' device. Raises InputError for the wrong shape."""
         self.check((images.shape[1], images.shape[2], images.shape[3]))
-        # TF32 keeps 10 bits; features that are called float32 keep 23
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), torch.inference_mode():
+        with exact(), torch.inference_mode():
             return self.on(images.device)(images)
 
 

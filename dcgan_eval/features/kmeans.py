@@ -16,6 +16,7 @@ from tqdm import tqdm
 from dcgan_eval.errors import InputError
 from dcgan_eval.features.extract import Extractor, Function, fingerprint
 from dcgan_eval.images import Images
+from dcgan_eval.runtime.precision import exact
 
 PATCH = 6
 CONTRAST, WHITENING, SCALE = 10.0, 0.1, 0.01  # added to the variances of a patch (0..255), of patches, of features
@@ -23,6 +24,7 @@ STANDARDISED_ON = 10_000  # images: their mean and deviation are within 1 % of a
 ROWS = 512  # distances to all centroids of so many patches at a time stay in a core's cache
 
 
+@exact()
 def kmeans_features(
     images: Images,
     units: int = 1600,

@@ -166,17 +166,14 @@ class GaussianAccumulator(Metric):
         self.add_state("mean", torch.zeros(dimensions, dtype=torch.float64), dist_reduce_fx=None)
         self.add_state("scatter", torch.zeros(dimensions, dimensions, dtype=torch.float64), dist_reduce_fx=None)
 
-    def update(self, features: Tensor) -> None:
-        """features: (b, d), of any b."""
-        self._merge(_summed(features.to(self.mean.device)))
-
-    def _merge(self, sums: Sums) -> None:
+    def update(self, features: Tensor | Sums) -> None:
+        """features: (b, d), of any b, or what another accumulator has summed up."""
+        sums = _summed(features.to(self.mean.device)) if isinstance(features, Tensor) else features
         self.n, self.mean, self.scatter = _merged((self.n, self.mean, self.scatter), sums)
 
     def merge_state(self, incoming_state: Any) -> None:
         """Adds what another `GaussianAccumulator` was given."""
-        self._merge((incoming_state.n, incoming_state.mean, incoming_state.scatter))
-        self._update_count += incoming_state._update_count
+        self.update((incoming_state.n, incoming_state.mean, incoming_state.scatter))
 
     def compute(self) -> Gaussian:
         """Raises ValueError after fewer than two features, or values that are not finite."""

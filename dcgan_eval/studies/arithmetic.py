@@ -17,6 +17,7 @@ from torch import Tensor
 from dcgan_eval import figures
 from dcgan_eval.errors import InputError
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
 from dcgan_eval.studies.judge import Attribute, attribute_of, certain, chosen_scores, judged
 from dcgan_eval.studies.model import Model, apart
@@ -107,6 +108,7 @@ class Arithmetic:
     rows: list[Row]
 
 
+@exact()
 def arithmetic(
     model: Model,
     expression: str,

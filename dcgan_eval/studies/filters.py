@@ -22,6 +22,7 @@ from dcgan_eval.networks import (
     set_batchnorm_mode,
 )
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
 from dcgan_eval.studies.model import labels, layer_names
 from dcgan_eval.studies.rows import row
@@ -57,6 +58,7 @@ def guided(module: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
+@exact()
 def guided_gradient(
     discriminator: Discriminator, images: Tensor, layer: int, units: Tensor, y: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -105,6 +107,7 @@ class Filters:
     rows: list[Row]
 
 
+@exact()
 def filters(
     discriminator: Discriminator,
     images: Images,

@@ -22,6 +22,7 @@ from dcgan_eval import figures, results
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.networks import Generator, scale_images, to_uint8
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
 from dcgan_eval.studies.judge import Attribute, attribute_of
 from dcgan_eval.studies.model import AT_ONCE, Model, apart, layer_names
@@ -74,6 +75,7 @@ def write_samples(model: Model, num: int, seed: int, folder: Path) -> None:
         raise InputError(f"{folder}: cannot be made: {error.strerror or error}; name another folder") from error
 
 
+@exact()
 def activations(model: Model, z: Tensor, layer: str) -> Tensor:
     """The maps of a generator's layer, after BatchNorm and ReLU, float32 (n, maps, side, side) on the CPU."""
     number = check_layer(model.generator, layer)
@@ -86,6 +88,7 @@ def activations(model: Model, z: Tensor, layer: str) -> Tensor:
         )
 
 
+@exact()
 def without(model: Model, maps: Tensor, layer: str, drop: Sequence[int]) -> Tensor:
     """What the generator draws from the maps of a layer once some are 0 everywhere, uint8 (n, C, H, W) on the CPU."""
     number = check_layer(model.generator, layer)
@@ -199,6 +202,7 @@ SETS = 16  # of random maps: what one set of them does varies widely
 TYPICAL = 64  # samples, in pairs of which the change from one to another is taken
 
 
+@exact()
 def forget_class(
     model: Model,
     value: str,
@@ -258,6 +262,7 @@ def forget_class(
     return Forgotten(value, layer, shown, [], drop, rows)
 
 
+@exact()
 def forget_boxes(
     model: Model,
     boxes: Mapping[int, Sequence[Box]],

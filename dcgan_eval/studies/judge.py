@@ -11,6 +11,7 @@ from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, fitted, from_tensor
 from dcgan_eval.probe import Split, linear_probe
+from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
 from dcgan_eval.svm import L2SVC
 
@@ -36,6 +37,7 @@ class Attribute:
     extractor: Extractor | None = None
 
 
+@exact()
 def learnt(
     data: Images,
     extractor: Extractor,

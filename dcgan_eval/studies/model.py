@@ -22,6 +22,7 @@ from dcgan_eval.networks import (
     set_batchnorm_mode,
     to_uint8,
 )
+from dcgan_eval.runtime.precision import exact
 from dcgan_eval.sampling import latents
 from dcgan_eval.streams import stream
 
@@ -56,6 +57,7 @@ class Model:
         """The label of each of n images, as the networks take it: int64 (n,), or None."""
         return labels(n, self.label, self.device)
 
+    @exact()
     def paint(self, z: Tensor) -> Tensor:
         """z (n, z_dim) → images as the generator draws them, float32 (n, C, H, W) on the device."""
         with torch.inference_mode():
@@ -116,6 +118,7 @@ class Model:
         return self.judge.discriminator is not None
 
 
+@exact()
 def ready(
     checkpoint: Checkpoint,
     *,

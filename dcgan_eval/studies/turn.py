@@ -18,6 +18,7 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, from_tensor
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
 from dcgan_eval.studies.judge import Attribute, attribute_of, certain, chosen_scores
 from dcgan_eval.studies.model import Model
@@ -49,6 +50,7 @@ class Groups:
     data: Images | None = None
 
 
+@exact()
 def numbered(model: Model, start: Sequence[int], end: Sequence[int], num: int, seed: int, judge: Extractor) -> Groups:
     """Groups of samples by number; between them, their images' features along the line through both means.
 
@@ -81,6 +83,7 @@ def numbered(model: Model, start: Sequence[int], end: Sequence[int], num: int, s
     return Groups(rows[0], rows[1], score, ("the first group", "the second group"), about, judge)
 
 
+@exact()
 def named(
     model: Model, start: Sequence[str], end: Sequence[str], attributes: Sequence[Attribute], num: int, seed: int, by: By
 ) -> Groups:
@@ -164,6 +167,7 @@ class Turn:
     rows: list[Row]
 
 
+@exact()
 def turn(
     model: Model,
     groups: Groups,

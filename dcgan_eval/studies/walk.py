@@ -20,6 +20,7 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images
 from dcgan_eval.networks import Discriminator, sample_z, scale_images
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
 from dcgan_eval.studies.model import AT_ONCE, Model
 from dcgan_eval.studies.rows import row, spread
@@ -84,6 +85,7 @@ class Smoothness:
     logit: Tensor
 
 
+@exact()
 def smoothness(model: Model, pairs: int, seed: int) -> dict[str, Smoothness]:
     """How fast images change along paths between random z, and along a blending of the pixels of their ends.
 
@@ -128,6 +130,7 @@ class Found:
     error: Tensor
 
 
+@exact()
 def invert(model: Model, images: Tensor, *, seed: int = 0, steps: int = 200, progress: bool = False) -> Found:
     """The z whose images are nearest to those given, uint8 (n, C, H, W), in the mean square of pixels.
 
@@ -172,6 +175,7 @@ class Walk:
     rows: list[Row]
 
 
+@exact()
 def walk(
     model: Model,
     *,

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
 from dcgan_eval.ranks import ALONE, Ranks
@@ -30,7 +31,8 @@ class L2SVC(ClassifierMixin, BaseEstimator):
     float64, P and the certified bound on its distance from the optimum, for each row of coef_; n_iter_ Newton steps.
 
     X is (n, d), a NumPy array, memory map or torch tensor; float32 and float64 are not copied. Raises ValueError for
-    NaN, C ≤ 0, a single class, and for labels other than numbers where there are several ranks.
+    NaN, C ≤ 0, a single class, and for labels other than numbers where there are several ranks; UncertifiedError for a
+    solution that is not finite. Warns (ConvergenceWarning) where the certificate was not reached.
     """
 
     def __init__(
@@ -66,9 +68,12 @@ class L2SVC(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         if len(y) != len(rows):
             raise ValueError(f"X has {len(rows)} rows but y has {len(y)} labels")
-        weight = _check_sample_weight(sample_weight, np.empty((len(rows), 0)), dtype=np.float64)
-        if np.any(weight < 0):
-            raise ValueError("sample_weight must not be negative")
+        weight = np.ones(len(y))
+        if sample_weight is not None:
+            weight = check_array(sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight").copy()
+            check_consistent_length(weight, y)
+            if weight.ndim != 1 or np.any(weight < 0) or not np.any(weight):
+                raise ValueError("sample_weight must be one weight ≥ 0 for each row, and they must not all be zero")
         ranks = self.ranks or ALONE
         labels, weights = (_everywhere(values, ranks) for values in (y, weight))
         self.classes_ = np.unique(labels)
@@ -94,6 +99,14 @@ class L2SVC(ClassifierMixin, BaseEstimator):
                 ranks=ranks,
             )
         )
+        if not solution.converged and ranks.first:
+            warnings.warn(
+                f"L2SVC at C={solution.C:g} stopped after {solution.n_iter} Newton steps with a relative gap of "
+                f"{float(solution.relative_gap.max()):.1e}, more than tol={self.tol:g}: scale the features, or raise "
+                "max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         self.coef_ = solution.coef.T.cpu().numpy()
         self.intercept_ = solution.intercept.cpu().numpy()
         self.objective_ = solution.objective.cpu().numpy()

@@ -1,18 +1,23 @@
 """The SVM's problem on the weights themselves, and on the Gram matrix of the rows."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dcgan_eval.ranks import Ranks
+from dcgan_eval.runtime.fast_ops import few_times, product_of_split, split
+
+Precision = Literal["split", "float32", "float64"]  # of a Gram matrix, from fast to precise; `split` of fast_ops
 
 BLOCK = 2**21  # values of X converted to float64 at a time: 16 MiB, which stays in cache
+EASY = 2**21  # values of X up to which directions, too, are computed in float64
 STREAM = 2**24  # values of X multiplied at a time where nothing is converted
 GRAM_BYTES = 3 * 2**29  # the largest Gram matrix, in float64: 1.5 GiB
+CUTOFF = 1e-6  # of the largest eigenvalue: smaller ones are not in the preconditioner
+LARGEST_FACTOR = 4096  # the largest Newton system that is factorised where conjugate gradients fail
+NARROW, WIDE, DIRECT = 0, 1, 2  # efforts: conjugate gradients in the form's dtype, in float64; factorisation
 RANK = 64, 8, 8  # eigenvectors in the preconditioner: at least; for each problem that shares them; one in so many
 
 
@@ -26,10 +31,11 @@ class Primal:
     def __init__(self, X: Tensor, bias: float, device: torch.device, wide: torch.device, ranks: Ranks, n: int) -> None:
         self.X, self.bias, self.device, self.wide, self.ranks, self.n = X, bias, device, wide, ranks, n
         self.order = X.shape[1] + 1
+        if n * X.shape[1] < EASY and device == wide:
+            self.X = X = X.to(device, torch.float64)
         self.dtype = torch.float64 if X.dtype == torch.float64 and device == wide else torch.float32
-        if n * X.shape[1] < BLOCK and device == wide:
-            self.dtype = torch.float64
-        self.basis: tuple[Tensor, Tensor] | None = None
+        self.least, self.most = efforts(self.dtype, self.order)
+        self.basis: dict[torch.dtype, tuple[Tensor, ...]] = {}
 
     def blocks(self, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
         """X by blocks of rows, converted in one reused buffer where the dtype differs."""
@@ -55,13 +61,13 @@ class Primal:
     def forward(self, W: Tensor) -> Tensor:
         F, weights = torch.empty(len(self.X), W.shape[1], dtype=W.dtype, device=W.device), W[:-1].T.contiguous()
         for rows, x in self.blocks(W.device, W.dtype):
-            F[rows] = _times(weights, x.T).T
+            F[rows] = few_times(weights, x.T).T
         return F.add_(self.bias * W[-1])
 
     def adjoint(self, A: Tensor) -> Tensor:
         W = torch.zeros(A.shape[1], self.order, dtype=A.dtype, device=A.device)
         for rows, x in self.blocks(A.device, A.dtype):
-            _times(A[rows].T.contiguous(), x, add_to=W[:, :-1])
+            few_times(A[rows].T.contiguous(), x, add_to=W[:, :-1])
         W[:, -1] = self.bias * A.sum(0)
         return self.ranks.sum(W).T
 
@@ -73,19 +79,25 @@ class Primal:
         return (u * v).sum(0)
 
     def precondition(self, r: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if self.basis is None:
-            self.basis = _leading_eigenvectors(lambda Q: self.adjoint(self.forward(Q)), self.order, r, self.ranks)
-        V, values = self.basis
-        z = r + V @ (_damping(values, scale) * _times(r.T.contiguous(), V).T)
+        if not self.basis:
+            found = _leading_eigenvectors(
+                lambda Q: self.adjoint(self.forward(Q)), self.order, r.shape[1], self.dtype, self.device, self.ranks
+            )
+            self.basis[torch.float64] = found
+        V, values = _of_dtype(self.basis, r)
+        z = r + V @ (_damping(values, scale) * few_times(r.T.contiguous(), V).T)
         return z, self.forward(z), (r * z).sum(0)
 
-    def solve(self, G: Tensor, FG: Tensor, curvature: Tensor) -> Tensor:
+    def solve(self, u: Tensor, f: Tensor, y: Tensor, slack: Tensor, curvature: Tensor) -> Tensor:
+        """Newton directions −H⁻¹g, each from a factorisation of H = I + Xᵀ diag(curvature) X."""
+        G = u - self.adjoint(curvature * y * slack)
         D = torch.empty_like(G)
         for j in range(G.shape[1]):
             H = torch.zeros(self.order, self.order, dtype=torch.float64, device=self.wide)
             for rows, x in self.blocks(self.wide, torch.float64):
-                xb = torch.cat([x, x.new_full((len(x), 1), self.bias)], 1)
-                H.addmm_(xb.T, curvature[rows, j, None] * xb)
+                active = torch.nonzero(curvature[rows, j])[:, 0]
+                xb = torch.cat([x[active], x.new_full((len(active), 1), self.bias)], 1)
+                H.addmm_(xb.T, curvature[rows, j][active, None] * xb)
             H = self.ranks.sum(H)
             H.diagonal().add_(1)
             D[:, j] = -_solve_definite(H, G[:, j])
@@ -95,22 +107,35 @@ class Primal:
 class Gram:
     """Iterates are coefficients β of w = Xᵀβ, (n, m); inner products are those of w."""
 
-    def __init__(self, exact: Primal, *, double: bool) -> None:
+    def __init__(self, exact: Primal, precision: Precision) -> None:
         self.device, self.wide, self.ranks, self.n = exact.device, exact.wide, exact.ranks, exact.n
-        self.double = double or exact.X.dtype == torch.float64
-        self.dtype = torch.float64 if self.double and exact.device == exact.wide else torch.float32
-        self.K = _gram_matrix(exact.X, exact.bias, self.wide if self.double else self.device, self.double)
+        self.precision: Precision = precision
+        self.dtype = torch.float64 if precision == "float64" and exact.device == exact.wide else torch.float32
+        self.K = _gram_matrix(exact.X, exact.bias, self.wide if precision == "float64" else self.device, precision)
         self.order = len(self.K)
-        self.basis: tuple[Tensor, Tensor, Tensor] | None = None
+        self.least, self.most = efforts(self.dtype, self.order)
+        self.basis: dict[torch.dtype, tuple[Tensor, ...]] = {}
+
+    def error(self, exact: Primal) -> float:
+        """About ‖K − (XXᵀ + bias²)‖₂, from what both do to four vectors."""
+        generator = torch.Generator().manual_seed(0)
+        V = torch.randn(self.order, 4, generator=generator, dtype=torch.float64).to(self.device, torch.float32)
+        V[:, 0] = 1  # errors of one sign
+        wanted = exact.forward(exact.adjoint(V))
+        # a random symmetric matrix stretches no vector twice as far as it does a random one
+        return 2 * float(((self.K.to(V) @ V - wanted).norm(dim=0) / V.norm(dim=0)).max())
 
     def forward(self, U: Tensor) -> Tensor:
-        F, U = torch.empty_like(U, memory_format=torch.contiguous_format), U.T.contiguous()
-        rows = max(1, BLOCK // self.order)
-        buffer = torch.empty(rows * self.order, dtype=torch.float64, device=self.wide)
+        """K U, in the dtype of U."""
+        U = U.T.contiguous()
+        if U.dtype == self.K.dtype and U.device == self.K.device:
+            return few_times(U, self.K).T  # which is symmetric
+        F, rows = torch.empty_like(U), max(1, BLOCK // self.order)
+        buffer = torch.empty(rows * self.order, dtype=U.dtype, device=U.device)
         for start in range(0, self.order, rows):
             k = self.K[start : start + rows]
-            F[start : start + rows] = _times(U, buffer[: k.numel()].view(k.shape).copy_(k).T).T
-        return F
+            F[:, start : start + rows] = few_times(U, buffer[: k.numel()].view(k.shape).copy_(k).T)
+        return F.T
 
     def adjoint(self, A: Tensor) -> Tensor:
         return A
@@ -125,51 +150,55 @@ class Gram:
         return (u * Fv).sum(0)
 
     def precondition(self, r: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        K = self.K.to(self.device, self.dtype)
-        if self.basis is None:
-            Q, values = _leading_eigenvectors(lambda Q: K @ Q, self.order, r, self.ranks)
-            V = Q / values.sqrt()
-            self.basis = V, K @ V, values
-        V, KV, values = self.basis
-        Fr = _times(r.T.contiguous(), K).T
-        low = _damping(values, scale) * _times(Fr.T.contiguous(), V).T
+        if not self.basis:
+            self.basis[torch.float64] = self._basis(r.shape[1])
+        V, KV, values = _of_dtype(self.basis, r)
+        Fr = self.forward(r)
+        low = _damping(values, scale) * few_times(Fr.T.contiguous(), V).T
         z, Fz = r + V @ low, Fr + KV @ low
         return z, Fz, (r * Fz).sum(0)
 
-    def solve(self, G: Tensor, FG: Tensor, curvature: Tensor) -> Tensor:
-        """(I + S K S) v = S K G with S² the curvature; the direction is then S v − G."""
-        D = torch.empty_like(G)
-        K = self.K.to(self.wide, torch.float64)
-        for j in range(G.shape[1]):
-            S = curvature[:, j].sqrt()
-            M = S[:, None] * K * S
-            M.diagonal().add_(1)
-            D[:, j] = S * _solve_definite(M, S * FG[:, j]) - G[:, j]
+    def _basis(self, problems: int) -> tuple[Tensor, Tensor, Tensor]:
+        """V, K V and their values, with VᵀKV = I to float64's rounding, however K's leading eigenvectors were found."""
+        Q, values = _leading_eigenvectors(self.forward, self.order, problems, self.dtype, self.device, self.ranks)
+        V = Q / values.sqrt()
+        KV = self.forward(V)
+        M = V.T @ KV
+        factor, bad = torch.linalg.cholesky_ex((M + M.T) / 2)
+        if int(bad):  # of these the first so many are independent
+            n = int(bad) - 1
+            V, KV, values, factor = V[:, :n], KV[:, :n], values[:n], factor[:n, :n]
+        V, KV = (torch.linalg.solve_triangular(factor.T, A, upper=True, left=False) for A in (V, KV))
+        return V, KV, values
+
+    def solve(self, u: Tensor, f: Tensor, y: Tensor, slack: Tensor, curvature: Tensor) -> Tensor:
+        """Newton directions: where the slack is positive, β + D solves (K + diag(1 / curvature)) (β + D) = y, less
+        what f has besides K β; elsewhere β + D is 0. The residual comes from f, which corrects the last
+        factorisation."""
+        active = curvature > 0
+        D = torch.where(active, 0, -u)
+        left = y * slack - torch.where(active, u / curvature, 0)
+        if bool((D != 0).any()):
+            left = left - self.forward(D)
+        for j in range(u.shape[1]):
+            rows = torch.nonzero(active[:, j])[:, 0]
+            A = self.K[rows][:, rows].to(self.wide, torch.float64)
+            A.diagonal().add_(1 / curvature[rows, j])
+            D[rows, j] = _solve_definite(A, left[rows, j])
         return D
 
 
-def _times(few: Tensor, X: Tensor, add_to: Tensor | None = None) -> Tensor:
-    """few @ X for a contiguous (m, k) of few rows and a large X (k, n).
-
-    In float32 on CPUs by oneDNN, which takes a half to two thirds of the time that MKL does of an X that no cache
-    holds; but not where they have products of lower precision, which `reduced_precision` asks of `torch.mm`.
-    """
-    dense = X.is_contiguous() or X.T.is_contiguous()  # of other strides oneDNN has no fast product, or none
-    if few.dtype == torch.float32 and few.device.type == "cpu" and X.numel() > BLOCK and dense and _onednn():
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(few, X.T, None, "none", [], "")
-        return product if add_to is None else add_to.add_(product)
-    return few @ X if add_to is None else add_to.addmm_(few, X)
-
-
-@cache
-def _onednn() -> bool:
-    can = torch.cpu.get_capabilities()
-    lower = any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last on ARM
-    return torch.backends.mkldnn.is_available() and not lower  # type: ignore[no-untyped-call]
+def _of_dtype(basis: dict[torch.dtype, tuple[Tensor, ...]], like: Tensor) -> tuple[Tensor, ...]:
+    """The basis as `like` needs it, converted once."""
+    if like.dtype not in basis:
+        basis[like.dtype] = tuple(part.to(like) for part in basis[torch.float64])
+    return tuple(part.to(like.device) for part in basis[like.dtype])
 
 
 def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
     """M⁻¹ b for M = I + a positive semidefinite matrix, whose rounding may leave it slightly indefinite."""
+    if not len(b):
+        return b
     shift = torch.finfo(M.dtype).eps * M.diagonal().max()
     while True:
         factor, info = torch.linalg.cholesky_ex(M)
@@ -180,55 +209,67 @@ def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
         shift = 10 * shift
 
 
-def _leading_eigenvectors(apply: Any, order: int, like: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:
-    """(order, rank) orthonormal Ritz vectors and their values, of a positive semidefinite operator."""
-    least, each, share = RANK
-    rank = min(max(least, min(each * like.shape[1], order // share)), order)
-    Q = torch.randn(order, rank, generator=torch.Generator().manual_seed(0)).to(like)
+def _leading_eigenvectors(
+    apply: Callable[[Tensor], Tensor], order: int, problems: int, dtype: torch.dtype, device: torch.device, ranks: Ranks
+) -> tuple[Tensor, Tensor]:
+    """(order, rank) orthonormal Ritz vectors and their values, largest first, float64, of a positive semidefinite
+    operator that takes and gives `dtype`."""
+    least, each, fraction = RANK
+    rank = min(max(least, min(each * problems, order // fraction)), order)
+    wide = torch.device("cpu") if device.type == "mps" else device  # MPS has neither float64 nor qr nor eigh
+    Q = torch.randn(order, rank, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(wide)
 
-    def orthonormal(Q: Tensor) -> Tensor:  # MPS has neither qr nor eigh
-        return torch.linalg.qr(Q.cpu() if Q.device.type == "mps" else Q).Q.to(like)
+    def applied(Q: Tensor) -> Tensor:
+        return apply(Q.to(device, dtype)).to(wide, torch.float64)
 
     for _ in range(2):
-        Q = apply(orthonormal(Q))
-    Q = ranks.agreed(orthonormal(Q))
-    M = Q.T @ apply(Q)
-    values, R = (ranks.agreed(found.to(like)) for found in torch.linalg.eigh((M + M.T).cpu() / 2))
-    keep = values > values[-1] * 1e-6
+        Q = applied(torch.linalg.qr(Q).Q)
+    Q = ranks.agreed(torch.linalg.qr(Q).Q)
+    M = Q.T @ applied(Q)
+    if not bool(ranks.agreed(M.clone()).isfinite().all()):  # the directions themselves will say so, too
+        return Q[:, :0], Q[0, :0]
+    values, R = (ranks.agreed(found.flip(-1)) for found in torch.linalg.eigh((M + M.T) / 2))
+    keep = values > values[0] * CUTOFF
     return Q @ R[:, keep], values[keep]
 
 
 def _damping(values: Tensor, scale: Tensor) -> Tensor:
-    """(rank, m): what the preconditioner adds to the identity along each eigenvector, for curvature `scale` per row."""
-    return (1 + values[0] * scale) / (1 + values[:, None] * scale) - 1
+    """(rank, m): what the preconditioner adds to the identity along each eigenvector, for curvature `scale` per row.
+
+    values: largest first. Held so far above −1 that rounding of the products with it leaves it positive definite.
+    """
+    if not len(values):
+        return scale.new_zeros(0, len(scale))
+    return ((1 + values[-1] * scale) / (1 + values[:, None] * scale) - 1).clamp_min(
+        64 * torch.finfo(scale.dtype).eps - 1
+    )
 
 
-def _gram_matrix(X: Tensor, bias: float, device: torch.device, double: bool) -> Tensor:
-    n = len(X)
-    dtype = torch.float64 if double else torch.float32
+def _gram_matrix(X: Tensor, bias: float, device: torch.device, precision: Precision) -> Tensor:
+    """XXᵀ + bias², (n, n), float64 or float32, symmetric to the bit."""
+    n, tile = len(X), 512
+    dtype = torch.float64 if precision == "float64" else torch.float32
     K = torch.empty(n, n, dtype=dtype, device=device)
-    tile = 512
-    with reduced_precision():
-        for i in range(0, n, tile):
-            a = X[i : i + tile].to(device, dtype)
-            for j in range(0, i + 1, tile):
-                b = X[j : j + tile].to(device, dtype)
+    for i in range(0, n, tile):
+        a = X[i : i + tile].to(device, dtype)
+        halves = split(a) if precision == "split" else None
+        for j in range(0, i + 1, tile):
+            b = X[j : j + tile].to(device, dtype)
+            if halves is None:
                 K[i : i + tile, j : j + tile] = a @ b.T
-                if j < i:
-                    K[j : j + tile, i : i + tile] = K[i : i + tile, j : j + tile].T
+            else:
+                hi, lo = split(b)
+                K[i : i + tile, j : j + tile] = product_of_split(halves, (hi.T, lo.T))
+            if j < i:
+                K[j : j + tile, i : i + tile] = K[i : i + tile, j : j + tile].T
+        square = K[i : i + tile, i : i + tile]
+        square.copy_((square + square.T) / 2)
     return K.add_(bias * bias)
 
 
-@contextmanager
-def reduced_precision() -> Iterator[None]:
-    """Let float32 products run on the hardware's faster, less precise units; restores what was set."""
-    cpu, cuda = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul  # type: ignore[attr-defined]
-    before = cpu.fp32_precision, cuda.fp32_precision
-    cpu.fp32_precision, cuda.fp32_precision = "bf16", "tf32"
-    try:
-        yield
-    finally:
-        cpu.fp32_precision, cuda.fp32_precision = before
+def efforts(dtype: torch.dtype, order: int) -> tuple[int, int]:
+    """The first and the last effort for directions of this order."""
+    return WIDE if dtype == torch.float64 else NARROW, DIRECT if order <= LARGEST_FACTOR else WIDE
 
 
 def place(X: Tensor, device: torch.device) -> Tensor:

@@ -1,24 +1,30 @@
 """The finite Newton method for many problems at once."""
 
-import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dcgan_eval.errors import UncertifiedError
 from dcgan_eval.ranks import ALONE, Ranks
-from dcgan_eval.svm.forms import GRAM_BYTES, Gram, Primal, place, reduced_precision
+from dcgan_eval.runtime.fast_ops import multiplies_split
+from dcgan_eval.runtime.precision import exact as exact_products
+from dcgan_eval.svm.forms import DIRECT, GRAM_BYTES, NARROW, WIDE, Gram, Precision, Primal, place
 
-DIRECT = 64  # Newton systems up to this order are solved directly from the start
-DIRECT_LIMIT = 4096  # ... and up to this order where conjugate gradients fail
+EASY = 2e9  # products of a Gram matrix up to which it is made in float64 from the start
+SMALL = 64  # Newton systems up to this order are factorised from the start
 PATIENCE = 25  # Newton steps before conjugate gradients are taken to fail
+SHORT, PATIENCE_SHORT = 0.1, 3  # steps below this length, and how many of them before directions are made more exact
+STUCK = 5  # Newton steps that gain nothing before a column is given up
 CG_STEPS = 100
-LADDER_START, LADDER_STEP, LADDER_TOL = 100.0, 10.0, 1.0  # first 2 C Σ‖x‖², ratio of the next C, relative gap
+LADDER_START, LADDER_STEP, LADDER_TOL = 100.0, 10.0, 0.1  # first 2 C Σ‖x‖², ratio of the next C, relative gap
 LARGEST = 1e30  # C times the squared norm of a row; far beyond what can be certified
 GAIN = 1e-6  # what is gained over w = 0 counts as at least this share of the objective
 CG_REDUCTION = 0.01  # of the Newton residual: below this, Newton's own convergence is the limit
+CONTRACTS = 0.25  # the largest 2 C ‖error of the Gram matrix‖ that is corrected in few rounds
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,9 @@ class Solution:
     """The optimum of m problems on n rows of d features.
 
     coef: (d, m) float64; intercept: (m,) float64, intercept_scaling included; decision: (n, m) float64, f of every row
-    of X, rows of weight 0 included; objective: (m,) float64, P(w); gap: (m,) float64, the bound on P(w) − min P;
-    n_iter: Newton steps, those of the ladder that led to this C included; converged: everywhere gap ≤ tol · P(w), and
-    also ≤ tol · (P(0) − P(w)), or 1e-6 tol · P(w) where that is more.
+    of X, rows of weight 0 included; objective: (m,) float64, P(w), and at_zero: P(0); gap: (m,) float64, the bound on
+    P(w) − min P; n_iter: Newton steps, those of the ladder that led to this C included; converged:
+    everywhere gap ≤ tol · P(w), and also ≤ tol · (P(0) − P(w)), or 1e-6 tol · P(w) where that is more.
     """
 
     C: float
@@ -36,9 +42,15 @@ class Solution:
     intercept: Tensor
     decision: Tensor
     objective: Tensor
+    at_zero: Tensor
     gap: Tensor
     n_iter: int
     converged: bool
+
+    @property
+    def relative_gap(self) -> Tensor:
+        """(m,) float64: the gap in units of what `converged` compares it with; at most tol where that is certified."""
+        return self.gap / _gained(self.objective, self.at_zero)
 
 
 def solve_path(
@@ -62,74 +74,162 @@ def solve_path(
     of this one, of which there may be none; gradients and products with the Hessian are summed over all, and the rest
     of a solution is the same everywhere.
 
-    Raises ValueError if shapes disagree, C ≤ 0, a weight is negative, or C ‖x‖² is beyond 1e30 or not a number.
-    Warns (ConvergenceWarning) where the certificate was not reached within max_iter Newton steps at that C; each C of
-    the ladder has as many of its own.
+    Raises ValueError if shapes disagree, C ≤ 0, a weight is negative, or C ‖x‖² is beyond 1e30 or not a number, and
+    UncertifiedError for a solution that is not finite. One that is finite but not certified to `tol` within max_iter
+    Newton steps at that C (each C of the ladder has as many of its own) says so by `converged`.
     """
-    n, d = X.shape
+    n = len(X)
     if Y.shape != weight.shape or len(Y) != n:
         raise ValueError(f"Y is {tuple(Y.shape)} and weight {tuple(weight.shape)} for X of {n} rows; want ({n}, m)")
     if not bool((weight >= 0).all()):
         raise ValueError("weight must not be negative")
-    device = X.device if device is None else torch.device(device)
-    X = place(X, device)
-    wide = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
-    Y, weight = Y.to(wide, torch.float64), weight.to(wide, torch.float64)
-
-    everywhere = int(ranks.sum(torch.tensor(n)))
-    exact = Primal(X, intercept_scaling, device, wide, ranks, everywhere)
-    # a Gram matrix needs all rows in one place
-    gram = ranks.world == 1 and n < d and n * n * 8 <= GRAM_BYTES
-    form: Primal | Gram = Gram(exact, double=n * n * d < 2e9) if gram else exact
-    U = torch.zeros(form.order, Y.shape[1], dtype=torch.float64, device=wide)
-    none = torch.zeros_like(Y)
-    norms = exact.square_norms()
-    # of several ranks the sum keeps what is not a number, as the maximum may not
-    largest = float(ranks.largest(torch.cat([norms, norms.new_zeros(1)]).max()) + 0 * ranks.sum(norms.sum()))
-    trace = float(ranks.sum(norms @ weight.amax(1)))
-    reached = LADDER_START / (2 * trace) if trace else np.inf
+    path = None
     for C in Cs:
         if not (C > 0 and np.isfinite(C)):
             raise ValueError(f"C must be positive and finite, got {C:g}")
-        if not C * largest <= LARGEST:
-            raise ValueError(f"C={C:g} times the squared norm of a row, {largest:.0e}, overflows: scale the features")
-        # far from the optimum Newton's active set wanders where the problem is ill-conditioned; a ladder of loosely
-        # solved, smaller C leads to it
-        before = 0
-        while reached < C / LADDER_STEP:
-            reached = min(reached * LADDER_STEP, C / LADDER_STEP)
-            U, _, steps = _newton(form, Y, reached * weight, U, none, LADDER_TOL, max_iter)
-            before += steps
-        reached = C
-        if isinstance(form, Gram):
-            form, U, solution = _solve_gram(exact, form, Y, weight, C, U, tol, max_iter)
-        else:
-            U, _, steps = _newton(form, Y, C * weight, U, none, tol, max_iter)
-            solution = _certified(exact, Y, weight, C, U, steps, tol)
-        solution = replace(solution, n_iter=solution.n_iter + before)
-        if not solution.converged and ranks.first:
-            from sklearn.exceptions import ConvergenceWarning  # slow to import, seldom needed
-
-            relative = float((solution.gap / solution.objective).max())
-            warnings.warn(
-                f"L2SVC at C={C:g} stopped after {solution.n_iter} Newton steps with a relative gap of {relative:.1e}, "
-                f"more than tol={tol:g}: scale the features, or raise max_iter or tol",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        with exact_products():  # and not while the caller looks at a solution
+            if path is None:
+                path = _Path(X, Y, weight, intercept_scaling, tol, max_iter, device, ranks)
+            solution = path.solve(C)
         yield solution
 
 
-def _certified(exact: "Primal", Y: Tensor, weight: Tensor, C: float, W: Tensor, n_iter: int, tol: float) -> Solution:
-    """The weights W with their objective and gap, from X itself."""
-    F = exact.forward(W)
-    c = C * weight
-    slack = (1 - Y * F).clamp_min_(0)
-    gradient = W - exact.adjoint(2 * c * Y * slack)
-    objective = 0.5 * (W * W).sum(0) + exact.total(c * slack**2)
-    gap = 0.5 * (gradient * gradient).sum(0)
-    converged = bool((exact.ranks.agreed(gap - tol * _gained(objective, exact.total(c))) <= 0).all())
-    return Solution(float(C), W[:-1], exact.bias * W[-1], F, objective, gap, n_iter, converged)
+class _Path:
+    """The problems of `solve_path`, and where the last C left them."""
+
+    form: Primal | Gram
+
+    def __init__(
+        self,
+        X: Tensor,
+        Y: Tensor,
+        weight: Tensor,
+        intercept_scaling: float,
+        tol: float,
+        max_iter: int,
+        device: torch.device | str | None,
+        ranks: Ranks,
+    ) -> None:
+        n, d = X.shape
+        device = X.device if device is None else torch.device(device)
+        X = place(X, device)
+        wide = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
+        self.Y, self.weight = Y.to(wide, torch.float64), weight.to(wide, torch.float64)
+        self.tol, self.max_iter = tol, max_iter
+        everywhere = int(ranks.sum(torch.tensor(n)))
+        self.exact = Primal(X, intercept_scaling, device, wide, ranks, everywhere)
+        norms = self.exact.square_norms()
+        # of several ranks the sum keeps what is not a number, as the maximum may not
+        largest = ranks.largest(torch.cat([norms, norms.new_zeros(1)]).max()) + 0 * ranks.sum(norms.sum())
+        self.largest = float(largest)
+        trace = float(ranks.sum(norms @ self.weight.amax(1)))
+        self.foot = self.reached = LADDER_START / (2 * trace) if trace else np.inf
+        # a Gram matrix needs all rows in one place
+        self.gram = ranks.world == 1 and n < d and n * n * 8 <= GRAM_BYTES
+        small = n * n * d < EASY
+        # from fast to precise
+        self.precisions: list[Precision] = ["split"] if multiplies_split(device) else []
+        self.precisions = ["float64"] if small or X.dtype == torch.float64 else [*self.precisions, "float32", "float64"]
+        self.U = torch.zeros(n if self.gram else d + 1, Y.shape[1], dtype=torch.float64, device=wide)
+        self.error: float | None = None  # of the Gram matrix there is, where it is known
+
+    def solve(self, C: float) -> Solution:
+        if not C * self.largest <= LARGEST:
+            raise ValueError(
+                f"C={C:g} times the squared norm of a row, {self.largest:.0e}, overflows: scale the features"
+            )
+        self.steps = 0
+        form = self._form(C)
+        solution = self._attempt(form, C)
+        while not solution.converged and isinstance(form, Gram):
+            form = self._more_precise()
+            other = self._attempt(form, C)
+            if not float(other.relative_gap.max()) > float(solution.relative_gap.max()):
+                solution = other
+        # the same on all ranks; decision values that are not finite leave their trace in the objective
+        for what in (solution.coef, solution.objective, solution.gap):
+            if not bool(what.isfinite().all()):
+                raise UncertifiedError(f"the L2-SVM at C={C:g} has no finite solution: scale the features")
+        return solution
+
+    def _attempt(self, form: Primal | Gram, C: float) -> Solution:
+        """The solution by this form; a Gram matrix's rounding is removed by defect correction against X itself."""
+        narrow = isinstance(form, Gram) and form.precision != self.precisions[-1]
+        limit = min(self.max_iter, PATIENCE) if narrow else self.max_iter
+        # far from the optimum Newton's active set wanders where the problem is ill-conditioned; a ladder of loosely
+        # solved, smaller C leads to it
+        while self.reached < C / LADDER_STEP:
+            self.reached = min(self.reached * LADDER_STEP, C / LADDER_STEP)
+            found = self._newton(form, self.reached, torch.zeros_like(self.Y), LADDER_TOL, limit)
+            if narrow and found.steps == limit:
+                break
+        self.reached = C
+        left, last, offset = limit, np.inf, torch.zeros_like(self.Y)
+        while True:
+            found = self._newton(form, C, offset, self.tol / 4 if isinstance(form, Gram) else self.tol, left)
+            left -= found.steps
+            W = self.exact.adjoint(self.U) if isinstance(form, Gram) else self.U
+            solution = self._certified(C, W, found.alpha)
+            relative = float(solution.relative_gap.max())
+            if solution.converged or isinstance(form, Primal):
+                return solution
+            if not (relative < last / 4 and left > 0):  # nor where it is NaN
+                return solution
+            offset, last = solution.decision - (found.F - offset), relative
+
+    def _newton(self, form: Primal | Gram, C: float, offset: Tensor, tol: float, limit: int) -> "_Found":
+        found = _newton(form, self.Y, C * self.weight, self.U, offset, tol, limit)
+        self.U = found.U
+        self.steps += found.steps
+        return found
+
+    def _form(self, C: float) -> Primal | Gram:
+        """The problem's form, its Gram matrix precise enough for this C."""
+        if not self.gram:
+            return self.exact
+        if not hasattr(self, "form"):
+            self.form = Gram(self.exact, self.precisions[0])
+        while isinstance(self.form, Gram) and self.form.precision == "split":
+            if self.error is None:
+                self.error = self.form.error(self.exact)
+            if 2 * C * float(self.weight.max()) * self.error <= CONTRACTS:
+                break
+            self._more_precise()
+        return self.form
+
+    def _more_precise(self) -> Primal | Gram:
+        """The next form: a Gram matrix of higher precision or, after the last, the weights themselves."""
+        assert isinstance(self.form, Gram)
+        del self.form.K  # before its successor is made: there is room for one
+        if self.form.precision == self.precisions[-1]:
+            self.form = self.exact
+        else:
+            self.form = Gram(self.exact, self.precisions[self.precisions.index(self.form.precision) + 1])
+        # rounding may have led the iterates far away: again from the foot of the ladder
+        self.U = torch.zeros(self.form.order, self.Y.shape[1], dtype=torch.float64, device=self.Y.device)
+        self.reached = self.foot
+        return self.form
+
+    def _certified(self, C: float, W: Tensor, alpha: Tensor) -> Solution:
+        """The weights W with their objective and gap, from X itself; the latter by the dual point alpha, (n, m) ≥ 0, or
+        by 2 c max(0, 1 − y f) where that is better."""
+        exact, Y, c = self.exact, self.Y, C * self.weight
+        F = exact.forward(W)
+        slack = 1 - Y * F
+        objective = 0.5 * (W * W).sum(0) + exact.total(c * slack.clamp_min(0) ** 2)
+        at_zero = exact.total(c.clone())
+        allowed = self.tol * _gained(objective, at_zero)
+        gap = 0.5 * (W - exact.adjoint(Y * alpha)).square().sum(0) + _surplus(exact, alpha, c, slack)
+        if bool((exact.ranks.agreed(gap - allowed) > 0).any()):
+            gap = torch.minimum(gap, 0.5 * (W - exact.adjoint(2 * c * Y * slack.clamp_min(0))).square().sum(0))
+        converged = bool((exact.ranks.agreed(gap - allowed) <= 0).all())
+        return Solution(float(C), W[:-1], exact.bias * W[-1], F, objective, at_zero, gap, self.steps, converged)
+
+
+def _surplus(form: Primal | Gram, alpha: Tensor, c: Tensor, slack: Tensor) -> Tensor:
+    """P(w) − D(α) − ½ ‖w − Xᵀ(y α)‖² of α ≥ 0 and the signed slack 1 − y f(x), as a sum of terms ≥ 0; (m,)."""
+    half = torch.where(alpha > 0, alpha / (2 * c), 0)
+    return form.total(torch.where(slack > 0, c * (slack - half) ** 2, c * half**2 - alpha * slack))
 
 
 def _gained(objective: Tensor, at_zero: Tensor) -> Tensor:
@@ -137,97 +237,160 @@ def _gained(objective: Tensor, at_zero: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(at_zero - objective, GAIN * objective), objective)
 
 
-def _solve_gram(
-    exact: "Primal",
-    form: "Gram",
-    Y: Tensor,
-    weight: Tensor,
-    C: float,
-    U: Tensor,
-    tol: float,
-    max_iter: int,
-) -> tuple["Gram", Tensor, Solution]:
-    """Newton on the Gram matrix; its rounding errors are then removed by defect correction against X itself.
+class _Found(NamedTuple):
+    """U: iterates in the coordinates of a form, always finite. F: their decision values, form.forward(U) + offset.
+    alpha: (n, m) ≥ 0, the dual points that prove most of them. steps: Newton's."""
 
-    Where that does not contract, or the rounding hides the optimum, the matrix is formed anew in float64.
-    """
-    offset = torch.zeros_like(Y)
-    steps, last = 0, np.inf
-    while True:
-        budget = max(1, (max_iter if form.double else min(max_iter, PATIENCE)) - steps)
-        U, F, taken = _newton(form, Y, C * weight, U, offset, tol / 4, budget)
-        steps += taken
-        solution = _certified(exact, Y, weight, C, exact.adjoint(U), steps, tol)
-        relative = float((solution.gap / solution.objective).max())
-        contracts = relative < last / 4 and taken < budget
-        if solution.converged or steps >= max_iter or (form.double and not contracts):
-            return form, U, solution
-        if contracts:
-            offset, last = solution.decision - (F - offset), relative
-        else:
-            del form.K  # before its successor is made: there is room for one
-            form, offset, last = Gram(exact, double=True), torch.zeros_like(Y), np.inf
+    U: Tensor
+    F: Tensor
+    alpha: Tensor
+    steps: int
 
 
-def _newton(
-    form: "Primal | Gram", Y: Tensor, c: Tensor, U: Tensor, offset: Tensor, tol: float, max_iter: int
-) -> tuple[Tensor, Tensor, int]:
-    """Iterates U (in the coordinates of `form`) and their decision values F = form.forward(U) + offset."""
+def _newton(form: Primal | Gram, Y: Tensor, c: Tensor, U: Tensor, offset: Tensor, tol: float, max_iter: int) -> _Found:
+    """Newton's iterates from U on, to where every column's gap is at most tol of what is gained, or where no direction
+    brings it lower."""
+    agreed, m = form.ranks.agreed, Y.shape[1]
     U, F = U.clone(), form.forward(U) + offset
-    live = torch.arange(Y.shape[1], device=Y.device)
-    direct = form.order <= DIRECT
+    live = torch.arange(m, device=Y.device)
+    effort = torch.full_like(live, DIRECT if form.order <= SMALL else form.least)  # how directions are computed
+    stuck, short = torch.zeros_like(live), torch.zeros_like(live)
+    least, smallest = torch.full((2, m), torch.inf, dtype=torch.float64, device=Y.device)
+    alpha = torch.zeros_like(Y)
     step = 0
     for step in range(max_iter + 1):
-        u, f, y, k = U[:, live], F[:, live], Y[:, live], c[:, live]
+        u, f, y, k, o = (a[:, live] for a in (U, F, Y, c, offset))
         slack = (1 - y * f).clamp_min_(0)
         G = u - form.adjoint(2 * k * y * slack)
-        FG = form.image(G)
-        objective = 0.5 * form.dot(u, u, f - offset[:, live]) + form.total(k * slack**2)
-        gained = _gained(objective, form.total(k))
-        unfinished = form.ranks.agreed(0.5 * form.dot(G, G, FG) - tol * gained) > 0
+        objective = 0.5 * form.dot(u, u, f - o) + form.total(k * slack**2)
+        allowed = tol * _gained(objective, form.total(k.clone()))
+        gap = 0.5 * form.dot(G, G, form.image(G))
+        alpha[:, live] = 2 * k * slack
+        if isinstance(form, Gram):
+            gap = _by_coefficients(form, u, f, y, k, gap, allowed, alpha, live)
+        unfinished = agreed((~(gap <= allowed)).int()) > 0  # NaN is not finished
+        # what lowers neither the objective nor the gap has met its rounding
+        gains = (objective < least[live] * (1 - 1e-14)) | (gap < 0.9 * smallest[live])
+        stuck[live] = torch.where(gains, 0, stuck[live] + 1)
+        least[live], smallest[live] = torch.fmin(least[live], objective), torch.fmin(smallest[live], gap)
+        more = (stuck[live] >= STUCK) & (effort[live] < form.most)
+        effort[live] += more.long()
+        stuck[live] = torch.where(more, 0, stuck[live])
+        unfinished &= agreed(stuck[live]) < STUCK
         if step == max_iter or not bool(unfinished.any()):
             break
-        live, u, f, y, k, slack, G, FG = live[unfinished], *(a[:, unfinished] for a in (u, f, y, k, slack, G, FG))
-        curvature = 2 * k * (slack > 0)
-        if direct:
-            D = form.solve(G, FG, curvature)
-        else:
-            # a direction cut short still descends
-            D, solved = _conjugate_gradients(form, G, curvature)
-            direct = (not solved or step >= PATIENCE // 2) and form.order <= DIRECT_LIMIT
-        D = form.ranks.agreed(D)
-        FD = form.forward(D)
+        live, u, f, y, k, slack, G, o = live[unfinished], *(a[:, unfinished] for a in (u, f, y, k, slack, G, o))
+        D, FD, tried = _directions(form, u, f, y, slack, 2 * k * (slack > 0), G, effort[live])
+        effort[live] = tried
         t = _line_search(form, form.dot(u, D, FD), form.dot(D, D, FD), y * f, y * FD, k)
-        U[:, live] = u + t * D
-        F[:, live] = f + t * FD
-    return U, F, step
+        short[live] += (t < SHORT).long()
+        if form.most == DIRECT:
+            effort[live] = torch.where(short[live] > PATIENCE_SHORT, DIRECT, effort[live])
+        u, f = u + t * D, f + t * FD
+        finite = agreed((u.isfinite().all(0) & f.isfinite().all(0)).int()) > 0
+        U[:, live], F[:, live] = torch.where(finite, u, U[:, live]), torch.where(finite, f, F[:, live])
+    return _Found(U, F, alpha, step)
 
 
-def _conjugate_gradients(form: "Primal | Gram", G: Tensor, curvature: Tensor) -> tuple[Tensor, bool]:
-    """Directions D with (I + Xᵀ diag(curvature) X) D ≈ −G, column by column, and whether all reached CG_REDUCTION."""
-    r = -G.to(form.device, form.dtype)
-    curvature = curvature.to(form.device, form.dtype)
+def _by_coefficients(
+    form: Gram,
+    u: Tensor,
+    f: Tensor,
+    y: Tensor,
+    c: Tensor,
+    gap: Tensor,
+    allowed: Tensor,
+    alpha: Tensor,
+    live: Tensor,
+) -> Tensor:
+    """The smaller of `gap` and that of the coefficients themselves as the dual point; where that is so, and decides,
+    they replace the columns `live` of alpha.
+
+    2 c max(0, 1 − y f) has f's rounding in it, 2 C times as large, and with it the gap where C ‖x‖² is large.
+    """
+    coefficients = (y * u).clamp_min_(0)
+    found = _surplus(form, coefficients, c, 1 - y * f)
+    near = torch.nonzero((found <= allowed) & ~(gap <= allowed))[:, 0]
+    if not len(near):
+        return gap
+    wrong = u[:, near] - y[:, near] * coefficients[:, near]  # of the other sign, and no part of a dual point
+    found = found[near] + 0.5 * form.dot(wrong, wrong, form.forward(wrong))
+    better = found < gap[near]
+    near = near[better]
+    alpha[:, live[near]] = coefficients[:, near]
+    return gap.index_copy(0, near, found[better])
+
+
+def _directions(
+    form: Primal | Gram, u: Tensor, f: Tensor, y: Tensor, slack: Tensor, curvature: Tensor, G: Tensor, effort: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Directions of descent D, F D, and the effort that each column is to be given next: more where this failed.
+
+    Where even the most gives no descent, D is steepest descent: there nothing is left but rounding.
+    """
+    D, FD, effort = torch.zeros_like(u), torch.zeros_like(f), effort.clone()
+    todo = torch.ones_like(effort, dtype=torch.bool)
+    while bool(todo.any()):
+        for level in (NARROW, WIDE, DIRECT):
+            now = todo & (effort == level)
+            if not bool(now.any()):
+                continue
+            if level == DIRECT:
+                D[:, now] = form.solve(*(a[:, now] for a in (u, f, y, slack, curvature)))
+                solved = now[now]
+            else:
+                dtype = form.dtype if level == NARROW else torch.float64
+                D[:, now], solved = _conjugate_gradients(form, G[:, now], curvature[:, now], dtype)
+            FD[:, now] = form.forward(D[:, now])
+            descends = form.dot(G[:, now], D[:, now], FD[:, now]) < 0
+            descends &= (FD[:, now].isfinite().all(0)) & D[:, now].isfinite().all(0)
+            descends, solved = (form.ranks.agreed(flags.int()) > 0 for flags in (descends, solved))
+            last = level == form.most
+            # directions cut short still descend, so that more is worth it only where it ends in a factorisation
+            effort[now] += (~solved).long() if level < form.most == DIRECT else 0
+            if last and not bool(descends.all()):
+                none = torch.nonzero(now)[:, 0][~descends]
+                D[:, none] = -G[:, none]
+                FD[:, none] = form.forward(D[:, none])
+                descends = torch.ones_like(descends)
+            todo[now] = ~descends
+            effort[todo & now] = level + 1
+    return form.ranks.agreed(D), FD, effort
+
+
+def _conjugate_gradients(
+    form: Primal | Gram, G: Tensor, curvature: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Directions D with (I + Xᵀ diag(curvature) X) D ≈ −G, and which of them reached CG_REDUCTION.
+
+    A column whose products lose positive definiteness, or are not finite, keeps what it had before.
+    """
+    device = form.device if dtype == form.dtype else form.wide
+    r, curvature = -G.to(device, dtype), curvature.to(device, dtype)
     D, p, Fp = torch.zeros_like(r), torch.zeros_like(r), torch.zeros_like(curvature)
     scale = form.total(curvature) / form.n
-    before: Tensor | None = None
-    stop = torch.zeros_like(scale)
-    with reduced_precision():
-        for _ in range(CG_STEPS):
-            z, Fz, rz = form.precondition(r, scale)
-            rz = form.ranks.agreed(rz)
-            if before is None:
-                before, stop = rz, CG_REDUCTION**2 * rz
-            active = rz > stop
-            if not bool(active.any()):
-                return D.to(G.device).double(), True
-            ratio = torch.where(active, rz / before, 0)
-            p, Fp = z + ratio * p, Fz + ratio * Fp
-            bent = curvature * Fp
-            alpha = torch.where(active, rz / (form.dot(p, p, Fp) + form.total(Fp * bent)), 0)
-            D += alpha * p
-            r -= alpha * (p + form.adjoint(bent))
-            before = torch.where(active, rz, before)
-    return D.to(G.device).double(), False
+    sound = torch.ones_like(scale, dtype=torch.bool)
+    solved = torch.zeros_like(sound)
+    before = stop = torch.zeros_like(scale)
+    for step in range(CG_STEPS):
+        z, Fz, rz = form.precondition(r, scale)
+        rz = form.ranks.agreed(rz)
+        if step == 0:
+            before, stop = rz, CG_REDUCTION**2 * rz
+        solved |= sound & (rz >= 0) & (rz <= stop)
+        sound &= (rz > 0) & rz.isfinite()
+        active = sound & ~solved
+        if not bool(active.any()):
+            break
+        p, Fp = torch.where(active, z + rz / before * p, 0), torch.where(active, Fz + rz / before * Fp, 0)
+        bent = curvature * Fp
+        bend = form.ranks.agreed(form.dot(p, p, Fp) + form.total(Fp * bent))
+        sound &= ~active | ((bend > 0) & bend.isfinite())
+        alpha = torch.where(active & sound, rz / bend, 0)
+        D = torch.where(alpha > 0, D + alpha * p, D)
+        r = torch.where(alpha > 0, r - alpha * (p + form.adjoint(bent)), r)
+        before = torch.where(active, rz, before)
+    return D.to(G), solved.to(G.device)
 
 
 def _line_search(form: "Primal | Gram", ud: Tensor, dd: Tensor, yf: Tensor, yd: Tensor, c: Tensor) -> Tensor:

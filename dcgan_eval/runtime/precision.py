@@ -1,0 +1,86 @@
+"""Which precision torch multiplies float32 in: the one place that reads or changes it.
+
+torch keeps the precision of float32 products and convolutions in settings of the whole process: on GPUs convolutions
+are in TF32 by default, and a user may have allowed more. `exact` holds all of them at IEEE float32 for as long as any
+thread is inside; `lowered` lets one thread multiply in bfloat16 while no other thread needs exact products. Both read
+and write torch's settings by operator (`fp32_precision`) alone: torch refuses a mixture with the older `allow_tf32`.
+"""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from dcgan_eval.errors import InputError
+
+# variables by which a library multiplies float32 in lower precision whatever torch asks for, and what they may be
+STRICT = {"ONEDNN_DEFAULT_FPMATH_MODE": ("", "STRICT"), "DNNL_DEFAULT_FPMATH_MODE": ("", "STRICT"),
+          "NVIDIA_TF32_OVERRIDE": ("", "0")}  # fmt: skip
+
+_turns = threading.Condition()
+_inside: Counter[int] = Counter()  # how often each thread has entered `exact`
+_lowering: int | None = None  # the thread inside `lowered`
+_before: list[str] = []
+
+
+def _settings() -> tuple[Any, ...]:
+    b: Any = torch.backends
+    return b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.matmul, b.mkldnn.conv, b.mkldnn.rnn
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Float32 products and convolutions are IEEE float32, in all threads, until the last one that entered has left.
+
+    Raises InputError where the environment orders a library to compute them otherwise.
+    """
+    global _before
+    for name, allowed in STRICT.items():
+        if os.environ.get(name, "").upper() not in allowed:
+            raise InputError(f"{name}={os.environ[name]} lowers the precision of float32 products: unset it")
+    me = threading.get_ident()
+    with _turns:
+        _turns.wait_for(lambda: _lowering in (None, me))
+        if not _inside:
+            _before = [setting.fp32_precision for setting in _settings()]
+            for setting in _settings():
+                setting.fp32_precision = "ieee"
+        _inside[me] += 1
+    try:
+        yield
+    finally:
+        with _turns:
+            _inside[me] -= 1
+            if not _inside[me]:
+                del _inside[me]
+            if not _inside:
+                for setting, value in zip(_settings(), _before, strict=True):
+                    setting.fp32_precision = value
+
+
+@contextmanager
+def lowered() -> Iterator[bool]:
+    """Products of float32 matrices on CPUs may be multiplied in bfloat16 and summed in float32; whether that is so.
+
+    It is not where another thread is inside `exact`.
+    """
+    global _lowering
+    me = threading.get_ident()
+    setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    with _turns:
+        free = _lowering is None and not set(_inside) - {me}
+        if free:
+            _lowering, before = me, setting.fp32_precision
+            setting.fp32_precision = "bf16"
+    try:
+        yield free
+    finally:
+        if free:
+            with _turns:
+                setting.fp32_precision = before
+                _lowering = None
+                _turns.notify_all()
