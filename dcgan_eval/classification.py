@@ -14,6 +14,7 @@ from dcgan_eval.images import Images
 from dcgan_eval.probe import ALL, Probe, Protocol, Split, knn_probe, linear_probe
 from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.fast_ops import instruction_set
 from dcgan_eval.streams import stream
 
 
@@ -120,6 +121,7 @@ def classify(
             seconds_features=seconds,
             seconds=probe.seconds,
             device=ranks.on(device),
+            instruction_set=instruction_set(),
             versions=results.versions(),
             command=command,
             time=results.now(),

@@ -27,6 +27,7 @@ from dcgan_eval.metrics.kernel import kernel_distance
 from dcgan_eval.metrics.manifold import manifold
 from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.fast_ops import instruction_set
 from dcgan_eval.statistics import Statistics
 
 METRICS = ("fid", "is", "kid", "prdc", "fid-infinity")
@@ -167,6 +168,7 @@ def compare(
                 seconds_features=reals.seconds + sum(fake.seconds for fake in drawn),
                 seconds=seconds,
                 device=ranks.on(device),
+                instruction_set=instruction_set(),
                 versions=results.versions(),
                 command=command,
                 time=results.now(),

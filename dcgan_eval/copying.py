@@ -29,6 +29,7 @@ from dcgan_eval.memorization import (
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.fast_ops import instruction_set
 from dcgan_eval.sample_neighbors import by_samples, sizes_up_to
 
 NEIGHBOURS = 5
@@ -142,6 +143,7 @@ def copying(
                     seconds_features=seconds_features,
                     seconds=took,
                     device=ranks.on(device),
+                    instruction_set=instruction_set(),
                     versions=results.versions(),
                     command=command,
                     time=results.now(),

@@ -25,6 +25,7 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
 from dcgan_eval.images import Images, fitted, from_tensor, min_resized
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.fast_ops import instruction_set
 from dcgan_eval.streams import stream
 
 Method = Literal["autoencoder", "paper", "exact", "phash"]
@@ -369,6 +370,7 @@ def rows(found: Duplicates, *, seed: int, device: str, command: str = "") -> lis
             seconds_features=0.0,
             seconds=found.seconds,
             device=device,
+            instruction_set=instruction_set(),
             versions=results.versions(),
             command=command,
             time=results.now(),

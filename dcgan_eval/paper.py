@@ -50,6 +50,7 @@ def _quote(
         seconds_features=0.0,
         seconds=0.0,
         device="",
+        instruction_set="",
         versions="",
         command="",
         time="",

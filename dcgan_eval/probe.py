@@ -21,6 +21,7 @@ from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.svm import Solution, decision_values, one_vs_rest, solve_path
 
 CS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # of the authors' script
+TOL = 1e-6  # largest relative gap of a certified solution
 LOWEST, HIGHEST = 1e-8, 1e4  # how far the search for C goes
 
 
@@ -66,8 +67,8 @@ class Probe:
 
     accuracy: %, the mean over draws. spread: in %, of the kind that spread_kind names. C: the one chosen, None for
     k-NN. curve: (C, accuracy on folds or validation in %) for every C tried. protocol: one line. n_train: training
-    images of one fit. accuracies: one per draw. gap: the largest certified relative distance from the SVM's
-    optimum, None for k-NN.
+    images of one fit. accuracies: one per draw. gap: the largest certified distance from the SVM's optimum
+    over all fits, relative as `Solution.relative_gap`: certified where it is at most the tolerance. None for k-NN.
     """
 
     accuracy: float
@@ -92,7 +93,7 @@ def linear_probe(
     folds: int = 5,
     repeats: int = 10,
     seed: int = 0,
-    tol: float = 1e-6,
+    tol: float = TOL,
     device: torch.device | str | None = None,
     ranks: Ranks = ALONE,
 ) -> Probe:
@@ -127,7 +128,7 @@ def linear_probe(
         ):
             scores.setdefault(solution.C, []).append(score)
             accuracies.setdefault(solution.C, []).append(_accuracy(_outer(solution, n_classes), test, ranks))
-            gap = max(gap, float((solution.gap / solution.objective).max()))
+            gap = max(gap, float(solution.relative_gap.max()))  # finite, as all of a solution is
             if Cs is None and number == 0 and len(scores) == len(grid):
                 more = _beyond(grid, scores, labels[draw] if judged is None else judged)
                 todo += more  # which the solver takes up where it is

@@ -29,6 +29,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 MEASURED = "measured"
+CERTIFIED = 1e-6  # the largest gap of a certified number: the tolerance of dcgan_eval.probe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class Row:
     is judged by the data, None where the features are; of quoted numbers the paper's name. dtype: that the features
     were computed in. protocol: which of the images count; method: how the number follows from their features;
     features_protocol: everything that decides those. layer: 'all', or the one layer used. C, gap: of an SVM, and its
-    certified relative distance from the optimum.
+    certified relative distance from the optimum. instruction_set: that the processor computed with, as
+    `dcgan_eval.runtime.fast_ops.instruction_set` names it; '' where that is unknown.
     seconds_features, seconds: taken by the features of all images, fitting included, and by what was done with them.
     """
 
@@ -76,16 +78,23 @@ class Row:
     seconds_features: float
     seconds: float
     device: str
+    instruction_set: str
     versions: str
     command: str
     time: str
+
+    @property
+    def certified(self) -> bool:
+        """Whether an SVM behind it is known to be as near to its optimum as a result must be; of other numbers True."""
+        return self.gap is None or self.gap <= CERTIFIED
 
 
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
 _KINDS = get_type_hints(Row)
 # what two measurements of one number may differ in
 _OUTCOME = {
-    "value", "spread", "draws", "gap", "seconds_features", "seconds", "device", "versions", "command", "time",
+    "value", "spread", "draws", "gap", "seconds_features", "seconds", "device", "instruction_set", "versions",
+    "command", "time",
 }  # fmt: skip
 
 

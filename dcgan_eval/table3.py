@@ -10,6 +10,7 @@ from dcgan_eval import figures, results
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.fast_ops import instruction_set
 from dcgan_eval.sample_neighbors import by_samples, sizes_up_to
 
 SIZES = (1000, 10_000, 50_000, 60_000, 100_000, 1_000_000, 10_000_000)
@@ -85,6 +86,7 @@ def table3(
                     seconds_features=0.0,
                     seconds=0.0 if goes_on else time.perf_counter() - start,
                     device=str(device),
+                    instruction_set=instruction_set(),
                     versions=results.versions(),
                     command=command,
                     time=results.now(),

@@ -15,14 +15,16 @@ PACKAGE = ROOT / "dcgan_eval"
 LEAVES = {"errors", "devices", "files", "networks", "ranks", "streams", "kinds"}
 ARROWS = {
     **{name: set[str]() for name in LEAVES},
+    "runtime": {"runtime"},
     "images": {"images", "ranks"},
-    "neighbors": {"ranks"},
+    "neighbors": {"runtime", "ranks"},
     "metrics": {"metrics", "neighbors", "ranks"},
-    "sampling": {"images", "networks", "streams"},
+    "sampling": {"runtime", "images", "networks", "streams"},
     "statistics": {"files", "images", "metrics"},
     "specs": {"checkpoint", "features", "images", "kinds", "networks", "sampling", "statistics"},
     "memorization": {"neighbors", "ranks"},
     "copying": {
+        "runtime",
         "devices",
         "features",
         "figures",
@@ -33,13 +35,13 @@ ARROWS = {
         "results",
         "sample_neighbors",
     },
-    "hashing": {"streams"},
-    "dedup": {"devices", "figures", "files", "hashing", "images", "results", "streams"},
+    "hashing": {"runtime", "streams"},
+    "dedup": {"runtime", "devices", "figures", "files", "hashing", "images", "results", "streams"},
     "sample_neighbors": {"devices", "files", "images", "neighbors"},
-    "table3": {"figures", "images", "results", "sample_neighbors"},
-    "comparison": {"devices", "features", "images", "metrics", "ranks", "results", "statistics"},
-    "svm": {"ranks", "svm"},
-    "features": {"features", "images", "networks", "ranks"},
+    "table3": {"runtime", "figures", "images", "results", "sample_neighbors"},
+    "comparison": {"runtime", "devices", "features", "images", "metrics", "ranks", "results", "statistics"},
+    "svm": {"runtime", "ranks", "svm"},
+    "features": {"runtime", "features", "images", "networks", "ranks"},
     "checkpoint": {"files", "networks"},
     "probe": {"neighbors", "ranks", "svm"},
     "figures": {"files"},
@@ -49,6 +51,7 @@ ARROWS = {
     "reproduction": {"checkpoint", "files", "images", "report", "reproduction", "results"},
     "report": {"differences", "figures", "files", "paper", "report", "results"},
     "studies": {
+        "runtime",
         "checkpoint",
         "classification",
         "features",
@@ -62,7 +65,7 @@ ARROWS = {
         "studies",
         "svm",
     },
-    "classification": {"features", "images", "probe", "ranks", "results", "streams"},
+    "classification": {"runtime", "features", "images", "probe", "ranks", "results", "streams"},
 }
 FRONT = {"__init__", "__main__", "cli"}
 STARTS_UP = ("cli", "kinds", "results", "errors", "files", "paper", "differences", "report")

@@ -19,12 +19,14 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dcgan_eval import classification, cli, dedup, devices, hashing
+from dcgan_eval import classification, cli, dedup, devices, hashing, results
 from dcgan_eval.checkpoint import load, save
 from dcgan_eval.errors import InputError
 from dcgan_eval.networks import PRESETS
 from dcgan_eval.ranks import ALONE
 from dcgan_eval.results import COLUMNS
+from dcgan_eval.runtime import fast_ops
+from dcgan_eval.svm import forms, newton
 from tests.test_checkpoint import networks, trained, write_authors
 from tests.test_hashing import photographs as pieces
 
@@ -291,6 +293,33 @@ def test_info(checkpoint):
     code, out, _ = run("info", checkpoint, "--format", "json")
     described = json.loads(out)
     assert (described["sha256"], described["presets"]) == (sha256, ["digits"])
+
+
+def test_info_says_what_this_machine_computes_with(checkpoint):
+    code, out, _ = run("info", checkpoint)
+    assert code == 0
+    assert f"computed with {fast_ops.instruction_set()}, float32" in out
+    found = json.loads(run("info", checkpoint, "--format", "json")[1])
+    assert found["computed_with"] == {"instruction_set": fast_ops.instruction_set(), "precision": "float32"}
+
+
+def test_a_number_without_a_certificate_is_not_printed(monkeypatch, tmp_path):
+    """One line, exit 1, and no row; a solution that is finite but not certified is marked in table and row."""
+    few_times = fast_ops.few_times
+    monkeypatch.setattr(forms, "few_times", lambda *factors, **more: few_times(*factors, **more) * float("nan"))
+    code, out, err = run("classify", "--features", "pixels", "--C", "1e-3", "--out", tmp_path / "rows.csv")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == "dcgan-eval: the L2-SVM at C=0.001 has no finite solution: scale the features"
+    assert not (tmp_path / "rows.csv").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(newton, "STUCK", 0)  # which ends Newton at once
+    code, out, _ = run("classify", "--features", "pixels", "--C", "1e-3", "--out", tmp_path / "rows.csv")
+    assert code == 0
+    assert re.search(r"\d \u2021 .*\n", out)
+    (row,) = (row for row in results.read(tmp_path / "rows.csv") if row.metric == "accuracy")
+    assert row.instruction_set == fast_ops.instruction_set()
+    assert not row.certified
+    assert f"‡ not certified: the SVM is within {row.gap:.0e} of its optimum" in out
 
 
 def test_info_of_one_network(tmp_path):

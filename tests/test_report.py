@@ -413,3 +413,19 @@ def test_results_are_not_overwritten_by_their_report(measured):
     before = measured.read_bytes()
     fails(run("report", measured, "--format", "csv", "--out", measured), "holds the results; choose another file")
     assert measured.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("write", "mark"),
+    [(text, "‡"), (markdown, "‡"), (lambda found: page("A page", found), "‡"), (latex, r"\ddag{}")],
+    ids=["text", "markdown", "html", "latex"],
+)
+def test_numbers_that_are_not_certified_are_marked_in_every_format(write, mark):
+    """In the cell, and in a note with the largest gap."""
+    rows = [replace(ROW, gap=3e-7), replace(ROW, features="disc:other", features_sha256="ef" * 32, gap=2e-3)]
+    assert [row.certified for row in [*rows, KNN]] == [True, False, True]
+    assert mark not in write(tables(rows[:1]))
+    (found,) = tables(rows)
+    assert column(found, "accuracy %") == ["74.28 ± 0.33", "74.28 ± 0.33 ‡"]
+    assert "‡ not certified: the SVM is within 2e-03 of its optimum, not within 1e-06" in found.notes
+    assert write([found]).count(mark) == sum(cell.text.endswith("‡") for line in found.lines for cell in line) + 1

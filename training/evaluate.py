@@ -1,12 +1,13 @@
 """What a run has learnt so far, in the evaluation suite's own numbers."""
 
 import dataclasses
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dcgan_eval.errors import InputError
+from dcgan_eval.errors import InputError, UncertifiedError
 from dcgan_eval.features import Extractor, discriminator_features, extract
 from dcgan_eval.images import Images, fitted, from_tensor
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
@@ -87,9 +88,13 @@ class Evaluation:
             for images in self.probe:
                 assert images.labels is not None
                 parts.append(Split(extract(extractor, images, device=device), images.labels))
-            probe = linear_probe(*parts, seed=state.config.seed, device=device)
-            how = f"{len(parts[0])} training images, judged on {len(parts[1])} others; {probe.spread_kind}"
-            found.append(Measurement(PROBE, probe.accuracy, probe.spread, f"{probe.protocol}; {how}"))
+            try:
+                probe = linear_probe(*parts, seed=state.config.seed, device=device)
+            except UncertifiedError as error:  # no reason to end a training
+                warnings.warn(f"no {PROBE} at step {state.step}: {error}", stacklevel=2)
+            else:
+                how = f"{len(parts[0])} training images, judged on {len(parts[1])} others; {probe.spread_kind}"
+                found.append(Measurement(PROBE, probe.accuracy, probe.spread, f"{probe.protocol}; {how}"))
         if self.held_out is not None:
             samples = self._samples(state)
             found.append(self._nearest_sample(samples, device))

@@ -13,7 +13,7 @@ from dcgan_eval.cli import classify, fid, neighbors, table3, dedup  # isort: ski
 from dcgan_eval.cli import sample, walk, arithmetic, turn, filters, forget  # isort: skip # noqa: F401
 from dcgan_eval.cli import report, reproduce, checkpoints  # isort: skip # noqa: F401
 from dcgan_eval.cli.common import app, note
-from dcgan_eval.errors import InputError, RankLostError
+from dcgan_eval.errors import InputError, RankLostError, UncertifiedError
 
 OVER_RANKS = ("classify", "fid", "neighbors")
 
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         if debug:
             traceback.print_exc()
         code = _fail(str(error))
-    except RankLostError as error:
+    except (RankLostError, UncertifiedError) as error:
         if debug:
             traceback.print_exc()
         _fail(str(error))

@@ -19,8 +19,10 @@ def info(
 ) -> None:
     """Say what a checkpoint holds."""
     from dcgan_eval.checkpoint import describe, load
+    from dcgan_eval.runtime.fast_ops import instruction_set
 
     described = describe(load(checkpoint))
+    described["computed_with"] = {"instruction_set": instruction_set(), "precision": "float32"}
     if format is Format.csv:
         raise InputError("info prints a table or json, not csv")
     if format is Format.json:
@@ -43,6 +45,7 @@ def info(
         per_layer = " + ".join(map(str, described["features"]["per_layer"]))
         grid = described["features"]["grid"]
         typer.echo(f"features      {described['features']['total']:,} = {per_layer}, pooled to {grid}x{grid}")
+    typer.echo(f"computed with {instruction_set()}, float32")
     for key, value in described["metadata"].items():
         typer.echo(f"{key:13} {value}")
 

@@ -19,6 +19,7 @@ _TEX = {
     "×": r"$\times$",
     "→": r"$\to$",
     "≤": r"$\le$",
+    "‡": r"\ddag{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",

@@ -3,11 +3,11 @@
 import html
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from dcgan_eval.results import Row
+from dcgan_eval.results import CERTIFIED, Row
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Cell:
 
 
 EMPTY = Cell("")
+MARK = "‡"  # of numbers that are not certified
 
 
 def number(row: Row) -> Cell:
@@ -71,7 +72,18 @@ class Figure:
 
 
 def table(title: str, lines: Sequence[dict[str, Cell]], notes: Sequence[str] = ()) -> Table:
-    """From lines that name their columns; where one lacks a column its cell is empty; empty columns are left out."""
+    """From lines that name their columns; where one lacks a column its cell is empty; empty columns are left out.
+
+    Cells that rest on a number that is not certified are marked, and a note says how far it may be from its optimum.
+    """
+    open_gaps = [row.gap for line in lines for cell in line.values() for row in cell.rows if not row.certified]
+    if open_gaps:
+        lines = [{name: _marked(cell) for name, cell in line.items()} for line in lines]
+        largest = max(gap for gap in open_gaps if gap is not None)
+        notes = [
+            *notes,
+            f"{MARK} not certified: the SVM is within {largest:.0e} of its optimum, not within {CERTIFIED:g}",
+        ]
     columns = [
         c
         for c in dict.fromkeys(key for line in lines for key in line)
@@ -79,6 +91,10 @@ def table(title: str, lines: Sequence[dict[str, Cell]], notes: Sequence[str] = (
     ]
     cells = tuple(tuple(line.get(column, EMPTY) for column in columns) for line in lines)
     return Table(title, tuple(columns), cells, tuple(dict.fromkeys(notes)))
+
+
+def _marked(cell: Cell) -> Cell:
+    return cell if all(row.certified for row in cell.rows) else replace(cell, text=f"{cell.text} {MARK}")
 
 
 def anchors(titles: Iterable[str]) -> list[str]:

@@ -58,6 +58,10 @@ def words(protocol: str) -> str:
     return named.get(kind, protocol)
 
 
+def _machine(row: Row) -> str:
+    return row.device + (f" ({row.instruction_set})" if row.instruction_set else "")
+
+
 # of one task each
 
 
@@ -105,7 +109,7 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
         notes += [
             f"{first.n_reference:,} training and {first.n:,} test images",
             f"data: {first.data}, sha256 {first.data_sha256}",
-            *(f"seconds are features + classifier, on {row.device}; {row.versions}" for row in same),
+            *(f"seconds are features + classifier, on {_machine(row)}; {row.versions}" for row in same),
         ]
         found.append(table(f"{first.data}, {words(first.protocol)}: {method(first)}", lines, notes))
     return found
@@ -135,7 +139,7 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
         notes.append(f"judged: {first.n:,} images each, by {count} of {first.data}, sha256 {first.data_sha256}")
         notes += [f"{row.model}: sha256 {row.model_sha256}" for row in same]
         notes += [
-            f"seed {row.seed}; {row.seconds_features:.1f} s of features, on {row.device}; {row.versions}"
+            f"seed {row.seed}; {row.seconds_features:.1f} s of features, on {_machine(row)}; {row.versions}"
             for row in same
         ]
         title = f"{first.data} in the features {first.features}: {first.n:,} images judged"
@@ -176,7 +180,7 @@ def _copying(rows: Sequence[Row]) -> list[Table]:
         ]
         notes += [
             f"training and held-out images: {first.data}, sha256 {first.data_sha256}",
-            f"seed {first.seed}, on {first.device}; {first.versions}",
+            f"seed {first.seed}, on {_machine(first)}; {first.versions}",
         ]
         ordered = [{name: line.get(name, EMPTY) for name in order} for line in lines.values()]
         found.append(table(f"Does {first.model} copy {first.data.partition(' ')[0]}?", ordered, notes))
@@ -202,7 +206,7 @@ def _duplicates(rows: Sequence[Row]) -> list[Table]:
         notes += [
             first.method,
             f"training{' and held-out' if first.n_reference else ''} images: {first.data}, sha256 {first.data_sha256}",
-            f"seed {first.seed}, on {first.device}; {first.versions}",
+            f"seed {first.seed}, on {_machine(first)}; {first.versions}",
         ]
         found.append(table(f"Duplicates in {first.data}", lines, notes))
     return found
@@ -242,7 +246,7 @@ def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour", quotes: Sequ
         notes += [f"{row.model}: sha256 {row.model_sha256}" for row in same if row.model is not None]
         notes += [f"data: {row.data}, sha256 {row.data_sha256}" for row in same]
         notes += [APART] if any(used) else []
-        notes += [f"{max(row.seconds for row in same):.0f} s on {same[0].device}; {same[0].versions}"] if same else []
+        notes += [f"{max(r.seconds for r in same):.0f} s on {_machine(same[0])}; {same[0].versions}"] if same else []
         if not same:
             notes.append("not measured: dcgan-eval reproduce table3 says what it needs")
         data = same[0].data.partition(":")[0] if same else "MNIST"
@@ -274,7 +278,7 @@ def _others(rows: Sequence[Row]) -> list[Table]:
         notes += [f"data: {first.data}, sha256 {first.data_sha256}"] if first.data else []
         counts = ", ".join(dict.fromkeys(f"{row.n:,}" for row in same))
         by = f", by {first.n_reference:,}" if first.n_reference else ""
-        notes.append(f"{counts} judged{by}; seed {first.seed}, on {first.device}; {first.versions}")
+        notes.append(f"{counts} judged{by}; seed {first.seed}, on {_machine(first)}; {first.versions}")
         layer = f" at {first.layer}" if first.layer != "all" else ""
         title = ", ".join(part for part in (f"{first.task}: {first.model}{layer}", asked, first.data) if part)
         found.append(table(title, list(lines.values()), notes))
@@ -343,7 +347,7 @@ def _classified(
             notes += [_features(row) for row in same]
             notes += [f"{row.features}: {row.method}, seed {row.seed}" for row in same]
             notes.append(f"data: {data}, sha256 {same[0].data_sha256}")
-            notes += [f"on {row.device}; {row.versions}" for row in same]
+            notes += [f"on {_machine(row)}; {row.versions}" for row in same]
         else:
             notes.append(f"not measured: dcgan-eval reproduce table{which} says what it needs")
         found.append(table(f"Table {which}: {data}, {metric}", ordered, notes))

@@ -8,6 +8,7 @@ from dcgan_eval import results
 from dcgan_eval.features import Extractor
 from dcgan_eval.images import Images
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.fast_ops import instruction_set
 
 Z95 = 1.96
 
@@ -43,6 +44,7 @@ def row(
         "C": None,
         "gap": None,
         "seconds_features": 0.0,
+        "instruction_set": instruction_set(),
         "versions": results.versions(),
         "time": results.now(),
     }
