@@ -139,8 +139,7 @@ def classify(
                 spread_kind="",
                 draws="",
                 n=n,
-                C=C,
-                gap=None,
+                C=C,  # and the gap of the probe, which is the largest of all fits, these included
             )
 
     layers = {"all": slice(0, extractor.dimensions)}

@@ -123,6 +123,8 @@ def append(path: Path, rows: Sequence[Row]) -> None:
     for row in rows:
         if not math.isfinite(row.value) or (row.spread is not None and not math.isfinite(row.spread)):
             raise InputError(f"{path}: {_short(row)} is {row.value} ± {row.spread}, which no result is; not appended")
+        if row.gap is not None and not math.isfinite(row.gap):  # NaN would be written as no gap at all: as certified
+            raise InputError(f"{path}: {_short(row)} has a gap of {row.gap}: it is not certified at all; not appended")
     try:
         with _locked(path):
             before = read(path)

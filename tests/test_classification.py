@@ -5,12 +5,14 @@ import pytest
 import torch
 from sklearn.svm import LinearSVC
 
+from dcgan_eval import classification
 from dcgan_eval.classification import aside, classify, labelled
 from dcgan_eval.differences import unequal
 from dcgan_eval.errors import InputError
 from dcgan_eval.features import Extractor, pixel_features, random_features
 from dcgan_eval.images import from_tensor, open_images
-from dcgan_eval.probe import Protocol
+from dcgan_eval.probe import Protocol, linear_probe
+from dcgan_eval.runtime.fast_ops import instruction_set
 
 SHAPE = (1, 8, 8)
 LETTERS = ("a", "b", "c")
@@ -55,7 +57,7 @@ def test_a_pair_of_rows_says_what_was_measured_and_how():
         assert (row.dimensions, row.n, row.n_reference, row.C) == (64, 90, 120, 1e-2)
         assert row.spread_kind == "half the width of the 95 % Wilson interval over 90 test images"
         assert row.method == "L2-SVM on all labels, C 0.01 given, features unscaled"
-        assert row.device == "cpu"
+        assert (row.device, row.instruction_set) == ("cpu", instruction_set())
         assert row.command == "what was typed"
         assert row.seconds > 0
         assert row.seconds_features > 0
@@ -203,6 +205,14 @@ def test_validation_images_choose_c():
     assert "by validation" in found[0].method
     assert found[0].data_sha256.split() == [TRAIN.sha256, TEST.sha256, valid.sha256]
     assert found[0].n == 90
+
+
+def test_the_accuracy_at_every_c_has_the_certificate_of_the_probe(monkeypatch):
+    """The largest gap of all fits, so that none of its numbers passes for certified where one fit is not."""
+    monkeypatch.setattr(classification, "linear_probe", lambda *a, **k: replace(linear_probe(*a, **k), gap=1e-3))
+    found = rows(Cs=(1e-3, 1e-2), knn=3)
+    assert [(row.gap, row.certified) for row in found] == [(1e-3, False)] * 4 + [(None, True)] * 2
+    assert [row.metric for row in found[2:4]] == ["accuracy on folds"] * 2
 
 
 def test_equal_seeds_give_equal_rows_and_others_do_not():

@@ -189,7 +189,7 @@ def test_every_table_of_the_repository_compiles(tmp_path):
 
 
 def test_any_character_compiles(tmp_path):
-    odd = r"a\b{c}$d&e#f_g%h~i^j ± − ≈ ∞ ² ³ · × → ≤ < > | ' " + '"…é [x] -- `'
+    odd = r"a\b{c}$d&e#f_g%h~i^j ± − ≈ ∞ ² ³ · × → ≤ ‡ < > | ' " + '"…é [x] -- `'
     one = table(odd, [{odd: Cell(odd), "y": Cell("1", 1, (), quoted=True)}, {odd: Cell("[1] b")}], [odd])
     log = compiled(latex([one, one]), tmp_path)
     assert "Missing character" not in log
@@ -429,3 +429,55 @@ def test_numbers_that_are_not_certified_are_marked_in_every_format(write, mark):
     assert column(found, "accuracy %") == ["74.28 ± 0.33", "74.28 ± 0.33 ‡"]
     assert "‡ not certified: the SVM is within 2e-03 of its optimum, not within 1e-06" in found.notes
     assert write([found]).count(mark) == sum(cell.text.endswith("‡") for line in found.lines for cell in line) + 1
+
+
+def test_differences_to_a_number_that_is_not_certified_are_marked():
+    best = replace(ROW, features="pixels", features_sha256="0", value=80.0, gap=1e-3)
+    (found,) = tables([ROW, best])
+    assert column(found, "to the best") == ["−5.72 ± 0.47 ‡", "best ‡"]
+    assert column(found, "error %") == ["25.72", "20.00 ‡"]
+    assert column(paper_tables([replace(ROW, gap=1e-3)])[0], "difference, all labels")[0].endswith(" ‡")
+    assert column(paper_tables([replace(ROW, gap=1e-3)])[0], "paper %, all labels")[0] == "82.8"
+    chosen = pivot([ROW, best], "features", "protocol")
+    assert column(chosen, "all") == ["74.28 ± 0.33", "80.00 ± 0.33 ‡"]
+    assert chosen.notes[-1].startswith("‡ not certified: the SVM is within 1e-03 of its optimum")
+
+
+@pytest.mark.parametrize(
+    ("gaps", "said"),
+    [
+        ((1e-3,), "within 1e-03 of"),
+        ((1e-3, 2e-2, 3e-7), "within 2e-02 of"),
+        ((1.04e-6,), "within 1.04e-06 of"),  # not the tolerance
+        ((float("nan"), 1e-3), "within no known distance of"),
+        ((1e-3, float("nan")), "within no known distance of"),
+    ],
+)
+def test_the_note_tells_the_largest_gap(gaps, said):
+    rows = [replace(ROW, features_sha256=str(i), gap=gap) for i, gap in enumerate(gaps)]
+    (note,) = (note for note in tables(rows)[0].notes if note.startswith("‡"))
+    assert said in note
+
+
+def test_curves_through_a_number_that_is_not_certified_say_so():
+    few = [replace(DRAWN, protocol=f"per-class:{n}", n_reference=10 * n) for n in (1, 2)]
+    for gap, label in ((1e-7, "disc:svhn32"), (1e-3, "disc:svhn32, not certified")):
+        ((_, picture),) = charts([few[0], replace(few[1], gap=gap)])
+        assert picture.figure.axes[0].get_legend_handles_labels()[1] == [label]
+
+
+@pytest.mark.parametrize(
+    ("changes", "notes"),
+    [
+        ({}, ["training and 486 test", "on cpu (AVX2); python 3"]),
+        ({"instruction_set": ""}, ["on cpu; python 3"]),
+        ({"task": "fid", "model": "gen:x", "model_sha256": "1"}, ["on cpu (AVX2); python 3"]),
+        ({"task": "neighbors", "model": "gen:x", "model_sha256": "1"}, ["on cpu (AVX2); python 3"]),
+        ({"task": "dedup"}, ["on cpu (AVX2); python 3"]),
+        ({"task": "table3", "metric": "error"}, ["on cpu (AVX2); python 3"]),
+        ({"task": "walk", "protocol": "is it: a"}, ["on cpu (AVX2); python 3"]),
+    ],
+)
+def test_notes_say_the_instruction_set_where_it_is_known(changes, notes):
+    said = "\n".join(note for found in tables([replace(ROW, **changes)]) for note in found.notes)
+    assert all(note in said for note in notes), said

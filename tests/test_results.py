@@ -58,6 +58,34 @@ def test_certified_is_what_the_probe_solves_to():
     assert results.CERTIFIED == TOL
 
 
+@pytest.mark.parametrize(
+    ("gap", "certified"), [(None, True), (0.0, True), (1e-6, True), (1.01e-6, False), (float("nan"), False)]
+)
+def test_a_number_is_certified_within_the_tolerance(gap, certified):
+    assert replace(ROW, gap=gap).certified == certified
+
+
+@pytest.mark.parametrize("gap", [float("nan"), float("inf")])
+def test_a_gap_that_is_not_finite_is_not_written_as_none(gap, tmp_path):
+    with pytest.raises(InputError, match=f"has a gap of {gap}: it is not certified at all; not appended"):
+        append(tmp_path / "r.csv", [replace(ROW, gap=gap)])
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_instruction_set_stands_after_the_device_and_is_no_part_of_the_identity():
+    assert COLUMNS[COLUMNS.index("device") + 1] == "instruction_set"
+    again = replace(ROW, instruction_set="AVX512 avx512_vnni")
+    assert results.latest([ROW, again]) == [again]
+
+
+def test_the_results_of_the_repository_have_the_column():
+    """Empty in those that were measured before it."""
+    rows = results.load(Path(__file__).parents[1] / "reports" / "results.csv")
+    before = [row for row in rows if row.time < "2026-11-25T23:00:00Z"]
+    assert before
+    assert {row.instruction_set for row in before} == {""}
+
+
 # the CSV
 
 
@@ -248,6 +276,7 @@ def test_lines_are_counted_as_an_editor_does(tmp_path):
     ("header", "message"),
     [
         (COLUMNS[:-1], "results of another version: lacks time"),
+        ([name for name in COLUMNS if name != "instruction_set"], "of another version: lacks instruction_set; give"),
         ([*COLUMNS, "x"], "results of another version: has x besides"),
         (COLUMNS[::-1], "the columns are in another order"),
         (["a", "b"], "is no file of results: its first line names none of their columns"),

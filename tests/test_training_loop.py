@@ -22,12 +22,13 @@ from PIL import Image
 from torch.nn import functional
 
 from dcgan_eval import checkpoint, figures
-from dcgan_eval.errors import InputError
+from dcgan_eval.errors import InputError, UncertifiedError
 from dcgan_eval.features import inception_features
 from dcgan_eval.files import write_whole
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.networks import Discriminator, Generator, has_statistics, initialise
+from dcgan_eval.probe import linear_probe
 from dcgan_eval.ranks import Ranks
 from dcgan_eval.streams import stream
 from tests.test_training_config import digits, pictures, recipe
@@ -924,6 +925,37 @@ def test_the_best_is_the_first_of_the_highest_however_often_a_run_is_stopped(few
     assert fit(tmp_path, options=options, resume=True)
     assert [float(row["value"]) for row in table(tmp_path / "evaluation.csv")] == list(scores.values())
     assert checkpoint.load(tmp_path / "best.safetensors").metadata["images"] == 20 * 16
+
+
+def test_a_probe_without_certificate_leaves_its_cell_empty(tmp_path, monkeypatch, capsys):
+    """It ends no training, is not the best, also not of a run that goes on, and curves are drawn without it."""
+    monkeypatch.setattr(figures, "curves", CURVES)
+    calls = itertools.count()
+
+    def probe(*parts, **options):
+        call = next(calls)
+        if call == 1:
+            raise UncertifiedError("the L2-SVM has no finite solution:\nscale the features")
+        found = linear_probe(*parts, **options)
+        return replace(found, gap={2: 1e-3, 3: float("nan")}.get(call, found.gap))
+
+    monkeypatch.setattr(evaluate, "LABELLED", 100)
+    monkeypatch.setattr(evaluate, "STATISTICS", 256)
+    monkeypatch.setattr(evaluate, "linear_probe", probe)
+    options = {"evaluate_epochs": 0.125}
+    with monkeypatch.context() as patch:
+        after(patch, {25: interrupt})
+        fit(tmp_path, digits(), options=options, epochs=0.5)
+    assert fit(tmp_path, digits(), options=options, resume=True, epochs=0.5)
+    rows = table(tmp_path / "evaluation.csv")
+    assert [row["images"] for row in rows] == ["0", "112", "224", "336", "448"]
+    assert [bool(row["value"]) for row in rows] == [bool(row["spread"]) for row in rows] == [True, *[False] * 3, True]
+    assert "within 1.0e-03 of its optimum, not within 1e-06" in rows[2]["protocol"]
+    assert checkpoint.load(tmp_path / "best.safetensors").metadata["images"] == 448
+    assert (tmp_path / "curves.png").stat().st_size
+    said = [line for line in capsys.readouterr().err.splitlines() if PROBE in line]
+    assert said[0] == "at 112 images there is no probe accuracy: the L2-SVM has no finite solution: scale the features"
+    assert len(said) == 3
 
 
 def test_a_best_beyond_the_state_is_found_again(few, tmp_path, monkeypatch):

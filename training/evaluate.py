@@ -1,7 +1,6 @@
 """What a run has learnt so far, in the evaluation suite's own numbers."""
 
 import dataclasses
-import warnings
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,7 @@ from dcgan_eval.images import Images, fitted, from_tensor
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.neighbors import k_nearest
 from dcgan_eval.networks import Discriminator, initialise, sample_z, to_uint8
-from dcgan_eval.probe import Split, linear_probe
+from dcgan_eval.probe import TOL, Split, linear_probe
 from dcgan_eval.streams import stream
 from training.config import TrainConfig
 from training.data import classes_in_turn, prepared
@@ -29,10 +28,13 @@ STATISTICS = 12800  # images that D's BatchNorm statistics are taken from
 
 @dataclass(frozen=True)
 class Measurement:
-    """A number of one moment of a run; `protocol` is all that decides it besides the weights."""
+    """A number of one moment of a run; `protocol` is all that decides it besides the weights.
+
+    value: None where it could not be certified; `protocol` then says why.
+    """
 
     metric: str
-    value: float
+    value: float | None
     spread: float | None
     protocol: str
 
@@ -88,13 +90,7 @@ class Evaluation:
             for images in self.probe:
                 assert images.labels is not None
                 parts.append(Split(extract(extractor, images, device=device), images.labels))
-            try:
-                probe = linear_probe(*parts, seed=state.config.seed, device=device)
-            except UncertifiedError as error:  # no reason to end a training
-                warnings.warn(f"no {PROBE} at step {state.step}: {error}", stacklevel=2)
-            else:
-                how = f"{len(parts[0])} training images, judged on {len(parts[1])} others; {probe.spread_kind}"
-                found.append(Measurement(PROBE, probe.accuracy, probe.spread, f"{probe.protocol}; {how}"))
+            found.append(_probed(*parts, seed=state.config.seed, device=device))
         if self.held_out is not None:
             samples = self._samples(state)
             found.append(self._nearest_sample(samples, device))
@@ -138,6 +134,19 @@ class Evaluation:
             None,
             f"of {n} images of {self.held_out.name} and as many samples; {extractor.name}: {extractor.protocol}",
         )
+
+
+def _probed(fitted_to: Split, judged_on: Split, *, seed: int, device: torch.device) -> Measurement:
+    """The accuracy of the L2-SVM; without a value where it is not certified, which is no reason to end a training."""
+    try:
+        probe = linear_probe(fitted_to, judged_on, seed=seed, device=device)
+    except UncertifiedError as error:
+        return Measurement(PROBE, None, None, str(error))
+    if probe.gap is not None and not probe.gap <= TOL:
+        why = f"not certified: the SVM is within {probe.gap:.1e} of its optimum, not within {TOL:g}"
+        return Measurement(PROBE, None, None, why)
+    how = f"{len(fitted_to)} training images, judged on {len(judged_on)} others; {probe.spread_kind}"
+    return Measurement(PROBE, probe.accuracy, probe.spread, f"{probe.protocol}; {how}")
 
 
 def _halves(images: Images, order: Tensor) -> tuple[Images, Images]:

@@ -50,7 +50,7 @@ class Table:
         self._writer = csv.DictWriter(self._file, columns)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        self.rows.append({name: str(value) for name, value in row.items()})
+        self.rows.append({name: "" if value is None else str(value) for name, value in row.items()})
         self._writer.writerow(row)
         self._file.flush()
 
@@ -104,17 +104,24 @@ class Monitor:
             )
 
     def evaluated(self, measurements: Sequence[Measurement]) -> bool:
-        """Write down an evaluation; whether the probe has never been better, random weights aside."""
+        """Write down an evaluation; whether the probe has never been better, random weights aside.
+
+        A number that is not certified leaves its cell empty, and is reported in one line.
+        """
         table = self.tables["evaluation"]
         trained = [row for row in table.rows if row["metric"] == PROBE and int(row["images"])]
-        best = max((float(row["value"]) for row in trained), default=float("-inf"))
+        best = max((float(row["value"]) for row in trained if row["value"]), default=float("-inf"))
         if not (self.out / "best.safetensors").exists():
             best = float("-inf")
         for m in measurements:
             row = {"images": self.state.images, **dataclasses.asdict(m)}
             self.attempt("evaluation.csv", functools.partial(table.add, row))
-            self._show("add_scalar", m.metric, m.value)
-        return self.state.step > 0 and any(m.metric == PROBE and m.value > best for m in measurements)
+            if m.value is None:
+                self.say(f"at {self.state.images:,} images there is no {m.metric}: {' '.join(m.protocol.split())}")
+            else:
+                self._show("add_scalar", m.metric, m.value)
+        probed = [m.value for m in measurements if m.metric == PROBE and m.value is not None]
+        return self.state.step > 0 and any(value > best for value in probed)
 
     def picture(self, sheet: bytes) -> None:
         """Keep a grid of samples."""

@@ -101,13 +101,17 @@ def _layers(rows: Sequence[Row]) -> Iterator[Curve]:
 
 
 def _apart(rows: Sequence[Row], label: Callable[[Row], str]) -> Iterator[tuple[str, list[Row]]]:
-    """The rows of each line: of one network, seed and number of draws, which are named where the label does not."""
+    """The rows of each line: of one network, seed and number of draws, which are named where the label does not.
+
+    A line with a point that is not certified says so.
+    """
     found = grouped(rows, lambda r: (label(r), r.model_sha256, r.features_sha256, r.seed, len(r.draws.split())))
     labels = [key[0] for key in found]
     for key, same in found.items():
         name, _, sha256, seed, draws = key
         several = labels.count(name) > 1
-        yield (f"{name}, {sha256[:8]}, seed {seed}, {draws or 1} draws" if several else name), same
+        full = f"{name}, {sha256[:8]}, seed {seed}, {draws or 1} draws" if several else name
+        yield full if all(row.certified for row in same) else f"{full}, not certified", same
 
 
 def _unused(name: str, panels: Mapping[str, object]) -> str:

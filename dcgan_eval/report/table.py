@@ -1,6 +1,7 @@
 """What a table is before it is Markdown, LaTeX or a page: cells that know which results they rest on."""
 
 import html
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -76,13 +77,18 @@ def table(title: str, lines: Sequence[dict[str, Cell]], notes: Sequence[str] = (
 
     Cells that rest on a number that is not certified are marked, and a note says how far it may be from its optimum.
     """
-    open_gaps = [row.gap for line in lines for cell in line.values() for row in cell.rows if not row.certified]
+    open_gaps = [
+        row.gap
+        for line in lines
+        for cell in line.values()
+        for row in cell.rows
+        if row.gap is not None and not row.certified
+    ]
     if open_gaps:
         lines = [{name: _marked(cell) for name, cell in line.items()} for line in lines]
-        largest = max(gap for gap in open_gaps if gap is not None)
         notes = [
             *notes,
-            f"{MARK} not certified: the SVM is within {largest:.0e} of its optimum, not within {CERTIFIED:g}",
+            f"{MARK} not certified: the SVM is within {_largest(open_gaps)} of its optimum, not within {CERTIFIED:g}",
         ]
     columns = [
         c
@@ -95,6 +101,14 @@ def table(title: str, lines: Sequence[dict[str, Cell]], notes: Sequence[str] = (
 
 def _marked(cell: Cell) -> Cell:
     return cell if all(row.certified for row in cell.rows) else replace(cell, text=f"{cell.text} {MARK}")
+
+
+def _largest(gaps: Sequence[float]) -> str:
+    """The largest of gaps that are not certified, to as many digits as tell it from the tolerance."""
+    if not all(map(math.isfinite, gaps)):  # NaN bounds nothing
+        return "no known distance"
+    shown = (f"{max(gaps):.{digits}e}" for digits in range(17))
+    return next(text for text in shown if float(text) > CERTIFIED)
 
 
 def anchors(titles: Iterable[str]) -> list[str]:

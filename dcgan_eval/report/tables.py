@@ -93,7 +93,7 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
             }
             if best is not None and row.layer == "all" and len({r.features_sha256 for r in same}) > 1:
                 apart_by = difference(row, best)
-                line["to the best"] = Cell("best") if row is best else _difference(apart_by, (row, best))
+                line["to the best"] = Cell("best", None, (row,)) if row is best else _difference(apart_by, (row, best))
                 kinds += [apart_by.kind] if row is not best else []
             line["seconds"] = Cell(f"{row.seconds_features:.1f} + {row.seconds:.1f}")
             line["paper"] = Cell(cite(quote), quote.value, (quote,), quoted=True) if quote is not None else EMPTY
