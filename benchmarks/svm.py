@@ -109,7 +109,7 @@ def sweep(X: torch.Tensor, y: torch.Tensor, peers: dict[float, float]) -> None:
     fold = torch.arange(len(y)) % 5
     weight = torch.cat([(fold != k).double()[:, None].expand_as(Y) for k in range(5)], 1)
     start = time.perf_counter()
-    gaps = [float((s.gap / s.objective).max()) for s in solve_path(X, Y.repeat(1, 5), weight, CS)]
+    gaps = [float(s.relative_gap.max()) for s in solve_path(X, Y.repeat(1, 5), weight, CS)]
     seconds = time.perf_counter() - start
     known = sorted(peers)
     log = np.interp(np.log(CS), np.log(known), np.log([peers[C] for C in known]))

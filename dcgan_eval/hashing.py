@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import trange
 
-from dcgan_eval.errors import InputError
+from dcgan_eval.errors import InputError, UncertifiedError
 from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
 
@@ -91,6 +91,8 @@ def fit_autoencoder(
         torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
+    if not bool(weight.isfinite().all() and bias.isfinite().all()):  # all codes would be 0, and all images duplicates
+        raise UncertifiedError("the autoencoder of near-duplicates diverged; use another --seed, or --method phash")
     return Autoencoder(weight.detach().double(), bias.detach().double(), each, mean, deviation)
 
 

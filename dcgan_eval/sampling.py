@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dcgan_eval.errors import InputError
 from dcgan_eval.images import BLOCK, Images, generated
 from dcgan_eval.networks import Architecture, Generator, has_statistics, sample_z, set_batchnorm_mode, to_uint8
 from dcgan_eval.runtime.precision import exact
@@ -32,7 +33,10 @@ def samples(
     def sample(start: int, count: int) -> Tensor:
         z = _block(a, start, count, seed).to(device)
         y = torch.arange(start, start + count, device=device) % a.n_classes if a.n_classes else None
-        return to_uint8(network(z, y), a)
+        drawn = network(z, y)
+        if not bool(drawn.isfinite().all()):  # which would be black pixels
+            raise InputError(f"{name}: draws values that are not finite; its weights have diverged")
+        return to_uint8(drawn, a)
 
     shape = (a.image_channels, a.image_size, a.image_size)
     labels = torch.arange(n) % a.n_classes if a.n_classes else None

@@ -155,3 +155,13 @@ def test_the_accumulator_starts_again():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("spoilt", ["mean", "covariance"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_is_no_distance_of_0(spoilt, value):
+    right = fit(features(3, 50, 4))
+    wrong = right._replace(**{spoilt: getattr(right, spoilt) * value})
+    for pair in ((right, wrong), (wrong, right)):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            frechet_distance(*pair)

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from torch.nn import functional
 
 from dcgan_eval import hashing
-from dcgan_eval.errors import InputError
+from dcgan_eval.errors import InputError, UncertifiedError
 from dcgan_eval.hashing import distinct, encode, exact_codes, fit_autoencoder, near, perceptual_codes, variants
 
 
@@ -429,3 +429,10 @@ def test_perceptual_codes_without_the_package_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "imagehash", None)
     with pytest.raises(InputError, match=r"package imagehash; pip install 'dcgan-eval\[dedup\]'"):
         perceptual_codes(photographs(1))
+
+
+def test_an_autoencoder_that_diverges_has_no_codes(monkeypatch):
+    monkeypatch.setattr(hashing, "RATE", 1e30)
+    monkeypatch.setattr(hashing, "STEPS", 20)
+    with pytest.raises(UncertifiedError, match="the autoencoder of near-duplicates diverged"):
+        fit_autoencoder(photographs(300), each=False, seed=0)

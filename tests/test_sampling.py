@@ -1,9 +1,11 @@
 """Images of a generator: every one depends on the seed and its index alone."""
 
+import pytest
 import torch
 from sklearn.datasets import load_digits
 
 from dcgan_eval.checkpoint import load
+from dcgan_eval.errors import InputError
 from dcgan_eval.images import BLOCK
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.networks import (
@@ -130,3 +132,12 @@ def test_the_embedded_checkpoint_draws_digits():
     distance = frechet_distance_of_features(real, drawn.flatten(1) / 255)
     between = frechet_distance_of_features(real[::2], real[1::2])
     assert between < distance < 0.1 * frechet_distance_of_features(real, noise)
+
+
+def test_a_generator_that_draws_nan_is_refused_and_not_black():
+    network = conditional()
+    with torch.no_grad():
+        next(network.parameters())[0, 0] = torch.nan
+    drawn = samples(network, 4, seed=0, name="gen:broken", sha256="")
+    with pytest.raises(InputError, match=r"gen:broken .*: draws values that are not finite; its weights have diverged"):
+        drawn.tensor()

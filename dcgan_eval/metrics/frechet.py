@@ -47,10 +47,14 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     if first.mean.shape != second.mean.shape:
         raise ValueError(f"features of {len(first.mean)} and of {len(second.mean)} dimensions cannot be compared")
     mean1, mean2, cov1, cov2 = (x.cpu() for x in (first.mean, second.mean, first.covariance, second.covariance))
+    if not all(bool(x.isfinite().all()) for x in (mean1, mean2, cov1, cov2)):
+        raise ValueError("a mean or covariance holds NaN or infinite values")
     # the singular values of A₁ᵀA₂ are the square roots of the eigenvalues of A₁ᵀ Σ₂ A₁
     M = _congruent(cov1.numpy(), cov2.numpy())
     _finite(M)
     scale = float(cov1.trace() * cov2.trace())
+    if not np.isfinite(scale):
+        raise ValueError(f"covariances of traces {float(cov1.trace()):g} and {float(cov2.trace()):g} are too large")
     root = np.sqrt(_not_negative(linalg.eigvalsh(M, check_finite=False), scale)).sum() if M.size else 0.0
     return _distance(float((mean1 - mean2).square().sum()), float(cov1.trace() + cov2.trace()), float(root))
 
@@ -77,7 +81,10 @@ def frechet_distance_of_features(first: Tensor, second: Tensor) -> float:
 
 def _distance(apart: float, traces: float, root: float) -> float:
     """apart: ‖μ₁ − μ₂‖². root: tr (Σ₁Σ₂)^½."""
-    return max(0.0, apart + traces - 2 * root)
+    found = apart + traces - 2 * root
+    if not np.isfinite(found):
+        raise ValueError("features hold NaN or infinite values, or too large ones")
+    return max(0.0, found)
 
 
 def _congruent(covariance: Array, other: Array) -> Array:

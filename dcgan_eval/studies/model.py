@@ -67,7 +67,10 @@ class Model:
 
     def draw(self, z: Tensor) -> Tensor:
         """z (n, z_dim) → images, uint8 (n, C, H, W) on the CPU."""
-        return to_uint8(self.paint(z), self.architecture).cpu()
+        painted = self.paint(z)
+        if not bool(painted.isfinite().all()):  # which would be black pixels
+            raise InputError(f"{self.name}: draws values that are not finite; its weights have diverged")
+        return to_uint8(painted, self.architecture).cpu()
 
     def samples(self, n: int, seed: int) -> Tensor:
         """The images of `z`, uint8 (n, C, H, W) on the CPU; drawn once, for whatever asks for the same again."""

@@ -13,13 +13,19 @@ over blocks of rows of X. Newton systems are solved by conjugate gradients, prec
 eigenvectors that a randomised subspace iteration finds (Halko, Martinsson and Tropp 2011), or directly where min(n, d)
 is small or conjugate gradients fail.
 
-Certificate: P is 1-strongly convex, so P(w) − min P ≤ ½‖∇P(w)‖²; equally, that is the duality gap of w and the dual
-point αᵢ = 2 cᵢ max(0, 1 − yᵢ f(xᵢ)). The solver stops when this bound is at most tol·P(w) in every column, and, where C
-is so small that w gains little over 0, at most tol times that gain.
+Certificate: the duality gap of w and a dual point α ≥ 0, a bound on P(w) − min P:
 
-Precision: what is returned (weights, decision values, objective, gap) are float64 sums over the given X. The Gram
-matrix and Newton's directions may be float32, with the reduced-precision products (TF32, bfloat16) that the hardware
-offers: they change how many steps are taken, not what is certified.
+    P(w) − D(α) = ½ ‖w − Σᵢ αᵢ yᵢ xᵢ‖² + Σᵢ [cᵢ sᵢ² + αᵢ² / 4cᵢ − αᵢ (1 − yᵢ f(xᵢ))],      sᵢ = max(0, 1 − yᵢ f(xᵢ))
+
+α is 2 cᵢ sᵢ, for which the sum is 0 and the gap ½‖∇P(w)‖², or on the Gram matrix max(0, yᵢ βᵢ), which has none of f's
+rounding in it. The solver stops when the gap is at most tol·P(w) in every column, and, where C is so small that w gains
+little over 0, at most tol times that gain.
+
+Precision: what is returned (weights, decision values, objective, gap) are float64 sums over the given X. Newton's
+directions are float32 where the problem is large, and the Gram matrix may be of split bfloat16: that changes how many
+steps are taken, not what is certified. A direction that is not finite or does not descend is computed again in float64,
+then by factorisation; a Gram matrix whose rounding cannot be corrected is made again in higher precision, and at last
+left for the weights themselves. A solution that is not finite is an error.
 """
 
 from typing import TYPE_CHECKING, Any

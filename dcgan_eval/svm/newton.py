@@ -50,7 +50,8 @@ class Solution:
     @property
     def relative_gap(self) -> Tensor:
         """(m,) float64: the gap in units of what `converged` compares it with; at most tol where that is certified."""
-        return self.gap / _gained(self.objective, self.at_zero)
+        # a problem whose rows all have weight 0 gains nothing, and has no gap
+        return torch.where(self.gap == 0, 0, self.gap / _gained(self.objective, self.at_zero))
 
 
 def solve_path(
