@@ -212,3 +212,9 @@ def test_split_products_keep_16_bits():
     coarse = (a.bfloat16().double() @ b.bfloat16().double() - wanted).abs() / norms
     assert float(error.max()) < 2**-16
     assert float(coarse.max()) > 10 * float(error.max())
+
+
+def test_a_gpu_without_a_number_is_the_current_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    named = {name: str(fast_ops.numbered(torch.device(name))) for name in ("cuda", "cuda:0", "cpu", "mps")}
+    assert named == {"cuda": "cuda:1", "cuda:0": "cuda:0", "cpu": "cpu", "mps": "mps"}

@@ -78,6 +78,11 @@ def product_of_bytes(a: Tensor, b: Tensor) -> Tensor:
     return (a.double() @ b.double()).float()
 
 
+def numbered(device: torch.device) -> torch.device:
+    """The device that a tensor there names: 'cuda' is the current GPU, and compares as unequal to 'cuda:0'."""
+    return torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
+
+
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether products of bfloat16 are faster than those of float32."""
     return device.type == "cuda" or (device.type == "cpu" and (has("avx512_bf16") or has("amx_bf16")))
@@ -85,7 +90,9 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 def multiplies_split(device: torch.device) -> bool:
     """Whether three products of bfloat16 are faster than one of float32: on matrix units alone."""
-    return device.type == "cuda" or (device.type == "cpu" and has("amx_bf16"))
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and has("amx_bf16")
 
 
 def split(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dcgan_eval.errors import UncertifiedError
 from dcgan_eval.ranks import ALONE, Ranks
-from dcgan_eval.runtime.fast_ops import multiplies_split
+from dcgan_eval.runtime.fast_ops import multiplies_split, numbered
 from dcgan_eval.runtime.precision import exact as exact_products
 from dcgan_eval.svm.forms import DIRECT, GRAM_BYTES, NARROW, WIDE, Gram, Precision, Primal, place
 
@@ -112,7 +112,7 @@ class _Path:
         ranks: Ranks,
     ) -> None:
         n, d = X.shape
-        device = X.device if device is None else torch.device(device)
+        device = X.device if device is None else numbered(torch.device(device))
         X = place(X, device)
         wide = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
         self.Y, self.weight = Y.to(wide, torch.float64), weight.to(wide, torch.float64)
