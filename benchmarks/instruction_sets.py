@@ -64,11 +64,13 @@ def run(words: list[str], held: dict[str, str]) -> str:
 def classified(words: list[str], held: dict[str, str]) -> dict[str, str]:
     """What a reader sees: accuracies and errors with C, two decimals as tables print them."""
     rows = json.loads(run(["classify", *words, "--format", "json"], held))
-    return {
-        f"{row['features']} {row['metric']} {row['layer']} {row['C'] if 'on' in row['metric'].split() else ''}":
-            f"{row['value']:.2f} at C={row['C']:g}"
-        for row in rows
-    }  # fmt: skip
+    found = {}
+    for row in rows:
+        C = "" if row["C"] is None else f" at C={row['C']:g}"
+        curve = " on " in row["metric"]  # a number for each C that was tried; of the others C is part of the answer
+        key = f"{row['features']}, {row['method'].split()[0]}, {row['metric']}, {row['layer']}{C if curve else ''}"
+        found[key] = f"{row['value']:.2f}{'' if curve else C}"
+    return found
 
 
 def reproduced(held: dict[str, str]) -> dict[str, str]:

@@ -56,7 +56,7 @@ def test_sums_of_rows_depend_on_the_row_alone(width):
     np.testing.assert_allclose(whole, [math.fsum(row) for row in x.tolist()], rtol=1e-13, atol=1e-10)
     for rows in (slice(0, 1), slice(3, 20), slice(69, 70)):
         assert torch.equal(sum_rows(x[rows].clone()), whole[rows])
-    assert torch.equal(sum_rows(x.T.clone().T), whole)  # whatever its strides
+    assert torch.equal(sum_rows(x.T.contiguous().T), whole)  # whatever its strides
 
 
 @pytest.mark.usefixtures("restored")
@@ -73,6 +73,21 @@ def test_exact_holds_all_and_restores_what_a_user_has_set():
     with pytest.raises(KeyError), exact():
         raise KeyError
     assert settings() == before
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_common_setting_is_followed_again_afterwards():
+    B.mkldnn.matmul.fp32_precision = "none"
+    common = B.fp32_precision
+    try:
+        B.fp32_precision = "tf32"
+        with exact():
+            assert B.mkldnn.matmul.fp32_precision == "ieee"
+        assert B.mkldnn.matmul.fp32_precision == "tf32"
+        B.fp32_precision = "ieee"
+        assert B.mkldnn.matmul.fp32_precision == "ieee"
+    finally:
+        B.fp32_precision = common
 
 
 @pytest.mark.usefixtures("restored")

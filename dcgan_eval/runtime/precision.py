@@ -36,6 +36,8 @@ def _settings() -> tuple[Any, ...]:
 def exact() -> Iterator[None]:
     """Float32 products and convolutions are IEEE float32, in all threads, until the last one that entered has left.
 
+    Inside, torch's older settings (`torch.backends.cudnn.allow_tf32` and `flags`) may raise RuntimeError.
+
     Raises InputError where the environment orders a library to compute them otherwise.
     """
     global _before
@@ -46,7 +48,10 @@ def exact() -> Iterator[None]:
     with _turns:
         _turns.wait_for(lambda: _lowering in (None, me))
         if not _inside:
-            _before = [setting.fp32_precision for setting in _settings()]
+            # what all operators have in common they inherit; written back, it would no longer follow the common setting
+            common = torch.backends.fp32_precision  # type: ignore[attr-defined]
+            found = [setting.fp32_precision for setting in _settings()]
+            _before = ["none" if value == common else value for value in found]
             for setting in _settings():
                 setting.fp32_precision = "ieee"
         _inside[me] += 1

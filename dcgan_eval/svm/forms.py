@@ -204,6 +204,8 @@ def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
         factor, info = torch.linalg.cholesky_ex(M)
         if int(info) == 0:
             return torch.cholesky_solve(b[:, None], factor)[:, 0]
+        if not bool(shift.isfinite()):  # nor is M
+            return torch.full_like(b, torch.nan)
         # the direction changes a little; the line search and the certificate do not
         M.diagonal().add_(shift)
         shift = 10 * shift

@@ -50,8 +50,7 @@ class Solution:
     @property
     def relative_gap(self) -> Tensor:
         """(m,) float64: the gap in units of what `converged` compares it with; at most tol where that is certified."""
-        # a problem whose rows all have weight 0 gains nothing, and has no gap
-        return torch.where(self.gap == 0, 0, self.gap / _gained(self.objective, self.at_zero))
+        return _relative(self.gap, _gained(self.objective, self.at_zero))
 
 
 def solve_path(
@@ -76,14 +75,14 @@ def solve_path(
     of a solution is the same everywhere.
 
     Raises ValueError if shapes disagree, C ≤ 0, a weight is negative, or C ‖x‖² is beyond 1e30 or not a number, and
-    UncertifiedError for a solution that is not finite. One that is finite but not certified to `tol` within max_iter
-    Newton steps at that C (each C of the ladder has as many of its own) says so by `converged`.
+    UncertifiedError for a solution that is not finite. One that is finite but not certified to `tol` says so by
+    `converged`; max_iter are the Newton steps at each C of the ladder, of every form that is tried.
     """
     n = len(X)
     if Y.shape != weight.shape or len(Y) != n:
         raise ValueError(f"Y is {tuple(Y.shape)} and weight {tuple(weight.shape)} for X of {n} rows; want ({n}, m)")
-    if not bool((weight >= 0).all()):
-        raise ValueError("weight must not be negative")
+    if not bool(((weight >= 0) & weight.isfinite()).all()):
+        raise ValueError("weight must not be negative, infinite or NaN")
     path = None
     for C in Cs:
         if not (C > 0 and np.isfinite(C)):
@@ -122,7 +121,7 @@ class _Path:
         norms = self.exact.square_norms()
         # of several ranks the sum keeps what is not a number, as the maximum may not
         largest = ranks.largest(torch.cat([norms, norms.new_zeros(1)]).max()) + 0 * ranks.sum(norms.sum())
-        self.largest = float(largest)
+        self.largest = float(largest) * max(1.0, float(ranks.largest(self.weight.new_tensor(_most(self.weight)))))
         trace = float(ranks.sum(norms @ self.weight.amax(1)))
         self.foot = self.reached = LADDER_START / (2 * trace) if trace else np.inf
         # a Gram matrix needs all rows in one place
@@ -145,7 +144,8 @@ class _Path:
         while not solution.converged and isinstance(form, Gram):
             form = self._more_precise()
             other = self._attempt(form, C)
-            if not float(other.relative_gap.max()) > float(solution.relative_gap.max()):
+            before, after = (float(some.relative_gap.max()) for some in (solution, other))
+            if after <= before or not np.isfinite(before):
                 solution = other
         # the same on all ranks; decision values that are not finite leave their trace in the objective
         for what in (solution.coef, solution.objective, solution.gap):
@@ -219,11 +219,11 @@ class _Path:
         slack = 1 - Y * F
         objective = 0.5 * (W * W).sum(0) + exact.total(c * slack.clamp_min(0) ** 2)
         at_zero = exact.total(c.clone())
-        allowed = self.tol * _gained(objective, at_zero)
+        gained = _gained(objective, at_zero)
         gap = 0.5 * (W - exact.adjoint(Y * alpha)).square().sum(0) + _surplus(exact, alpha, c, slack)
-        if bool((exact.ranks.agreed(gap - allowed) > 0).any()):
-            gap = torch.minimum(gap, 0.5 * (W - exact.adjoint(2 * c * Y * slack.clamp_min(0))).square().sum(0))
-        converged = bool((exact.ranks.agreed(gap - allowed) <= 0).all())
+        if not bool((exact.ranks.agreed(gap - self.tol * gained) <= 0).all()):
+            gap = torch.fmin(gap, 0.5 * (W - exact.adjoint(2 * c * Y * slack.clamp_min(0))).square().sum(0))
+        converged = bool((exact.ranks.agreed(_relative(gap, gained)) <= self.tol).all())
         return Solution(float(C), W[:-1], exact.bias * W[-1], F, objective, at_zero, gap, self.steps, converged)
 
 
@@ -233,9 +233,18 @@ def _surplus(form: Primal | Gram, alpha: Tensor, c: Tensor, slack: Tensor) -> Te
     return form.total(torch.where(slack > 0, c * (slack - half) ** 2, c * half**2 - alpha * slack))
 
 
+def _relative(gap: Tensor, gained: Tensor) -> Tensor:
+    """The gap in units of what is gained; 0 where both are, as of a problem whose rows all have weight 0."""
+    return torch.where(gap == 0, 0, gap / gained)
+
+
 def _gained(objective: Tensor, at_zero: Tensor) -> Tensor:
     """P(0) − P(w), which is far below P where C is small, and then says better what w is worth."""
     return torch.minimum(torch.maximum(at_zero - objective, GAIN * objective), objective)
+
+
+def _most(weight: Tensor) -> float:
+    return float(weight.max()) if weight.numel() else 0.0
 
 
 class _Found(NamedTuple):
@@ -272,6 +281,7 @@ def _newton(form: Primal | Gram, Y: Tensor, c: Tensor, U: Tensor, offset: Tensor
         unfinished = agreed((~(gap <= allowed)).int()) > 0  # NaN is not finished
         # what lowers neither the objective nor the gap has met its rounding
         gains = (objective < least[live] * (1 - 1e-14)) | (gap < 0.9 * smallest[live])
+        gains = agreed(gains.int()) > 0
         stuck[live] = torch.where(gains, 0, stuck[live] + 1)
         least[live], smallest[live] = torch.fmin(least[live], objective), torch.fmin(smallest[live], gap)
         more = (stuck[live] >= STUCK) & (effort[live] < form.most)
@@ -288,7 +298,7 @@ def _newton(form: Primal | Gram, Y: Tensor, c: Tensor, U: Tensor, offset: Tensor
         if form.most == DIRECT:
             effort[live] = torch.where(short[live] > PATIENCE_SHORT, DIRECT, effort[live])
         u, f = u + t * D, f + t * FD
-        finite = agreed((u.isfinite().all(0) & f.isfinite().all(0)).int()) > 0
+        finite = _finite(form, u, f)
         U[:, live], F[:, live] = torch.where(finite, u, U[:, live]), torch.where(finite, f, F[:, live])
     return _Found(U, F, alpha, step)
 
@@ -309,7 +319,7 @@ def _by_coefficients(
 
     2 c max(0, 1 − y f) has f's rounding in it, 2 C times as large, and with it the gap where C ‖x‖² is large.
     """
-    coefficients = (y * u).clamp_min_(0)
+    coefficients = torch.where(c > 0, (y * u).clamp_min_(0), 0)  # of rows left out a dual point has none
     found = _surplus(form, coefficients, c, 1 - y * f)
     near = torch.nonzero((found <= allowed) & ~(gap <= allowed))[:, 0]
     if not len(near):
@@ -342,21 +352,27 @@ def _directions(
             else:
                 dtype = form.dtype if level == NARROW else torch.float64
                 D[:, now], solved = _conjugate_gradients(form, G[:, now], curvature[:, now], dtype)
+            D[:, now] = form.ranks.agreed(D[:, now])
             FD[:, now] = form.forward(D[:, now])
             descends = form.dot(G[:, now], D[:, now], FD[:, now]) < 0
-            descends &= (FD[:, now].isfinite().all(0)) & D[:, now].isfinite().all(0)
+            descends &= _finite(form, D[:, now], FD[:, now])
             descends, solved = (form.ranks.agreed(flags.int()) > 0 for flags in (descends, solved))
             last = level == form.most
             # directions cut short still descend, so that more is worth it only where it ends in a factorisation
             effort[now] += (~solved).long() if level < form.most == DIRECT else 0
             if last and not bool(descends.all()):
                 none = torch.nonzero(now)[:, 0][~descends]
-                D[:, none] = -G[:, none]
+                D[:, none] = form.ranks.agreed(-G[:, none])
                 FD[:, none] = form.forward(D[:, none])
                 descends = torch.ones_like(descends)
             todo[now] = ~descends
             effort[todo & now] = level + 1
-    return form.ranks.agreed(D), FD, effort
+    return D, FD, effort
+
+
+def _finite(form: Primal | Gram, u: Tensor, f: Tensor) -> Tensor:
+    """Which columns are finite, in the rows of all ranks."""
+    return form.ranks.largest((~(u.isfinite().all(0) & f.isfinite().all(0))).int()) == 0
 
 
 def _conjugate_gradients(
