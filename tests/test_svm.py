@@ -269,7 +269,7 @@ def test_rows_left_out_have_no_part_in_a_dual_point():
     y = one_vs_rest(torch.arange(20) % 2, 2)
     u, c, alpha = y * torch.rand(20, 1, generator=generator), torch.ones_like(y), torch.zeros_like(y)
     c[::5] = 0
-    known, allowed = torch.tensor([torch.inf]).double(), torch.tensor([1e300]).double()
+    known, allowed = torch.tensor([[torch.inf], [1e300]], dtype=torch.float64)
     gap = newton._by_coefficients(form, u, form.forward(u), y, c, known, allowed, alpha, torch.tensor([0]))
     assert bool(gap.isfinite().all())
     assert not alpha[::5].any()
