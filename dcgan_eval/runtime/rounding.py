@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def root(x: Tensor) -> Tensor:
-    """The correctly rounded square root of x, float64 of any shape, x ≥ 0; NaN of negative values."""
+    """The correctly rounded square root of x, float64 of one or more dimensions, x ≥ 0; NaN of negative values."""
     if x.device.type != "cpu":  # CUDA's is correctly rounded
         return x.sqrt()
     import numpy as np  # whose root is the processor's own

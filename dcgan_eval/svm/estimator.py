@@ -30,7 +30,8 @@ class L2SVC(ClassifierMixin, BaseEstimator):
     Learned: classes_; coef_ float64 (n_classes or 1, d); intercept_ float64 (n_classes or 1,); objective_ and gap_
     float64, P and the certified bound on its distance from the optimum, for each row of coef_; n_iter_ Newton steps.
 
-    X is (n, d), a NumPy array, memory map or torch tensor; float32 and float64 are not copied. Raises ValueError for
+    X is (n, d), a NumPy array, memory map or torch tensor; large ones of float32 or
+    float64 are not copied. Raises ValueError for
     NaN, C ≤ 0, a single class, and for labels other than numbers where there are several ranks; UncertifiedError for a
     solution that is not finite. Warns (ConvergenceWarning) where the certificate was not reached.
     """
