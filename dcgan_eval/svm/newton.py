@@ -68,7 +68,8 @@ def solve_path(
     """Solve m problems on the same rows for each C in turn, each started at the solution of the one before.
 
     X: (n, d) float32 or float64, on any device, memory-mapped or not; copied whole to a GPU with room
-    for it, or to float64 where it is below 2²¹ values, and else never. Y: (n, m), +1 or −1. weight: (n, m) ≥ 0, multiplies C; 0 leaves a row out of a problem, which is how folds and
+    for it, or to float64 where it is below 2²¹ values, and else never. Y: (n, m), +1 or −1. weight: (n, m) ≥ 0,
+    multiplies C; 0 leaves a row out of a problem, which is how folds and
     label draws are written. intercept_scaling: the value of the constant feature, 0 for no intercept. device: where
     directions are computed; that of X if not given. ranks: X, Y, weight and a solution's decision values are the rows
     of this one, of which there may be none; gradients and products with the Hessian are summed over all, and the rest
