@@ -1,7 +1,8 @@
 """The SVM's problem on the weights themselves, and on the Gram matrix of the rows."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from math import isqrt
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,10 +16,20 @@ BLOCK = 2**21  # values of X converted to float64 at a time: 16 MiB, which stays
 EASY = 2**21  # values of X up to which directions, too, are computed in float64
 STREAM = 2**24  # values of X multiplied at a time where nothing is converted
 GRAM_BYTES = 3 * 2**29  # the largest Gram matrix, in float64: 1.5 GiB
-CUTOFF = 1e-6  # of the largest eigenvalue: smaller ones are not in the preconditioner
+CUTOFF = 1e-6  # of the largest eigenvalue: smaller ones are not in a basis
 LARGEST_FACTOR = 4096  # the largest Newton system that is factorised where conjugate gradients fail
 NARROW, WIDE, DIRECT = 0, 1, 2  # efforts: conjugate gradients in the form's dtype, in float64; factorisation
-RANK = 64, 8, 8  # eigenvectors in the preconditioner: at least; for each problem that shares them; one in so many
+RANK = 2, 8  # vectors of a basis: so many times the root of the order, at most one in so many of it
+SAMPLE = 16  # rows that a basis is found from, for each of its vectors
+
+
+class Basis(NamedTuple):
+    """About the leading eigenvectors of XᵀX: V, (order, rank), as iterates of a form; F, (n, rank), their decision
+    values over the roots of `values`; values, (rank,), about their eigenvalues, largest first."""
+
+    V: Tensor
+    F: Tensor
+    values: Tensor
 
 
 class Primal:
@@ -35,7 +46,7 @@ class Primal:
             self.X = X = X.to(device, torch.float64)
         self.dtype = torch.float64 if X.dtype == torch.float64 and device == wide else torch.float32
         self.least, self.most = efforts(self.dtype, self.order)
-        self.basis: dict[torch.dtype, tuple[Tensor, ...]] = {}
+        self.bases: dict[torch.dtype, Basis] = {}
 
     def blocks(self, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
         """X by blocks of rows, converted in one reused buffer where the dtype differs."""
@@ -78,15 +89,13 @@ class Primal:
     def dot(self, u: Tensor, v: Tensor, Fv: Tensor) -> Tensor:
         return (u * v).sum(0)
 
-    def precondition(self, r: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not self.basis:
-            found = _leading_eigenvectors(
-                lambda Q: self.adjoint(self.forward(Q)), self.order, r.shape[1], self.dtype, self.device, self.ranks
-            )
-            self.basis[torch.float64] = found
-        V, values = _of_dtype(self.basis, r)
-        z = r + V @ (_damping(values, scale) * few_times(r.T.contiguous(), V).T)
-        return z, self.forward(z), (r * z).sum(0)
+    def basis(self) -> Basis:
+        step, some = max(1, self.n // (SAMPLE * _rank(self.order))), self
+        if step > 1:
+            some = Primal(self.X[::step], self.bias, self.device, self.wide, self.ranks, -(-self.n // step))
+        V, values = _leading_eigenvectors(lambda Q: some.adjoint(some.forward(Q)), self)
+        values = values * step
+        return Basis(V, self.forward(V.to(self.device, self.dtype)).to(V) / values.sqrt(), values)
 
     def solve(self, u: Tensor, f: Tensor, y: Tensor, slack: Tensor, curvature: Tensor) -> Tensor:
         """Newton directions −H⁻¹g, each from a factorisation of H = I + Xᵀ diag(curvature) X."""
@@ -114,7 +123,7 @@ class Gram:
         self.K = _gram_matrix(exact.X, exact.bias, self.wide if precision == "float64" else self.device, precision)
         self.order = len(self.K)
         self.least, self.most = efforts(self.dtype, self.order)
-        self.basis: dict[torch.dtype, tuple[Tensor, ...]] = {}
+        self.bases: dict[torch.dtype, Basis] = {}
 
     def error(self, exact: Primal) -> float:
         """About ‖K − (XXᵀ + bias²)‖₂, from what both do to four vectors."""
@@ -149,18 +158,9 @@ class Gram:
     def dot(self, u: Tensor, v: Tensor, Fv: Tensor) -> Tensor:
         return (u * Fv).sum(0)
 
-    def precondition(self, r: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not self.basis:
-            self.basis[torch.float64] = self._basis(r.shape[1])
-        V, KV, values = _of_dtype(self.basis, r)
-        Fr = self.forward(r)
-        low = _damping(values, scale) * few_times(Fr.T.contiguous(), V).T
-        z, Fz = r + V @ low, Fr + KV @ low
-        return z, Fz, (r * Fz).sum(0)
-
-    def _basis(self, problems: int) -> tuple[Tensor, Tensor, Tensor]:
-        """V, K V and their values, with VᵀKV = I to float64's rounding, however K's leading eigenvectors were found."""
-        Q, values = _leading_eigenvectors(self.forward, self.order, problems, self.dtype, self.device, self.ranks)
+    def basis(self) -> Basis:
+        """With VᵀKV = I to float64's rounding, however K's leading eigenvectors were found."""
+        Q, values = _leading_eigenvectors(self.forward, self)
         V = Q / values.sqrt()
         KV = self.forward(V)
         M = V.T @ KV
@@ -169,7 +169,7 @@ class Gram:
             n = int(bad) - 1
             V, KV, values, factor = V[:, :n], KV[:, :n], values[:n], factor[:n, :n]
         V, KV = (torch.linalg.solve_triangular(factor.T, A, upper=True, left=False) for A in (V, KV))
-        return V, KV, values
+        return Basis(V, KV / values.sqrt(), values)
 
     def solve(self, u: Tensor, f: Tensor, y: Tensor, slack: Tensor, curvature: Tensor) -> Tensor:
         """Newton directions: where the slack is positive, β + D solves (K + diag(1 / curvature)) (β + D) = y, less
@@ -188,13 +188,6 @@ class Gram:
         return D
 
 
-def _of_dtype(basis: dict[torch.dtype, tuple[Tensor, ...]], like: Tensor) -> tuple[Tensor, ...]:
-    """The basis as `like` needs it, converted once."""
-    if like.dtype not in basis:
-        basis[like.dtype] = tuple(part.to(like) for part in basis[torch.float64])
-    return tuple(part.to(like.device) for part in basis[like.dtype])
-
-
 def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
     """M⁻¹ b for M = I + a positive semidefinite matrix, whose rounding may leave it slightly indefinite."""
     if not len(b):
@@ -211,18 +204,22 @@ def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
         shift = 10 * shift
 
 
-def _leading_eigenvectors(
-    apply: Callable[[Tensor], Tensor], order: int, problems: int, dtype: torch.dtype, device: torch.device, ranks: Ranks
-) -> tuple[Tensor, Tensor]:
+def _rank(order: int) -> int:
+    """Of a basis: so that the rank² of a projected Hessian costs about what one product with X does."""
+    times, one_in = RANK
+    return min(times * isqrt(order), -(-order // one_in))
+
+
+def _leading_eigenvectors(apply: Callable[[Tensor], Tensor], form: Primal | Gram) -> tuple[Tensor, Tensor]:
     """(order, rank) orthonormal Ritz vectors and their values, largest first, float64, of a positive semidefinite
-    operator that takes and gives `dtype`."""
-    least, each, fraction = RANK
-    rank = min(max(least, min(each * problems, order // fraction)), order)
-    wide = torch.device("cpu") if device.type == "mps" else device  # MPS has neither float64 nor qr nor eigh
-    Q = torch.randn(order, rank, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(wide)
+    operator on the form's iterates."""
+    ranks, wide = form.ranks, form.wide
+    Q = torch.randn(form.order, _rank(form.order), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(
+        wide
+    )
 
     def applied(Q: Tensor) -> Tensor:
-        return apply(Q.to(device, dtype)).to(wide, torch.float64)
+        return apply(Q.to(form.device, form.dtype)).to(wide, torch.float64)
 
     for _ in range(2):
         Q = applied(torch.linalg.qr(Q).Q)
@@ -233,18 +230,6 @@ def _leading_eigenvectors(
     values, R = (ranks.agreed(found.flip(-1)) for found in torch.linalg.eigh((M + M.T) / 2))
     keep = values > values[0] * CUTOFF
     return Q @ R[:, keep], values[keep]
-
-
-def _damping(values: Tensor, scale: Tensor) -> Tensor:
-    """(rank, m): what the preconditioner adds to the identity along each eigenvector, for curvature `scale` per row.
-
-    values: largest first. Held so far above −1 that rounding of the products with it leaves it positive definite.
-    """
-    if not len(values):
-        return scale.new_zeros(0, len(scale))
-    return ((1 + values[-1] * scale) / (1 + values[:, None] * scale) - 1).clamp_min(
-        64 * torch.finfo(scale.dtype).eps - 1
-    )
 
 
 def _gram_matrix(X: Tensor, bias: float, device: torch.device, precision: Precision) -> Tensor:

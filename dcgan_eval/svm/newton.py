@@ -13,6 +13,7 @@ from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.runtime.fast_ops import multiplies_split, numbered
 from dcgan_eval.runtime.precision import exact as exact_products
 from dcgan_eval.svm.forms import DIRECT, GRAM_BYTES, NARROW, WIDE, Gram, Precision, Primal, place
+from dcgan_eval.svm.preconditioner import Preconditioner
 
 EASY = 2e9  # products of a Gram matrix up to which it is made in float64 from the start
 SMALL = 64  # Newton systems up to this order are factorised from the start
@@ -386,12 +387,12 @@ def _conjugate_gradients(
     device = form.device if dtype == form.dtype else form.wide
     r, curvature = -G.to(device, dtype), curvature.to(device, dtype)
     D, p, Fp = torch.zeros_like(r), torch.zeros_like(r), torch.zeros_like(curvature)
-    scale = form.total(curvature) / form.n
-    sound = torch.ones_like(scale, dtype=torch.bool)
+    preconditioned = Preconditioner(form, curvature)
+    sound = torch.ones(r.shape[1], dtype=torch.bool, device=device)
     solved = torch.zeros_like(sound)
-    before = stop = torch.zeros_like(scale)
+    before = stop = torch.zeros_like(r[0])
     for step in range(CG_STEPS):
-        z, Fz, rz = form.precondition(r, scale)
+        z, Fz, rz = preconditioned(r)
         rz = form.ranks.agreed(rz)
         if step == 0:
             before, stop = rz, CG_REDUCTION**2 * rz
