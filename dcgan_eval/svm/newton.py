@@ -24,7 +24,8 @@ CG_STEPS = 100
 LADDER_START, LADDER_STEP, LADDER_TOL = 100.0, 10.0, 0.1  # first 2 C Σ‖x‖², ratio of the next C, relative gap
 LARGEST = 1e30  # C times the squared norm of a row; far beyond what can be certified
 GAIN = 1e-6  # what is gained over w = 0 counts as at least this share of the objective
-CG_REDUCTION = 0.01  # of the Newton residual: below this, Newton's own convergence is the limit
+# of the Newton residual: less where a product is cheap and the active rows may change with the last digits
+CG_REDUCTION = {torch.float32: 1e-2, torch.float64: 1e-4}
 CONTRACTS = 0.25  # the largest 2 C ‖error of the Gram matrix‖ that is corrected in few rounds
 
 
@@ -158,13 +159,15 @@ class _Path:
     def _attempt(self, form: Primal | Gram, C: float) -> Solution:
         """The solution by this form; a Gram matrix's rounding is removed by defect correction against X itself."""
         narrow = isinstance(form, Gram) and form.precision != self.precisions[-1]
-        limit = min(self.max_iter, PATIENCE) if narrow else self.max_iter
+        patience = min(self.max_iter, PATIENCE) if isinstance(form, Gram) else self.max_iter
+        limit = patience if narrow else self.max_iter
         # far from the optimum Newton's active set wanders where the problem is ill-conditioned; a ladder of loosely
         # solved, smaller C leads to it
         while self.reached < C / LADDER_STEP:
             self.reached = min(self.reached * LADDER_STEP, C / LADDER_STEP)
-            found = self._newton(form, self.reached, torch.zeros_like(self.Y), LADDER_TOL, limit)
-            if narrow and found.steps == limit:
+            found = self._newton(form, self.reached, torch.zeros_like(self.Y), LADDER_TOL, patience)
+            if isinstance(form, Gram) and found.steps == patience:
+                limit = 0  # there is another form, and this one will do no better at a larger C
                 break
         self.reached = C
         left, last, offset = limit, np.inf, torch.zeros_like(self.Y)
@@ -395,7 +398,7 @@ def _conjugate_gradients(
         z, Fz, rz = preconditioned(r)
         rz = form.ranks.agreed(rz)
         if step == 0:
-            before, stop = rz, CG_REDUCTION**2 * rz
+            before, stop = rz, CG_REDUCTION[dtype] ** 2 * rz
         solved |= sound & (rz >= 0) & (rz <= stop)
         sound &= (rz > 0) & rz.isfinite()
         active = sound & ~solved
