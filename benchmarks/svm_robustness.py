@@ -18,6 +18,7 @@ from collections import defaultdict
 import torch
 
 from benchmarks.measure import header
+from dcgan_eval.errors import UncertifiedError
 from dcgan_eval.runtime.fast_ops import instruction_set
 from dcgan_eval.svm import Solution, solve_path
 from tests.svm_paths import PATHS, path
@@ -41,7 +42,12 @@ def main() -> None:
     failed = 0
     for seed in range(a.problems):
         problem = drawn(seed)
-        solution, seconds = solved(problem, "as here")
+        try:
+            solution, seconds = solved(problem, "as here")
+        except UncertifiedError as e:
+            failed += 1
+            print(f"not finite, {e}: {problem.what}")
+            continue
         by_size[len(str(problem.X.numel() * problem.classes))].append((seconds, problem))
         if not solution.converged:
             failed += 1
@@ -60,7 +66,12 @@ def main() -> None:
     for seed in range(a.paths):
         problem = drawn(seed, most_rows=600, most_columns=2000, most_values=2**18)
         for name in PATHS:
-            solution, _ = solved(problem, name)
+            try:
+                solution, _ = solved(problem, name)
+            except UncertifiedError as e:
+                failed += 1
+                print(f"not finite, {name}, {e}: {problem.what}")
+                continue
             values = torch.from_numpy(objectives(problem, solution.coef, solution.intercept))
             least.setdefault(seed, values)
             farthest = max(farthest, float(((values - least[seed]).abs() / least[seed]).max()))

@@ -160,8 +160,8 @@ def inside_balls(points: Tensor, centres: Tensor, radii: Tensor, *, ranks: Ranks
                     precise = [_lowered(x, centre, precisions[1]) for x in (some[part], centres[rows])]
                     sure, pairs = _inside(precise[0], precise[1], radii[rows])
                 i, j = pairs.T
-                exact = _distances(some[part], centres[rows], i, j) < radii[rows][j]
-                sure[i[exact], j[exact]] = True
+                near = _distances(some[part], centres[rows], i, j) < radii[rows][j]
+                sure[i[near], j[near]] = True
                 counts[chunk][part] += sure.sum(1)
                 occupied[rows] |= sure.any(0)
     return Inside(counts, occupied)
@@ -307,10 +307,10 @@ def _candidates(
     # of those that may be among the k nearest, the distance itself
     i, j = torch.nonzero(least <= most.kthvalue(k, dim=1, keepdim=True).values * (1 + 2**-20), as_tuple=True)
     distances = torch.full(best.shape, torch.inf, dtype=torch.float64, device=queries.device)
-    exact = _distances(queries, database, i, rows[i, j])
-    if not bool(((exact >= least[i, j] * (1 - 2**-20)) & (exact <= most[i, j] * (1 + 2**-20))).all()):
+    found = _distances(queries, database, i, rows[i, j])
+    if not bool(((found >= least[i, j] * (1 - 2**-20)) & (found <= most[i, j] * (1 + 2**-20))).all()):
         raise RuntimeError(f"a product of matrices in {dtype} is off by more than rounding; report this with your CPU")
-    distances[i, j] = exact
+    distances[i, j] = found
     nearest, where = _ordered(distances, rows, k)
     if kept == n:
         return nearest, where, torch.ones(len(queries), dtype=torch.bool, device=queries.device)

@@ -18,7 +18,8 @@ LARGE = 2**21  # values that no processor's cache holds beside others
 
 # what oneDNN may be capped to by the environment, in ascending order
 LEVELS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16",
-          "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16")  # fmt: skip
+          "AVX512_CORE_FP16", "AVX10_1_512", "AVX10_2_512", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16",
+          "AVX10_1_512_AMX", "AVX10_1_512_AMX_FP16", "AVX10_2_512_AMX_2")  # fmt: skip
 # instructions, and the lowest cap that leaves them
 NEEDS = {"avx512_vnni": "AVX512_CORE_VNNI", "avx512_bf16": "AVX512_CORE_BF16", "amx_int8": "AVX512_CORE_AMX",
          "amx_bf16": "AVX512_CORE_AMX"}  # fmt: skip

@@ -1,13 +1,15 @@
 """What an image is of, said by classifiers: one chooses exemplars, another, fitted to other images, judges results."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from dcgan_eval.classification import labelled
-from dcgan_eval.errors import InputError, nearest
+from dcgan_eval.errors import InputError, UncertifiedError, nearest
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, fitted, from_tensor
 from dcgan_eval.probe import Split, linear_probe
@@ -61,7 +63,7 @@ def learnt(
     def score(half: Split, other: Split) -> tuple[Scores, float]:
         probe = linear_probe(half, other, seed=seed, device=device)
         assert probe.C is not None
-        svm = L2SVC(probe.C, device=device).fit(half.X, half.y.numpy())
+        svm = certified_svm(half.X, half.y, probe.C, device)
         if len(svm.classes_) < len(ready.classes):
             raise InputError(f"{data.name}: half of it lacks images of some class; give more of each")
 
@@ -77,6 +79,16 @@ def learnt(
     (choose, _), (judge, accuracy) = score(halves[0], halves[1]), score(halves[1], halves[0])
     about = f"class by an L2-SVM on {extractor.name} of half of {data.name}, {accuracy:.1f} % right on the other"
     return Attribute("class", ready.classes, choose, judge, accuracy, about, data=data, extractor=extractor)
+
+
+def certified_svm(X: Tensor, y: Tensor, C: float, device: torch.device | str = "cpu") -> L2SVC:
+    """Fitted to X (n, d) and int64 labels y (n,). Raises UncertifiedError where its optimum is not certified."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            return L2SVC(C, device=device).fit(X, y.numpy())
+        except ConvergenceWarning as e:
+            raise UncertifiedError(f"{e}; nothing is judged by it") from None
 
 
 def brightness(typical: Tensor) -> Attribute:

@@ -20,10 +20,9 @@ from dcgan_eval.images import Images, from_tensor
 from dcgan_eval.results import Row
 from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
-from dcgan_eval.studies.judge import Attribute, attribute_of, certain, chosen_scores
+from dcgan_eval.studies.judge import Attribute, attribute_of, certain, certified_svm, chosen_scores
 from dcgan_eval.studies.model import Model
 from dcgan_eval.studies.rows import Z95, row, share, spread
-from dcgan_eval.svm import L2SVC
 
 By = Literal["mean", "svm"]
 Score = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float64 (n,): more of it is nearer to the end of the turn
@@ -127,9 +126,9 @@ def direction(z: Tensor, groups: Groups, by: By) -> Tensor:
     if by == "mean":
         return apart
     rows = torch.cat([groups.start, groups.end])
-    y = torch.cat([torch.zeros(len(groups.start)), torch.ones(len(groups.end))]).int()
+    y = torch.cat([torch.zeros(len(groups.start)), torch.ones(len(groups.end))]).long()
     # about their middle, because the intercept is penalised
-    normal = torch.from_numpy(L2SVC(SVM_C).fit(z[rows] - z[rows].mean(0), y.numpy()).coef_[0]).float()
+    normal = torch.from_numpy(certified_svm(z[rows] - z[rows].mean(0), y, SVM_C).coef_[0]).float()
     normal /= normal.norm()
     return (apart @ normal) * normal
 
