@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import torch
@@ -30,8 +29,9 @@ from dcgan_eval.files import write_whole
 from dcgan_eval.images import from_tensor
 from dcgan_eval.neighbors import k_nearest
 from dcgan_eval.ranks import Ranks, joined
-from dcgan_eval.svm import L2SVC, forms
-from dcgan_eval.svm.forms import Primal
+from dcgan_eval.svm import L2SVC, newton
+from dcgan_eval.svm.forms import Basis, Gram, Primal
+from dcgan_eval.svm.preconditioner import Preconditioner
 
 ROUNDS = 3
 
@@ -71,16 +71,19 @@ def worker(ranks: Ranks) -> dict[str, float]:
 
 
 def counted(fit: Callable[..., object], *arguments: object) -> dict[str, float]:
-    """Products with all rows, in passes over ten columns, float32 and float64; columns that made the preconditioner;
-    and megabytes given to collectives."""
-    found = {"float32": 0.0, "float64": 0.0, "basis": 0.0, "megabytes": 0.0}
-    forward, adjoint, collective, basis = Primal.forward, Primal.adjoint, Ranks._all, forms._leading_eigenvectors
+    """Products with all rows, in passes over ten columns, float32 and float64; Newton systems of ten columns that the
+    preconditioner was fitted to; and megabytes given to collectives."""
+    found = {"float32": 0.0, "float64": 0.0, "systems": 0.0, "megabytes": 0.0}
+    forward, adjoint, collective, basis = Primal.forward, Primal.adjoint, Ranks._all, Primal.basis
     inside = False
 
+    class Counted(Preconditioner):
+        def __init__(self, form: Primal | Gram, curvature: Tensor) -> None:
+            found["systems"] += curvature.shape[1] / 10
+            super().__init__(form, curvature)
+
     def count(values: Tensor) -> None:
-        if inside:
-            found["basis"] += values.shape[1]
-        else:
+        if not inside:
             found[str(values.dtype)[6:]] += values.shape[1] / 10
 
     def there(form: Primal, W: Tensor) -> Tensor:
@@ -91,11 +94,11 @@ def counted(fit: Callable[..., object], *arguments: object) -> dict[str, float]:
         count(A)
         return adjoint(form, A)
 
-    def eigenvectors(*arguments: Any) -> Any:
+    def leading(form: Primal) -> Basis:
         nonlocal inside
         inside = True
         try:
-            return basis(*arguments)
+            return basis(form)
         finally:
             inside = False
 
@@ -106,7 +109,8 @@ def counted(fit: Callable[..., object], *arguments: object) -> dict[str, float]:
     with (
         mock.patch.object(Primal, "forward", there),
         mock.patch.object(Primal, "adjoint", back),
-        mock.patch.object(forms, "_leading_eigenvectors", eigenvectors),
+        mock.patch.object(Primal, "basis", leading),
+        mock.patch.object(newton, "Preconditioner", Counted),
         mock.patch.object(Ranks, "_all", all_),
     ):
         fit(*arguments)

@@ -10,8 +10,8 @@ so the intercept is a penalised weight, as in scikit-learn's LinearSVC. All colu
 Method: the finite Newton method of Mangasarian (2002) and Keerthi and DeCoste (2005) with an exact line search. Where
 n < d the iterates are w = Xᵀβ and a pass is a product with the Gram matrix XXᵀ, formed once; otherwise passes run
 over blocks of rows of X. Newton systems are solved by conjugate gradients, preconditioned with the leading
-eigenvectors that a randomised subspace iteration finds (Halko, Martinsson and Tropp 2011), or directly where min(n, d)
-is small or conjugate gradients fail.
+eigenvectors of XᵀX, which a randomised subspace iteration finds (Halko, Martinsson and Tropp 2011), and on whose span
+each problem's own Hessian is inverted; or directly where min(n, d) is small or conjugate gradients fail.
 
 Certificate: the duality gap of w and a dual point α ≥ 0, a bound on P(w) − min P:
 
