@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dcgan_eval.runtime.fast_ops import few_times
-from dcgan_eval.svm import forms, newton
+from dcgan_eval.svm import forms, newton, preconditioner
 
 
 def to_bfloat16(x: torch.Tensor) -> torch.Tensor:
@@ -44,5 +44,7 @@ def path(name: str) -> Iterator[None]:
         if name == "float32, on the weights":
             patch.setattr(newton, "GRAM_BYTES", 0)
         if name.endswith("unasked"):
-            patch.setattr(forms, "few_times", rounding(to_bfloat16 if name.startswith("bfloat16") else to_tf32))
+            rounded = rounding(to_bfloat16 if name.startswith("bfloat16") else to_tf32)
+            patch.setattr(forms, "few_times", rounded)
+            patch.setattr(preconditioner, "few_times", rounded)
         yield

@@ -1,12 +1,24 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from dcgan_eval.errors import InputError
+from dcgan_eval.errors import InputError, UncertifiedError
 from dcgan_eval.features import pixel_features
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.specs import FeatureOptions, open_extractor
 from dcgan_eval.streams import stream
-from dcgan_eval.studies.judge import Attribute, attribute_of, brightness, certain, chosen_scores, judged, learnt
+from dcgan_eval.studies.judge import (
+    Attribute,
+    attribute_of,
+    brightness,
+    certain,
+    certified_svm,
+    chosen_scores,
+    judged,
+    learnt,
+)
+from dcgan_eval.svm import solve_path
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +111,16 @@ def test_too_few_are_said():
 def test_unknown_values_are_named_with_the_known_ones():
     with pytest.raises(InputError, match=r"'hihg'.*did you mean 'high'.*low, high"):
         attribute_of("hihg", [ramp()])
+
+
+def test_an_svm_that_is_not_certified_judges_nothing(monkeypatch):
+    monkeypatch.setattr("dcgan_eval.svm.estimator.solve_path", unfinished(solve_path))
+    X = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(UncertifiedError, match="not certified: L2SVC at C=1 stopped") as caught:
+        certified_svm(X, torch.arange(20) % 2, 1.0)
+    assert "\n" not in str(caught.value)
+
+
+def unfinished(solve):
+    """Solutions as after too few steps."""
+    return lambda *args, **options: (replace(found, converged=False) for found in solve(*args, **options))

@@ -170,6 +170,7 @@ def test_onednn_uses_no_more_than_it_is_capped_to(monkeypatch):
         "AVX512_CORE": [],
         "AVX512_CORE_VNNI": ["avx512_vnni"],
         "avx512_core_bf16": ["avx512_vnni", "avx512_bf16"],
+        "AVX10_1_512": ["avx512_vnni", "avx512_bf16"],
         "AVX512_CORE_AMX": list(fast_ops.NEEDS),
         "ALL": list(fast_ops.NEEDS),
     }

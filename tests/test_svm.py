@@ -13,6 +13,7 @@ from dcgan_eval.errors import UncertifiedError
 from dcgan_eval.ranks import ALONE
 from dcgan_eval.runtime import fast_ops
 from dcgan_eval.svm import L2SVC, forms, newton, one_vs_rest, solve_path
+from dcgan_eval.svm.preconditioner import Preconditioner
 from tests.svm_paths import PATHS, path
 from tests.svm_problems import drawn, objectives
 
@@ -274,3 +275,81 @@ def test_rows_left_out_have_no_part_in_a_dual_point():
     assert bool(gap.isfinite().all())
     assert not alpha[::5].any()
     torch.testing.assert_close(alpha[1::5], (y * u)[1::5])
+
+
+def small_form(kind, n=120, d=90):
+    X = torch.randn(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    form = forms.Primal(X, 1.0, torch.device("cpu"), torch.device("cpu"), ALONE, n)
+    return X, form if kind == "primal" else forms.Gram(form, "float64")
+
+
+@pytest.mark.parametrize("kind", ["primal", "gram"])
+def test_the_preconditioner_inverts_each_problems_hessian_on_the_leading_eigenvectors(kind):
+    X, form = small_form(kind)
+    curvature = torch.rand(len(X), 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    curvature[::3, 1] = 0  # each problem has rows of its own
+    preconditioned = Preconditioner(form, curvature)
+    ones = torch.cat([X, torch.ones(len(X), 1)], 1)
+    V = form.bases[torch.float64].V
+    assert 0 < V.shape[1] <= X.shape[1] // 4
+    for j in range(3):
+        H = torch.eye(X.shape[1] + 1, dtype=torch.float64) + ones.T @ (curvature[:, j, None] * ones)
+        span = V if kind == "primal" else ones.T @ V
+        # in the span of V: z with <v, H z> = rest * <v, r>
+        r = torch.randn(form.order, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        z, Fz, rz = preconditioned(r)
+        w, residual = (z, r) if kind == "primal" else (ones.T @ z, ones.T @ r)
+        assert torch.allclose(Fz, ones @ w)
+        assert torch.allclose(rz, (residual * w).sum(0))
+        inner = span.T @ residual[:, j]
+        wanted = preconditioned.rest[j] * torch.linalg.solve(span.T @ H @ span, inner)
+        assert torch.allclose(span.T @ w[:, j], wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["primal", "gram"])
+def test_without_a_basis_residuals_stay_as_they_are(kind):
+    X, form = small_form(kind)
+    X *= 0
+    if isinstance(form, forms.Gram):
+        form.K *= 0
+    z, _, _ = Preconditioner(form, torch.ones(len(X), 2, dtype=torch.float64))(r := torch.ones(form.order, 2).double())
+    # but for the constant feature, which is not 0 in the weights
+    assert torch.equal(z[: X.shape[1]], r[: X.shape[1]])
+
+
+def test_a_basis_of_some_rows_speaks_of_all(monkeypatch):
+    X, form = small_form("primal", 3000, 200)
+    X[:, :10] *= 10
+    monkeypatch.setattr(forms, "SAMPLE", 8)
+    found = form.basis()
+    assert found.V.shape == (201, 26)
+    assert found.values[:10].mean() == pytest.approx(float(torch.linalg.eigvalsh(X.T @ X)[-10:].mean()), rel=0.1)
+    assert found.V[:10].norm(dim=1).min() > 0.95
+    assert torch.allclose(found.F * found.values.sqrt(), torch.cat([X, torch.ones(3000, 1)], 1) @ found.V)
+
+
+def test_factors_of_what_rounding_made_indefinite_or_not_finite():
+    good = torch.eye(3, dtype=torch.float64)
+    slightly, wrong = good.clone(), torch.full((3, 3), torch.nan, dtype=torch.float64)
+    slightly[2, 2] = -1e-12
+    L = forms.factors(torch.stack([good, slightly, wrong]), 1e-7)
+    assert torch.equal(L[0], good)
+    assert torch.allclose(L[1] @ L[1].T, slightly, atol=2e-7)
+    assert L[2].isnan().all()
+    assert forms.factors(torch.empty(2, 0, 0, dtype=torch.float64), 1e-7).shape == (2, 0, 0)
+
+
+def test_a_gram_matrix_that_a_rung_fails_on_is_given_up(monkeypatch):
+    monkeypatch.setattr(newton, "PATIENCE", 2)
+    problem = drawn(165)
+    tried = []
+    more = newton._Path._more_precise
+
+    def tried_next(path):
+        tried.append(path.form.precision)
+        return more(path)
+
+    monkeypatch.setattr(newton._Path, "_more_precise", tried_next)
+    solution = next(solve_path(problem.X, problem.signs, torch.ones_like(problem.signs), [problem.C]))
+    assert tried == ["float64"]
+    assert solution.objective.isfinite().all()

@@ -52,7 +52,7 @@ def learnt(
     """The class, by an L2-SVM on features of each half of labelled images, drawn by the seed.
 
     The judge's accuracy is that on the half that the chooser is fitted to. Raises InputError for unlabelled images, or
-    one class.
+    one class, and UncertifiedError.
     """
     ready = labelled(fitted(data, extractor.input_shape)[0])
     assert ready.labels is not None
@@ -88,7 +88,7 @@ def certified_svm(X: Tensor, y: Tensor, C: float, device: torch.device | str = "
         try:
             return L2SVC(C, device=device).fit(X, y.numpy())
         except ConvergenceWarning as e:
-            raise UncertifiedError(f"{e}; nothing is judged by it") from None
+            raise UncertifiedError(f"no result rests on an SVM that is not certified: {e}") from None
 
 
 def brightness(typical: Tensor) -> Attribute:

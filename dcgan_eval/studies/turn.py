@@ -120,7 +120,8 @@ def named(
 def direction(z: Tensor, groups: Groups, by: By) -> Tensor:
     """From the first group to the second, float32 (d,), as long as their means are apart along it.
 
-    'mean': the difference of both means. 'svm': normal to the plane of a linear SVM between them.
+    'mean': the difference of both means. 'svm': normal to the plane of a linear SVM between them; UncertifiedError if
+    that is not certified.
     """
     apart = z[groups.end].mean(0) - z[groups.start].mean(0)
     if by == "mean":

@@ -17,10 +17,12 @@ EASY = 2**21  # values of X up to which directions, too, are computed in float64
 STREAM = 2**24  # values of X multiplied at a time where nothing is converted
 GRAM_BYTES = 3 * 2**29  # the largest Gram matrix, in float64: 1.5 GiB
 CUTOFF = 1e-6  # of the largest eigenvalue: smaller ones are not in a basis
+SMALL = 64  # Newton systems up to this order are factorised from the start,
+SMALL_PRIMAL, FEW = 256, 2**19  # and those of the weights up to this one, where X has no more values than so many
 LARGEST_FACTOR = 4096  # the largest Newton system that is factorised where conjugate gradients fail
 NARROW, WIDE, DIRECT = 0, 1, 2  # efforts: conjugate gradients in the form's dtype, in float64; factorisation
 RANK = 2, 8  # vectors of a basis: so many times the root of the order, at most one in so many of it
-SAMPLE = 16  # rows that a basis is found from, for each of its vectors
+SAMPLE = 16  # rows that a basis is found from, for each of its vectors, spread evenly over all
 
 
 class Basis(NamedTuple):
@@ -45,7 +47,8 @@ class Primal:
         if n * X.shape[1] < EASY and device == wide:
             self.X = X = X.to(device, torch.float64)
         self.dtype = torch.float64 if X.dtype == torch.float64 and device == wide else torch.float32
-        self.least, self.most = efforts(self.dtype, self.order)
+        small = self.order <= SMALL or (self.order <= SMALL_PRIMAL and n * self.order <= FEW)
+        self.least, self.most = _efforts(self.dtype, self.order, small)
         self.bases: dict[torch.dtype, Basis] = {}
 
     def blocks(self, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
@@ -92,10 +95,10 @@ class Primal:
     def basis(self) -> Basis:
         step, some = max(1, self.n // (SAMPLE * _rank(self.order))), self
         if step > 1:
-            some = Primal(self.X[::step], self.bias, self.device, self.wide, self.ranks, -(-self.n // step))
+            some = Primal(self.X[::step], self.bias, self.device, self.wide, self.ranks, self.n)
         V, values = _leading_eigenvectors(lambda Q: some.adjoint(some.forward(Q)), self)
         values = values * step
-        return Basis(V, self.forward(V.to(self.device, self.dtype)).to(V) / values.sqrt(), values)
+        return Basis(V, self.forward(V.to(self.device, self.dtype)).to(V).div_(values.sqrt()), values)
 
     def solve(self, u: Tensor, f: Tensor, y: Tensor, slack: Tensor, curvature: Tensor) -> Tensor:
         """Newton directions −H⁻¹g, each from a factorisation of H = I + Xᵀ diag(curvature) X."""
@@ -122,7 +125,7 @@ class Gram:
         self.dtype = torch.float64 if precision == "float64" and exact.device == exact.wide else torch.float32
         self.K = _gram_matrix(exact.X, exact.bias, self.wide if precision == "float64" else self.device, precision)
         self.order = len(self.K)
-        self.least, self.most = efforts(self.dtype, self.order)
+        self.least, self.most = _efforts(self.dtype, self.order, self.order <= SMALL)
         self.bases: dict[torch.dtype, Basis] = {}
 
     def error(self, exact: Primal) -> float:
@@ -188,24 +191,28 @@ class Gram:
         return D
 
 
-def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
-    """M⁻¹ b for M = I + a positive semidefinite matrix, whose rounding may leave it slightly indefinite."""
-    if not len(b):
-        return b
-    shift = torch.finfo(M.dtype).eps * M.diagonal().max()
+def factors(M: Tensor, rounding: float) -> Tensor:
+    """Cholesky factors of (m, k, k) matrices that are positive definite but for errors of about `rounding` times their
+    largest element: where they are not, a multiple of that is added to the diagonal. Not finite where M is not."""
+    shift = rounding * M.diagonal(dim1=1, dim2=2).amax(1) if M.shape[1] else M.new_zeros(len(M))
     while True:
         factor, info = torch.linalg.cholesky_ex(M)
-        if int(info) == 0:
-            return torch.cholesky_solve(b[:, None], factor)[:, 0]
-        if not bool(shift.isfinite()):  # nor is M
-            return torch.full_like(b, torch.nan)
-        # the direction changes a little; the line search and the certificate do not
-        M.diagonal().add_(shift)
+        bad = info > 0
+        if not bool((bad & shift.isfinite()).any()):
+            return torch.where(bad[:, None, None], torch.nan, factor)
+        # a direction changes a little; the line search and the certificate do not
+        M.diagonal(dim1=1, dim2=2).add_(torch.where(bad, shift, 0)[:, None])
         shift = 10 * shift
 
 
+def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
+    """M⁻¹ b for M = I + a positive semidefinite matrix."""
+    return torch.cholesky_solve(b[:, None], factors(M[None], torch.finfo(M.dtype).eps)[0])[:, 0]
+
+
 def _rank(order: int) -> int:
-    """Of a basis: so that the rank² of a projected Hessian costs about what one product with X does."""
+    """Of a basis: so that a Hessian's projection costs about as much as four products with X, two steps of conjugate
+    gradients."""
     times, one_in = RANK
     return min(times * isqrt(order), -(-order // one_in))
 
@@ -254,9 +261,10 @@ def _gram_matrix(X: Tensor, bias: float, device: torch.device, precision: Precis
     return K.add_(bias * bias)
 
 
-def efforts(dtype: torch.dtype, order: int) -> tuple[int, int]:
+def _efforts(dtype: torch.dtype, order: int, small: bool) -> tuple[int, int]:
     """The first and the last effort for directions of this order."""
-    return WIDE if dtype == torch.float64 else NARROW, DIRECT if order <= LARGEST_FACTOR else WIDE
+    first = DIRECT if small else WIDE if dtype == torch.float64 else NARROW
+    return first, DIRECT if order <= LARGEST_FACTOR else WIDE
 
 
 def place(X: Tensor, device: torch.device) -> Tensor:

@@ -16,15 +16,14 @@ from dcgan_eval.svm.forms import DIRECT, GRAM_BYTES, NARROW, WIDE, Gram, Precisi
 from dcgan_eval.svm.preconditioner import Preconditioner
 
 EASY = 2e9  # products of a Gram matrix up to which it is made in float64 from the start
-SMALL = 64  # Newton systems up to this order are factorised from the start
-PATIENCE = 25  # Newton steps before conjugate gradients are taken to fail
+PATIENCE = 25  # Newton steps before a Gram matrix is taken to be too coarse
 SHORT, PATIENCE_SHORT = 0.1, 3  # steps below this length, and how many of them before directions are made more exact
 STUCK = 5  # Newton steps that gain nothing before a column is given up
 CG_STEPS = 100
 LADDER_START, LADDER_STEP, LADDER_TOL = 100.0, 10.0, 0.1  # first 2 C Σ‖x‖², ratio of the next C, relative gap
 LARGEST = 1e30  # C times the squared norm of a row; far beyond what can be certified
 GAIN = 1e-6  # what is gained over w = 0 counts as at least this share of the objective
-# of the Newton residual: less where a product is cheap and the active rows may change with the last digits
+# of the Newton residual; less in float64, which small problems have from the start, and those where float32 failed
 CG_REDUCTION = {torch.float32: 1e-2, torch.float64: 1e-4}
 CONTRACTS = 0.25  # the largest 2 C ‖error of the Gram matrix‖ that is corrected in few rounds
 
@@ -79,7 +78,8 @@ def solve_path(
 
     Raises ValueError if shapes disagree, C ≤ 0, a weight is negative, or C ‖x‖² is beyond 1e30 or not a number, and
     UncertifiedError for a solution that is not finite. One that is finite but not certified to `tol` says so by
-    `converged`; max_iter are the Newton steps at each C of the ladder, of every form that is tried.
+    `converged`; max_iter are the Newton steps at each C of the ladder, of every form that is tried; at most
+    25 of them where another form is left.
     """
     n = len(X)
     if Y.shape != weight.shape or len(Y) != n:
@@ -268,7 +268,7 @@ def _newton(form: Primal | Gram, Y: Tensor, c: Tensor, U: Tensor, offset: Tensor
     agreed, m = form.ranks.agreed, Y.shape[1]
     U, F = U.clone(), form.forward(U) + offset
     live = torch.arange(m, device=Y.device)
-    effort = torch.full_like(live, DIRECT if form.order <= SMALL else form.least)  # how directions are computed
+    effort = torch.full_like(live, form.least)  # how directions are computed
     stuck, short = torch.zeros_like(live), torch.zeros_like(live)
     least, smallest = torch.full((2, m), torch.inf, dtype=torch.float64, device=Y.device)
     alpha = torch.zeros_like(Y)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dcgan_eval.runtime.fast_ops import few_times
-from dcgan_eval.svm.forms import Basis, Gram, Primal
+from dcgan_eval.svm.forms import Basis, Gram, Primal, factors
 
 
 class Preconditioner:
@@ -21,18 +21,19 @@ class Preconditioner:
             form.bases[torch.float64] = form.basis()
         if curvature.dtype not in form.bases:
             form.bases[curvature.dtype] = Basis(*(part.to(curvature) for part in form.bases[torch.float64]))
-        self.form, self.basis = form, Basis(*(part.to(curvature.device) for part in form.bases[curvature.dtype]))
+        self.form, self.basis = form, form.bases[curvature.dtype]
         F = self.basis.F
-        M = curvature.new_empty(curvature.shape[1], F.shape[1], F.shape[1])
+        rows = F.T.contiguous()
+        projected = curvature.new_empty(curvature.shape[1], F.shape[1], F.shape[1])
         for j, column in enumerate(curvature.T):
-            torch.mm(F.T, column[:, None] * F, out=M[j])
+            projected[j] = few_times(column * rows, F)
         values = self.basis.values.to(form.wide, torch.float64)
-        M = form.ranks.sum(M.to(form.wide, torch.float64))
-        M.diagonal(dim1=1, dim2=2).add_(1 / values)
-        self.factor = _factors(M, torch.finfo(curvature.dtype).eps)
+        projected = form.ranks.sum(projected).to(form.wide, torch.float64)
+        projected.diagonal(dim1=1, dim2=2).add_(1 / values)
+        self.factor = factors(projected, torch.finfo(curvature.dtype).eps)
         self.roots = values.sqrt()[:, None]
         # what M is elsewhere: the Hessian along the last of the eigenvectors, roughly
-        scale = form.total(curvature.double().to(form.wide)) / form.n
+        scale = form.total(curvature.to(form.wide, torch.float64)) / form.n
         self.rest = 1 + (values[-1] if len(values) else 0) * scale
 
     def __call__(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,15 +53,3 @@ class Preconditioner:
         wide = a.to(self.factor) / self.roots
         solved = torch.cholesky_solve(wide.T[:, :, None], self.factor)[:, :, 0].T / self.roots
         return (self.rest * solved).to(a) - (1 - 64 * torch.finfo(a.dtype).eps) * a
-
-
-def _factors(M: Tensor, rounding: float) -> Tensor:
-    """Cholesky factors of positive definite M, (m, k, k), that are known to so much of their largest element."""
-    shift = rounding * M.diagonal(dim1=1, dim2=2).amax(1) if M.shape[1] else M.new_zeros(len(M))
-    while True:
-        factor, info = torch.linalg.cholesky_ex(M)
-        bad = info > 0
-        if not bool((bad & shift.isfinite()).any()):
-            return factor  # of what is not finite the products are not, and conjugate gradients stop there
-        M.diagonal(dim1=1, dim2=2).add_(torch.where(bad, shift, 0)[:, None])
-        shift = 10 * shift
