@@ -129,6 +129,7 @@ def main() -> None:
             if here.first:
                 print(json.dumps(found))
         return
+    torch.set_num_threads(1)  # what the header says; ranks have one each
     lines = []
     for world in map(int, a.ranks.split(",")):
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), "-m"]

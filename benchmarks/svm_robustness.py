@@ -25,10 +25,15 @@ from tests.svm_paths import PATHS, path
 from tests.svm_problems import Problem, drawn, objectives
 
 
-def solved(problem: Problem, name: str) -> tuple[Solution, float]:
+def solved(problem: Problem, name: str) -> tuple[Solution | None, float]:
+    """None, and a line, for what has no finite solution."""
     with path(name):
         start = time.perf_counter()
-        solution = next(solve_path(problem.X, problem.signs, torch.ones_like(problem.signs), [problem.C]))
+        try:
+            solution = next(solve_path(problem.X, problem.signs, torch.ones_like(problem.signs), [problem.C]))
+        except UncertifiedError as error:
+            print(f"not finite, {name}, {error}: {problem.what}")
+            solution = None
         return solution, time.perf_counter() - start
 
 
@@ -42,11 +47,9 @@ def main() -> None:
     failed = 0
     for seed in range(a.problems):
         problem = drawn(seed)
-        try:
-            solution, seconds = solved(problem, "as here")
-        except UncertifiedError as e:
+        solution, seconds = solved(problem, "as here")
+        if solution is None:
             failed += 1
-            print(f"not finite, {e}: {problem.what}")
             continue
         by_size[len(str(problem.X.numel() * problem.classes))].append((seconds, problem))
         if not solution.converged:
@@ -66,11 +69,9 @@ def main() -> None:
     for seed in range(a.paths):
         problem = drawn(seed, most_rows=600, most_columns=2000, most_values=2**18)
         for name in PATHS:
-            try:
-                solution, _ = solved(problem, name)
-            except UncertifiedError as e:
+            solution, _ = solved(problem, name)
+            if solution is None:
                 failed += 1
-                print(f"not finite, {name}, {e}: {problem.what}")
                 continue
             values = torch.from_numpy(objectives(problem, solution.coef, solution.intercept))
             least.setdefault(seed, values)

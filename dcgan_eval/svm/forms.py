@@ -93,6 +93,7 @@ class Primal:
         return (u * v).sum(0)
 
     def basis(self) -> Basis:
+        """V and its values from some rows where there are many, F from all."""
         step, some = max(1, self.n // (SAMPLE * _rank(self.order))), self
         if step > 1:
             some = Primal(self.X[::step], self.bias, self.device, self.wide, self.ranks, self.n)

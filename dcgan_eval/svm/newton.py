@@ -78,8 +78,8 @@ def solve_path(
 
     Raises ValueError if shapes disagree, C ≤ 0, a weight is negative, or C ‖x‖² is beyond 1e30 or not a number, and
     UncertifiedError for a solution that is not finite. One that is finite but not certified to `tol` says so by
-    `converged`; max_iter are the Newton steps at each C of the ladder, of every form that is tried; at most
-    25 of them where another form is left.
+    `converged`; max_iter are the Newton steps at each C of the ladder, of every form that is tried; at
+    most 25 on the ladder of a Gram matrix, after which a more precise form is tried.
     """
     n = len(X)
     if Y.shape != weight.shape or len(Y) != n:

@@ -9,7 +9,7 @@ from dcgan_eval.svm.forms import Basis, Gram, Primal, factors
 
 class Preconditioner:
     """M⁻¹ of m problems: M agrees with each problem's Hessian H = I + Xᵀ diag(curvature) X on the span of the leading
-    eigenvectors of XᵀX, and is one number times the identity elsewhere.
+    eigenvectors of XᵀX, and is one number, `rest`, times the identity elsewhere.
 
     There VᵀHV = values½ (1 / values + Fᵀ diag(curvature) F) values½ for the basis V, F: each problem's own, since with
     the mean curvature in its place conjugate gradients take up to twice as many steps.
@@ -37,7 +37,7 @@ class Preconditioner:
         self.rest = 1 + (values[-1] if len(values) else 0) * scale
 
     def __call__(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For residuals r, (order, m): z = M⁻¹ r times that number, its decision values, and ⟨r, z⟩, (m,)."""
+        """For residuals r, (order, m): z = `rest` times M⁻¹ r, its decision values, and ⟨r, z⟩, (m,)."""
         form, (V, F, _) = self.form, self.basis
         if isinstance(form, Gram):
             Fr = form.forward(r)
