@@ -5,6 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# tests of the command line say nothing of a device, and mean the CPU; torch looks when it first needs to know
+if "DCGAN_EVAL_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 import torch
 from filelock import FileLock
 from torch import Tensor

@@ -244,7 +244,7 @@ def feed(accumulator, x, rows, size):
 
 def numbers(result):
     """One vector of everything that a result holds."""
-    return torch.cat([torch.as_tensor(part, dtype=torch.float64).flatten() for part in result])
+    return torch.cat([torch.as_tensor(part, dtype=torch.float64).flatten().cpu() for part in result])
 
 
 def truth(name):
@@ -310,11 +310,11 @@ def test_it_moves_and_is_copied_and_stays_in_its_precision(name):
 
 
 @pytest.mark.parametrize("name", ACCUMULATORS)
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and DCGAN_EVAL_TEST_GPU=1")
 def test_it_moves_to_a_gpu(name):
     x = rows_of_features().cuda()
     accumulator = feed(ACCUMULATORS[name]().to("cuda"), x, torch.arange(N).cuda(), 30)
-    torch.testing.assert_close(numbers(accumulator.compute()).cpu(), truth(name), rtol=1e-9, atol=0)
+    torch.testing.assert_close(numbers(accumulator.compute()), truth(name), rtol=1e-9, atol=0)
 
 
 def shares(kind):

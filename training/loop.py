@@ -92,8 +92,7 @@ def train(
             if evaluation is not None and monitor is not None and not monitor.tables["evaluation"].rows:
                 monitor.evaluated(evaluation.measure(state))  # what random weights are worth
             for x, y in minibatches(images, config, range(state.step, steps), device, ranks):
-                for name, lr in states.learning_rates(config, state.step, steps, per_epoch).items():
-                    state.optimizers[name].param_groups[0]["lr"] = lr
+                states.set_learning_rates(state, states.learning_rates(config, state.step, steps, per_epoch))
                 for name, value in trainer.step(x, y).items():
                     state.told.setdefault(name, []).append(value)
 

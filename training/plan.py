@@ -13,7 +13,7 @@ from training import states
 from training.config import TrainConfig
 from training.data import classes_in_turn, prepared, steps_per_epoch
 from training.states import State
-from training.step import Trainer
+from training.step import Recorded, Trainer
 
 TIMED = 4  # steps; an even number holds as many of G as of D
 
@@ -34,6 +34,10 @@ def plan(config: TrainConfig, images: Images, device: torch.device) -> str:
     with _outputs(state) as outputs:
         trainer.step(noise, y)
         trainer.step(noise, y)
+    if device.type == "cuda":
+        for _ in range(2 * Recorded.WARM):
+            trainer.step(noise, y)
+        torch.cuda.synchronize(device)
     start = time.perf_counter()
     for _ in range(TIMED):
         seen = trainer.step(noise, y)

@@ -4,7 +4,7 @@ import copy
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,8 +73,17 @@ def create(config: TrainConfig, device: torch.device) -> State:
         network.train()
     average = copy.deepcopy(generator) if config.ema else None
     betas = (config.beta1, config.beta2)
+    # what a recording of a GPU's kernels is to read anew at every step is a tensor there
+    on_gpu = device.type == "cuda"
     optimizers = {
-        name: torch.optim.Adam(network.parameters(), lr, betas, weight_decay=config.weight_decay, fused=True)
+        name: torch.optim.Adam(
+            network.parameters(),
+            torch.tensor(lr, device=device) if on_gpu else lr,
+            betas,
+            weight_decay=config.weight_decay,
+            fused=True,
+            capturable=on_gpu,
+        )
         for name, network, lr in (
             ("generator", generator, config.learning_rate_g),
             ("discriminator", discriminator, config.learning_rate_d),
@@ -199,6 +208,15 @@ def learning_rates(config: TrainConfig, step: int, steps: int, per_epoch: int) -
     decay = config.decay_epochs * per_epoch
     factor = min(1.0, (steps - step) / decay) if decay else 1.0
     return {"generator": config.learning_rate_g * factor, "discriminator": config.learning_rate_d * factor}
+
+
+def set_learning_rates(state: State, rates: Mapping[str, float]) -> None:
+    for name, rate in rates.items():
+        group = state.optimizers[name].param_groups[0]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def total_steps(config: TrainConfig, per_epoch: int) -> int:

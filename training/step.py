@@ -1,5 +1,8 @@
 """One minibatch: the loss, the gradients, the update."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -34,11 +37,55 @@ class DiscriminatorLoss(nn.Module):
         return loss, on_real, on_fake
 
 
+Seen = dict[str, Tensor]
+Update = Callable[..., Seen]
+
+
+class Recorded:
+    """An update whose kernels are recorded on a GPU and then replayed: one launch in place of hundreds, for which a
+    processor would need longer than the GPU for the work.
+
+    Its inputs keep their shapes, and what it changes stays where it is in memory.
+    """
+
+    WARM = 2  # calls before the recording, in which cuDNN chooses its algorithms
+
+    def __init__(self, update: Update) -> None:
+        self.update, self.calls = update, 0
+        self.graph = torch.cuda.CUDAGraph()
+        self.inputs: tuple[Tensor | None, ...] = ()
+        self.seen: Seen = {}
+
+    def __call__(self, *inputs: Tensor | None) -> Seen:
+        self.calls += 1
+        if self.calls <= self.WARM:
+            # what a recording may follow must not have been on the default stream
+            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                seen = self.update(*inputs)
+            torch.cuda.current_stream().wait_stream(aside)
+            return seen
+        if not self.inputs:
+            self.inputs = tuple(None if x is None else x.clone() for x in inputs)
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # a thread may be reading images
+                self.seen = self.update(*self.inputs)
+        for kept, given in zip(self.inputs, inputs, strict=True):
+            if kept is not None and given is not None:
+                kept.copy_(given)
+        self.graph.replay()
+        return {name: value.clone() for name, value in self.seen.items()}
+
+
 class Trainer:
-    """One minibatch at a time."""
+    """One minibatch at a time. updates: by whether they are D's and whether they are G's."""
 
     def __init__(self, state: State, device: torch.device, ranks: Ranks) -> None:
         self.state, self.device, self.ranks = state, device, ranks
+        kinds = [(True, True)] if state.config.updates == "both" else [(False, True), (True, False)]
+        self.updates: dict[tuple[bool, bool], Update] = {kind: partial(self._update, *kind) for kind in kinds}
+        if device.type == "cuda" and ranks.world == 1:
+            self.updates = {kind: Recorded(update) for kind, update in self.updates.items()}
         config = state.config
         self.draw: nn.Module = state.generator
         self.judge: nn.Module = DiscriminatorLoss(state.discriminator, config)
@@ -50,7 +97,7 @@ class Trainer:
                 DistributedDataParallel(module, where, broadcast_buffers=False) for module in (self.draw, self.judge)
             )
 
-    def step(self, images: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+    def step(self, images: Tensor, y: Tensor | None) -> Seen:
         """Update D, G or both on this rank's share of a minibatch, uint8 NCHW; what there is to tell, on the device."""
         state, config = self.state, self.state.config
         for_g = config.updates == "both" or state.step % 2 == 0
@@ -60,17 +107,15 @@ class Trainer:
         z = sample_z(config.architecture, config.batch_size, stream(config.seed, "z", state.step))[share]
         columns = sum(COLUMNS[name] for name in config.diffaugment) * (2 * for_d + for_g)
         draws = torch.rand(config.batch_size, columns, generator=stream(config.seed, "augment", state.step))[share]
-        seen = self._update(images, y, send(z, self.device), send(draws, self.device), for_d, for_g)
+        seen = self.updates[for_d, for_g](images, y, send(z, self.device), send(draws, self.device))
         state.step += 1
-        return {name: value.detach().float() for name, value in seen.items()}
+        return seen
 
-    def _update(
-        self, images: Tensor, y: Tensor | None, z: Tensor, draws: Tensor, for_d: bool, for_g: bool
-    ) -> dict[str, Tensor]:
+    def _update(self, for_d: bool, for_g: bool, images: Tensor, y: Tensor | None, z: Tensor, draws: Tensor) -> Seen:
         """The arithmetic of a step, all of it on the device."""
         state, config = self.state, self.state.config
         columns = iter(draws.unbind(1))
-        seen: dict[str, Tensor] = {}
+        seen: Seen = {}
         real = scale_images(images, config.architecture).contiguous(memory_format=torch.channels_last)
         with torch.set_grad_enabled(for_g), self._autocast():
             fake = self.draw(z, y).contiguous(memory_format=torch.channels_last)
@@ -97,7 +142,7 @@ class Trainer:
                 averages, weights = zip(*pairs, strict=True)
                 update = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
                 update([p.data for p in averages], [p.data for p in weights], None)
-        return seen
+        return {name: value.detach().float() for name, value in seen.items()}
 
     def _descend(self, name: str) -> None:
         optimizer = self.state.optimizers[name]

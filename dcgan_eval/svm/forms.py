@@ -15,6 +15,7 @@ Precision = Literal["split", "float32", "float64"]  # of a Gram matrix, from fas
 BLOCK = 2**21  # values of X converted to float64 at a time: 16 MiB, which stays in cache
 EASY = 2**21  # values of X up to which directions, too, are computed in float64
 STREAM = 2**24  # values of X multiplied at a time where nothing is converted
+ON_GPU = 32  # times as many on a GPU, which has launches to save and no cache that holds a block
 GRAM_BYTES = 3 * 2**29  # the largest Gram matrix, in float64: 1.5 GiB
 CUTOFF = 1e-6  # of the largest eigenvalue: smaller ones are not in a basis
 SMALL = 64  # Newton systems up to this order are factorised from the start,
@@ -54,7 +55,7 @@ class Primal:
     def blocks(self, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
         """X by blocks of rows, converted in one reused buffer where the dtype differs."""
         as_is = self.X.dtype == dtype and self.X.device == device
-        n = max(1, (STREAM if as_is else BLOCK) // self.X.shape[1])
+        n = max(1, _at_a_time(STREAM if as_is else BLOCK, device) // self.X.shape[1])
         buffer = torch.empty(0 if as_is else n * self.X.shape[1], dtype=dtype, device=device)
         for start in range(0, len(self.X), n):
             rows = slice(start, start + n)
@@ -143,7 +144,7 @@ class Gram:
         U = U.T.contiguous()
         if U.dtype == self.K.dtype and U.device == self.K.device:
             return few_times(U, self.K).T  # which is symmetric
-        F, rows = torch.empty_like(U), max(1, BLOCK // self.order)
+        F, rows = torch.empty_like(U), max(1, _at_a_time(BLOCK, U.device) // self.order)
         buffer = torch.empty(rows * self.order, dtype=U.dtype, device=U.device)
         for start in range(0, self.order, rows):
             k = self.K[start : start + rows]
@@ -260,6 +261,10 @@ def _gram_matrix(X: Tensor, bias: float, device: torch.device, precision: Precis
         square = K[i : i + tile, i : i + tile]
         square.copy_((square + square.T) / 2)
     return K.add_(bias * bias)
+
+
+def _at_a_time(values: int, device: torch.device) -> int:
+    return values * ON_GPU if device.type == "cuda" else values
 
 
 def _efforts(dtype: torch.dtype, order: int, small: bool) -> tuple[int, int]:
