@@ -18,7 +18,7 @@ from torch import Tensor
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.neighbors import k_nearest
 from dcgan_eval.ranks import ALONE, Ranks
-from dcgan_eval.svm import Solution, decision_values, one_vs_rest, solve_path
+from dcgan_eval.svm import Solution, decision_values, one_vs_rest, place, solve_path
 
 CS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # of the authors' script
 TOL = 1e-6  # largest relative gap of a certified solution
@@ -114,6 +114,9 @@ def linear_probe(
     draws = _draws(labels.numpy(), protocol, repeats, rng)
     choosing = Cs is None or len(grid) > 1
     judged = None if valid is None else ranks.gathered(valid.y)
+    # each C of each draw is judged by them: to a GPU they are copied once
+    test = _placed(test, device)
+    valid = None if valid is None else _placed(valid, device)
     scores: dict[float, list[float]] = {}
     accuracies: dict[float, list[float]] = {}
     gap, n_folds = 0.0, 0
@@ -286,6 +289,10 @@ def _outer(solution: Solution, n_classes: int) -> tuple[Tensor, Tensor]:
 
 def _predict(decision: Tensor) -> Tensor:
     return (decision[:, 0] > 0).long() if decision.shape[1] == 1 else decision.argmax(1)
+
+
+def _placed(split: Split, device: torch.device | str | None) -> Split:
+    return split if device is None else Split(place(split.X, torch.device(device)), split.y)
 
 
 def _accuracy(model: tuple[Tensor, Tensor], split: Split, ranks: Ranks) -> float:

@@ -10,7 +10,7 @@ from dcgan_eval.images.npz import open_npz
 from dcgan_eval.images.source import Images, reading, split_name, split_order
 
 
-def open_images(spec: str, *, root: Path = Path("data"), download: bool = False) -> dict[str, Images]:
+def open_images(spec: str, *, root: Path | str = Path("data"), download: bool = False) -> dict[str, Images]:
     """Every split of a source, or the one that `spec` names: {'train': ..., 'test': ...}, {'all': ...}.
 
     spec: NAME[:split] of a named set (`SETS`, whatever the case and hyphens), or PATH[:split] of a folder, .zip or
@@ -25,6 +25,7 @@ def open_images(spec: str, *, root: Path = Path("data"), download: bool = False)
     """
     named, path, split = _resolve(spec)
     if named:
+        root = Path(root)
         return {s: open_named(named, s, root, download) for s in named_splits(named, split, root)}
     if path.suffix.lower() == ".npz":
         found = open_npz(path)
@@ -39,7 +40,7 @@ def open_images(spec: str, *, root: Path = Path("data"), download: bool = False)
     return {split: found[split]} if split else dict(sorted(found.items(), key=lambda item: split_order(item[0])))
 
 
-def open_split(spec: str, *, root: Path = Path("data"), download: bool = False) -> Images:
+def open_split(spec: str, *, root: Path | str = Path("data"), download: bool = False) -> Images:
     """The one split that `spec` names, or the only one there is; as `open_images`. InputError where it is open."""
     found = open_images(spec, root=root, download=download)
     if len(found) > 1:

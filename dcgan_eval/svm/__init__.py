@@ -30,12 +30,13 @@ left for the weights themselves. A solution that is not finite is an error.
 
 from typing import TYPE_CHECKING, Any
 
+from dcgan_eval.svm.forms import place
 from dcgan_eval.svm.newton import Solution, decision_values, one_vs_rest, solve_path
 
 if TYPE_CHECKING:
     from dcgan_eval.svm.estimator import L2SVC
 
-__all__ = ["L2SVC", "Solution", "decision_values", "one_vs_rest", "solve_path"]
+__all__ = ["L2SVC", "Solution", "decision_values", "one_vs_rest", "place", "solve_path"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,9 +12,10 @@ from dcgan_eval.runtime.fast_ops import few_times, product_of_split, split
 
 Precision = Literal["split", "float32", "float64"]  # of a Gram matrix, from fast to precise; `split` of fast_ops
 
-BLOCK = 2**21  # values of X converted to float64 at a time: 16 MiB, which stays in cache
+BLOCK, WIDTH = 2**20, 4096  # values of X, and columns, multiplied in float64 at a time: 8 MiB, which stay in cache
+LANES = 4  # float64 products take half the time where as many columns as fill a register are multiplied
 EASY = 2**21  # values of X up to which directions, too, are computed in float64
-STREAM = 2**24  # values of X multiplied at a time where nothing is converted
+STREAM = 2**24  # values of X multiplied in float32 at a time
 ON_GPU = 32  # times as many on a GPU, which has launches to save and no cache that holds a block
 GRAM_BYTES = 3 * 2**29  # the largest Gram matrix, in float64: 1.5 GiB
 CUTOFF = 1e-6  # of the largest eigenvalue: smaller ones are not in a basis
@@ -52,39 +53,43 @@ class Primal:
         self.least, self.most = _efforts(self.dtype, self.order, small)
         self.bases: dict[torch.dtype, Basis] = {}
 
-    def blocks(self, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-        """X by blocks of rows, converted in one reused buffer where the dtype differs."""
-        as_is = self.X.dtype == dtype and self.X.device == device
-        n = max(1, _at_a_time(STREAM if as_is else BLOCK, device) // self.X.shape[1])
-        buffer = torch.empty(0 if as_is else n * self.X.shape[1], dtype=dtype, device=device)
+    def blocks(self, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[slice, slice, Tensor]]:
+        """X by blocks of rows and, in float64, of columns; converted in one reused buffer where the dtype differs."""
+        as_is, d = self.X.dtype == dtype and self.X.device == device, self.X.shape[1]
+        width = d if dtype == torch.float32 else min(d, WIDTH)
+        n = max(1, _at_a_time(STREAM if dtype == torch.float32 else BLOCK, device) // width)
+        buffer = torch.empty(0 if as_is else n * width, dtype=dtype, device=device)
         for start in range(0, len(self.X), n):
             rows = slice(start, start + n)
-            x = self.X[rows]
-            yield rows, x if as_is else buffer[: x.numel()].view(x.shape).copy_(x)
+            for first in range(0, d, width):
+                columns = slice(first, first + width)
+                x = self.X[rows, columns]
+                yield rows, columns, x if as_is else buffer[: x.numel()].view(x.shape).copy_(x)
 
     def square_norms(self) -> Tensor:
         """Of every row, the constant feature included; float64 (n,)."""
-        norms = torch.empty(len(self.X), dtype=torch.float64, device=self.wide)
-        for rows, x in self.blocks(self.wide, torch.float64):
-            norms[rows] = (x * x).sum(1)
-        return norms + self.bias**2
+        norms = torch.full((len(self.X),), self.bias**2, dtype=torch.float64, device=self.wide)
+        for rows, _, x in self.blocks(self.wide, torch.float64):
+            norms[rows] += (x * x).sum(1)
+        return norms
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over rows, (m,), of values (n, m)."""
         return self.ranks.sum(values.sum(0))
 
     def forward(self, W: Tensor) -> Tensor:
-        F, weights = torch.empty(len(self.X), W.shape[1], dtype=W.dtype, device=W.device), W[:-1].T.contiguous()
-        for rows, x in self.blocks(W.device, W.dtype):
-            F[rows] = few_times(weights, x.T).T
-        return F.add_(self.bias * W[-1])
+        m, weights = W.shape[1], _filled(W[:-1].T)
+        F = torch.zeros(len(self.X), len(weights), dtype=W.dtype, device=W.device)
+        for rows, columns, x in self.blocks(W.device, W.dtype):
+            F[rows] += few_times(weights[:, columns], x.T).T
+        return F[:, :m] + self.bias * W[-1]
 
     def adjoint(self, A: Tensor) -> Tensor:
-        W = torch.zeros(A.shape[1], self.order, dtype=A.dtype, device=A.device)
-        for rows, x in self.blocks(A.device, A.dtype):
-            few_times(A[rows].T.contiguous(), x, add_to=W[:, :-1])
-        W[:, -1] = self.bias * A.sum(0)
-        return self.ranks.sum(W).T
+        m, few = A.shape[1], _filled(A.T)
+        W = torch.zeros(len(few), self.order - 1, dtype=A.dtype, device=A.device)
+        for rows, columns, x in self.blocks(A.device, A.dtype):
+            few_times(few[:, rows].contiguous(), x, add_to=W[:, columns])
+        return self.ranks.sum(torch.cat([W[:m], self.bias * A.sum(0)[:, None]], 1)).T
 
     def image(self, G: Tensor) -> Tensor:
         """Decision values of a gradient, which the primal form has no use for."""
@@ -108,7 +113,7 @@ class Primal:
         D = torch.empty_like(G)
         for j in range(G.shape[1]):
             H = torch.zeros(self.order, self.order, dtype=torch.float64, device=self.wide)
-            for rows, x in self.blocks(self.wide, torch.float64):
+            for rows, _, x in self.blocks(self.wide, torch.float64):  # at this order of all columns
                 active = torch.nonzero(curvature[rows, j])[:, 0]
                 xb = torch.cat([x[active], x.new_full((len(active), 1), self.bias)], 1)
                 H.addmm_(xb.T, curvature[rows, j][active, None] * xb)
@@ -143,7 +148,7 @@ class Gram:
         """K U, in the dtype of U."""
         U = U.T.contiguous()
         if U.dtype == self.K.dtype and U.device == self.K.device:
-            return few_times(U, self.K).T  # which is symmetric
+            return few_times(U, self.K.T).T  # K is symmetric
         F, rows = torch.empty_like(U), max(1, _at_a_time(BLOCK, U.device) // self.order)
         buffer = torch.empty(rows * self.order, dtype=U.dtype, device=U.device)
         for start in range(0, self.order, rows):
@@ -261,6 +266,15 @@ def _gram_matrix(X: Tensor, bias: float, device: torch.device, precision: Precis
         square = K[i : i + tile, i : i + tile]
         square.copy_((square + square.T) / 2)
     return K.add_(bias * bias)
+
+
+def _filled(few: Tensor) -> Tensor:
+    """few, (m, k), contiguous; in float64 with rows of zeros up to a multiple of LANES."""
+    if few.dtype == torch.float32:
+        return few.contiguous()
+    wide = few.new_zeros(-(-len(few) // LANES) * LANES, few.shape[1])
+    wide[: len(few)] = few
+    return wide
 
 
 def _at_a_time(values: int, device: torch.device) -> int:
