@@ -114,9 +114,9 @@ def linear_probe(
     draws = _draws(labels.numpy(), protocol, repeats, rng)
     choosing = Cs is None or len(grid) > 1
     judged = None if valid is None else ranks.gathered(valid.y)
-    # each C of each draw is judged by them: to a GPU they are copied once
-    test = _placed(test, device)
-    valid = None if valid is None else _placed(valid, device)
+    # each C of each draw is judged by them: to a GPU they are copied once, where the training rows fit beside them
+    test = _placed(test, device, train)
+    valid = None if valid is None else _placed(valid, device, train)
     scores: dict[float, list[float]] = {}
     accuracies: dict[float, list[float]] = {}
     gap, n_folds = 0.0, 0
@@ -291,8 +291,8 @@ def _predict(decision: Tensor) -> Tensor:
     return (decision[:, 0] > 0).long() if decision.shape[1] == 1 else decision.argmax(1)
 
 
-def _placed(split: Split, device: torch.device | str | None) -> Split:
-    return split if device is None else Split(place(split.X, torch.device(device)), split.y)
+def _placed(split: Split, device: torch.device | str | None, beside: Split) -> Split:
+    return split if device is None else Split(place(split.X, torch.device(device), beside.X.nbytes), split.y)
 
 
 def _accuracy(model: tuple[Tensor, Tensor], split: Split, ranks: Ranks) -> float:

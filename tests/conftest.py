@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 # tests of the command line say nothing of a device, and mean the CPU; torch looks when it first needs to know
-if "DCGAN_EVAL_TEST_GPU" not in os.environ:
+if os.environ.get("DCGAN_EVAL_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import torch

@@ -72,7 +72,8 @@ def test_gram_and_primal_forms_agree_whatever_the_block(monkeypatch, dtype):
     gram = L2SVC(C, tol=1e-10).fit(X, y)
     monkeypatch.setattr(newton, "GRAM_BYTES", 0)
     primal = L2SVC(C, tol=1e-10).fit(X, y)
-    monkeypatch.setattr(forms, "BLOCK", 7777)
+    for name, size in (("BLOCK", 7777), ("STREAM", 7777), ("WIDTH", 333)):
+        monkeypatch.setattr(forms, name, size)
     blocks = L2SVC(C, tol=1e-10).fit(X, y)
     for other in (primal, blocks):
         np.testing.assert_allclose(other.coef_, gram.coef_, atol=2e-5 * np.abs(gram.coef_).max())

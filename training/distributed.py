@@ -14,6 +14,8 @@ from dcgan_eval.ranks import Ranks
 
 def any_rank(flag: bool, ranks: Ranks, device: torch.device) -> bool:
     """Whether the flag is set on any rank: all must call it together."""
+    if ranks.world == 1:
+        return flag  # without a GPU's being waited for
     return bool(ranks.sum(torch.tensor([int(flag)], device=device)).item())
 
 

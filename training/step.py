@@ -1,5 +1,6 @@
 """One minibatch: the loss, the gradients, the update."""
 
+import gc
 from collections.abc import Callable
 from functools import partial
 
@@ -50,25 +51,31 @@ class Recorded:
 
     WARM = 2  # calls before the recording, in which cuDNN chooses its algorithms
 
-    def __init__(self, update: Update) -> None:
-        self.update, self.calls = update, 0
+    def __init__(self, update: Update, device: torch.device) -> None:
+        self.update, self.device, self.calls = update, device, 0
+        # what a recording may follow must not have been on the default stream
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.graph = torch.cuda.CUDAGraph()
         self.inputs: tuple[Tensor | None, ...] = ()
         self.seen: Seen = {}
 
     def __call__(self, *inputs: Tensor | None) -> Seen:
+        with torch.cuda.device(self.device):  # whose stream it is that is recorded
+            return self._replayed(*inputs)
+
+    def _replayed(self, *inputs: Tensor | None) -> Seen:
         self.calls += 1
         if self.calls <= self.WARM:
-            # what a recording may follow must not have been on the default stream
-            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
                 seen = self.update(*inputs)
-            torch.cuda.current_stream().wait_stream(aside)
+            torch.cuda.current_stream().wait_stream(self.stream)
             return seen
         if not self.inputs:
             self.inputs = tuple(None if x is None else x.clone() for x in inputs)
-            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # a thread may be reading images
+            gc.collect()  # nothing may be freed while it records
+            # a thread may be reading images
+            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.seen = self.update(*self.inputs)
         for kept, given in zip(self.inputs, inputs, strict=True):
             if kept is not None and given is not None:
@@ -85,7 +92,7 @@ class Trainer:
         kinds = [(True, True)] if state.config.updates == "both" else [(False, True), (True, False)]
         self.updates: dict[tuple[bool, bool], Update] = {kind: partial(self._update, *kind) for kind in kinds}
         if device.type == "cuda" and ranks.world == 1:
-            self.updates = {kind: Recorded(update) for kind, update in self.updates.items()}
+            self.updates = {kind: Recorded(update, device) for kind, update in self.updates.items()}
         config = state.config
         self.draw: nn.Module = state.generator
         self.judge: nn.Module = DiscriminatorLoss(state.discriminator, config)

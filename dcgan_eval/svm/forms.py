@@ -57,7 +57,8 @@ class Primal:
         """X by blocks of rows and, in float64, of columns; converted in one reused buffer where the dtype differs."""
         as_is, d = self.X.dtype == dtype and self.X.device == device, self.X.shape[1]
         width = d if dtype == torch.float32 else min(d, WIDTH)
-        n = max(1, _at_a_time(STREAM if dtype == torch.float32 else BLOCK, device) // width)
+        size = STREAM if as_is and dtype == torch.float32 else BLOCK
+        n = max(1, min(len(self.X), _at_a_time(size, device) // width))
         buffer = torch.empty(0 if as_is else n * width, dtype=dtype, device=device)
         for start in range(0, len(self.X), n):
             rows = slice(start, start + n)
@@ -287,9 +288,10 @@ def _efforts(dtype: torch.dtype, order: int, small: bool) -> tuple[int, int]:
     return first, DIRECT if order <= LARGEST_FACTOR else WIDE
 
 
-def place(X: Tensor, device: torch.device) -> Tensor:
-    """X on the device if it fits there beside the solver's own memory, else as it is, to be streamed by blocks."""
+def place(X: Tensor, device: torch.device, beside: int = 0) -> Tensor:
+    """X on the device if it fits there beside the solver's own memory and so many bytes more, else as it is, to be
+    streamed by blocks."""
     if X.device == device or device.type != "cuda":
         return X
     free, _ = torch.cuda.mem_get_info(device)
-    return X.to(device) if X.numel() * X.element_size() + GRAM_BYTES < free else X
+    return X.to(device) if X.nbytes + beside + GRAM_BYTES < free else X
