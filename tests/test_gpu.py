@@ -35,6 +35,7 @@ from tests.svm_paths import path
 from tests.svm_problems import drawn, objectives
 from tests.test_cli import run
 from tests.test_neighbors import PROBLEMS, between, normal, whole
+from tests.test_studies_cli import COMMANDS as STUDIES
 from tests.test_training_config import pictures, recipe
 from training.data import minibatches
 from training.states import create, is_finite, restore, save, saved, set_learning_rates
@@ -285,11 +286,7 @@ COMMANDS = {
     "classify": ("classify", "--features", "disc:digits", "--features", "pixels", "--knn", "5"),
     "fid": ("fid", "--metrics", "fid,kid,prdc,fid-infinity", "--subset-size", "200"),
     "neighbors": ("neighbors", "--features", "pixels", "--features", "disc:digits"),
-    "walk": ("walk", "digits", "--num", "3", "--steps", "3", "--pairs", "4"),
-    "arithmetic": ("arithmetic", "digits", "3,4,5 - 7,8,9 + 10,11,12", "--num", "16"),
-    "turn": ("turn", "digits", "dark", "bright", "--num", "16", "--starts", "3", "--steps", "3"),
-    "filters": ("filters", "digits", "digits:test", "--num", "40", "--filters", "0,1"),
-    "forget": ("forget", "digits", "dark", "--num", "32"),
+    **STUDIES,
 }
 
 

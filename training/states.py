@@ -211,6 +211,7 @@ def learning_rates(config: TrainConfig, step: int, steps: int, per_epoch: int) -
 
 
 def set_learning_rates(state: State, rates: Mapping[str, float]) -> None:
+    """Of the optimisers by name, for the next update; on a GPU in place, where recorded kernels read them."""
     for name, rate in rates.items():
         group = state.optimizers[name].param_groups[0]
         if isinstance(group["lr"], Tensor):
