@@ -49,6 +49,7 @@ class Primal:
         if n * X.shape[1] < EASY and device == wide:
             self.X = X = X.to(device, torch.float64)
         self.dtype = torch.float64 if X.dtype == torch.float64 and device == wide else torch.float32
+        self.rough_dtype = self.dtype  # of products far from the optimum
         small = self.order <= SMALL or (self.order <= SMALL_PRIMAL and n * self.order <= FEW)
         self.least, self.most = _efforts(self.dtype, self.order, small)
         self.bases: dict[torch.dtype, Basis] = {}
@@ -131,6 +132,7 @@ class Gram:
         self.device, self.wide, self.ranks, self.n = exact.device, exact.wide, exact.ranks, exact.n
         self.precision: Precision = precision
         self.dtype = torch.float64 if precision == "float64" and exact.device == exact.wide else torch.float32
+        self.rough_dtype = torch.float64  # since products of coefficients cancel
         self.K = _gram_matrix(exact.X, exact.bias, self.wide if precision == "float64" else self.device, precision)
         self.order = len(self.K)
         self.least, self.most = _efforts(self.dtype, self.order, self.order <= SMALL)

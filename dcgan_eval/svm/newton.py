@@ -1,6 +1,6 @@
 """The finite Newton method for many problems at once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from dcgan_eval.svm.forms import DIRECT, GRAM_BYTES, NARROW, WIDE, Gram, Precisi
 from dcgan_eval.svm.preconditioner import Preconditioner
 
 EASY = 2e9  # products of a Gram matrix up to which it is made in float64 from the start
-PATIENCE = 25  # Newton steps before a Gram matrix is taken to be too coarse
+PATIENCE = 25  # Newton steps before a Gram matrix, or products in float32, are taken to be too coarse
 SHORT, PATIENCE_SHORT = 0.1, 3  # steps below this length, and how many of them before directions are made more exact
 STUCK = 5  # Newton steps that gain nothing before a column is given up
 CG_STEPS = 100
@@ -24,7 +24,8 @@ LADDER_START, LADDER_STEP, LADDER_TOL = 100.0, 10.0, 0.1  # first 2 C Σ‖x‖�
 LARGEST = 1e30  # C times the squared norm of a row; far beyond what can be certified
 GAIN = 1e-6  # what is gained over w = 0 counts as at least this share of the objective
 # of the Newton residual; less in float64, which small problems have from the start, and those where float32 failed
-CG_REDUCTION = {torch.float32: 1e-2, torch.float64: 1e-4}
+CG_REDUCTION = {torch.float32: 3e-2, torch.float64: 1e-4}
+ROUGH_REDUCTION = 0.1  # of it, far from the optimum, where rows are still to become active or inactive
 CONTRACTS = 0.25  # the largest 2 C ‖error of the Gram matrix‖ that is corrected in few rounds
 
 
@@ -79,7 +80,7 @@ def solve_path(
     Raises ValueError if shapes disagree, C ≤ 0, a weight is negative, or C ‖x‖² is beyond 1e30 or not a number, and
     UncertifiedError for a solution that is not finite. One that is finite but not certified to `tol` says so by
     `converged`; max_iter are the Newton steps at each C of the ladder, of every form that is tried; at
-    most 25 on the ladder of a Gram matrix, after which a more precise form is tried.
+    most 25 with products in float32, and on the ladder of a Gram matrix; then a more precise form is tried.
     """
     n = len(X)
     if Y.shape != weight.shape or len(Y) != n:
@@ -161,16 +162,23 @@ class _Path:
         narrow = isinstance(form, Gram) and form.precision != self.precisions[-1]
         patience = min(self.max_iter, PATIENCE) if isinstance(form, Gram) else self.max_iter
         limit = patience if narrow else self.max_iter
+        dtype, offset = form.rough_dtype, torch.zeros_like(self.Y)
         # far from the optimum Newton's active set wanders where the problem is ill-conditioned; a ladder of loosely
         # solved, smaller C leads to it
         while self.reached < C / LADDER_STEP:
             self.reached = min(self.reached * LADDER_STEP, C / LADDER_STEP)
-            found = self._newton(form, self.reached, torch.zeros_like(self.Y), LADDER_TOL, patience)
+            if dtype != torch.float64 and not self._newton(form, self.reached, offset, LADDER_TOL, PATIENCE, dtype).met:
+                dtype = torch.float64  # from here on, this rung included
+            if dtype != torch.float64:
+                continue
+            found = self._newton(form, self.reached, offset, LADDER_TOL, patience)
             if isinstance(form, Gram) and found.steps == patience:
                 limit = 0  # there is another form, and this one will do no better at a larger C
                 break
         self.reached = C
-        left, last, offset = limit, np.inf, torch.zeros_like(self.Y)
+        left, last = limit, np.inf
+        if dtype != torch.float64:
+            left -= self._newton(form, C, offset, LADDER_TOL, min(left // 2, PATIENCE), dtype).steps
         while True:
             found = self._newton(form, C, offset, self.tol / 4 if isinstance(form, Gram) else self.tol, left)
             left -= found.steps
@@ -183,8 +191,16 @@ class _Path:
                 return solution
             offset, last = solution.decision - (found.F - offset), relative
 
-    def _newton(self, form: Primal | Gram, C: float, offset: Tensor, tol: float, limit: int) -> "_Found":
-        found = _newton(form, self.Y, C * self.weight, self.U, offset, tol, limit)
+    def _newton(
+        self,
+        form: Primal | Gram,
+        C: float,
+        offset: Tensor,
+        tol: float,
+        limit: int,
+        dtype: torch.dtype = torch.float64,
+    ) -> "_Found":
+        found = _newton(form, self.Y, C * self.weight, self.U, offset, tol, limit, dtype)
         self.U = found.U
         self.steps += found.steps
         return found
@@ -254,19 +270,37 @@ def _most(weight: Tensor) -> float:
 
 class _Found(NamedTuple):
     """U: iterates in the coordinates of a form, always finite. F: their decision values, form.forward(U) + offset.
-    alpha: (n, m) ≥ 0, the dual points that prove most of them. steps: Newton's."""
+    alpha: (n, m) ≥ 0, the dual points that prove most of them. steps: Newton's. met: whether every column's gap is as
+    small as was asked for."""
 
     U: Tensor
     F: Tensor
     alpha: Tensor
     steps: int
+    met: bool
 
 
-def _newton(form: Primal | Gram, Y: Tensor, c: Tensor, U: Tensor, offset: Tensor, tol: float, max_iter: int) -> _Found:
+def _newton(
+    form: Primal | Gram,
+    Y: Tensor,
+    c: Tensor,
+    U: Tensor,
+    offset: Tensor,
+    tol: float,
+    max_iter: int,
+    dtype: torch.dtype = torch.float64,
+) -> _Found:
     """Newton's iterates from U on, to where every column's gap is at most tol of what is gained, or where no direction
-    brings it lower."""
-    agreed, m = form.ranks.agreed, Y.shape[1]
-    U, F = U.clone(), form.forward(U) + offset
+    brings it lower. Products with X are computed in `dtype`; less than float64 is for a tol that its rounding allows.
+    """
+    agreed, m, rough = form.ranks.agreed, Y.shape[1], dtype != torch.float64
+    device = form.device if dtype == form.dtype else form.wide
+
+    def computed(product: Callable[[Tensor], Tensor], A: Tensor) -> Tensor:
+        return product(A.to(device, dtype)).to(A)
+
+    U, F = U.clone(), computed(form.forward, U) + offset
+    met = torch.zeros(m, dtype=torch.bool, device=Y.device)
     live = torch.arange(m, device=Y.device)
     effort = torch.full_like(live, form.least)  # how directions are computed
     stuck, short = torch.zeros_like(live), torch.zeros_like(live)
@@ -276,7 +310,7 @@ def _newton(form: Primal | Gram, Y: Tensor, c: Tensor, U: Tensor, offset: Tensor
     for step in range(max_iter + 1):
         u, f, y, k, o = (a[:, live] for a in (U, F, Y, c, offset))
         slack = (1 - y * f).clamp_min_(0)
-        G = u - form.adjoint(2 * k * y * slack)
+        G = u - computed(form.adjoint, 2 * k * y * slack)
         objective = 0.5 * form.dot(u, u, f - o) + form.total(k * slack**2)
         allowed = tol * _gained(objective, form.total(k.clone()))
         gap = 0.5 * form.dot(G, G, form.image(G))
@@ -284,28 +318,30 @@ def _newton(form: Primal | Gram, Y: Tensor, c: Tensor, U: Tensor, offset: Tensor
         if isinstance(form, Gram):
             gap = _by_coefficients(form, u, f, y, k, gap, allowed, alpha, live)
         unfinished = agreed((~(gap <= allowed)).int()) > 0  # NaN is not finished
+        met[live] = ~unfinished
         # what lowers neither the objective nor the gap has met its rounding
-        gains = (objective < least[live] * (1 - 1e-14)) | (gap < 0.9 * smallest[live])
+        gains = (objective < least[live] * (1 - 64 * torch.finfo(dtype).eps)) | (gap < 0.9 * smallest[live])
         gains = agreed(gains.int()) > 0
         stuck[live] = torch.where(gains, 0, stuck[live] + 1)
         least[live], smallest[live] = torch.fmin(least[live], objective), torch.fmin(smallest[live], gap)
-        more = (stuck[live] >= STUCK) & (effort[live] < form.most)
+        # more exact directions would meet the rounding of rough products again
+        more = (stuck[live] >= STUCK) & (effort[live] < form.most) & (not rough)
         effort[live] += more.long()
         stuck[live] = torch.where(more, 0, stuck[live])
         unfinished &= agreed(stuck[live]) < STUCK
         if step == max_iter or not bool(unfinished.any()):
             break
         live, u, f, y, k, slack, G, o = live[unfinished], *(a[:, unfinished] for a in (u, f, y, k, slack, G, o))
-        D, FD, tried = _directions(form, u, f, y, slack, 2 * k * (slack > 0), G, effort[live])
+        D, FD, tried = _directions(form, computed, u, f, y, slack, 2 * k * (slack > 0), G, effort[live], rough)
         effort[live] = tried
         t = _line_search(form, form.dot(u, D, FD), form.dot(D, D, FD), y * f, y * FD, k)
         short[live] += (t < SHORT).long()
-        if form.most == DIRECT:
+        if form.most == DIRECT and not rough:
             effort[live] = torch.where(short[live] > PATIENCE_SHORT, DIRECT, effort[live])
         u, f = u + t * D, f + t * FD
         finite = _finite(form, u, f)
         U[:, live], F[:, live] = torch.where(finite, u, U[:, live]), torch.where(finite, f, F[:, live])
-    return _Found(U, F, alpha, step)
+    return _Found(U, F, alpha, step, bool(met.all()))
 
 
 def _by_coefficients(
@@ -338,9 +374,19 @@ def _by_coefficients(
 
 
 def _directions(
-    form: Primal | Gram, u: Tensor, f: Tensor, y: Tensor, slack: Tensor, curvature: Tensor, G: Tensor, effort: Tensor
+    form: Primal | Gram,
+    computed: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor],
+    u: Tensor,
+    f: Tensor,
+    y: Tensor,
+    slack: Tensor,
+    curvature: Tensor,
+    G: Tensor,
+    effort: Tensor,
+    rough: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Directions of descent D, F D, and the effort that each column is to be given next: more where this failed.
+    """Directions of descent D, F D as `computed`, and the effort that each column is to be given next: more where this
+    failed. rough: directions that point about to the optimum will do.
 
     Where even the most gives no descent, D is steepest descent: there nothing is left but rounding.
     """
@@ -356,9 +402,10 @@ def _directions(
                 solved = now[now]
             else:
                 dtype = form.dtype if level == NARROW else torch.float64
-                D[:, now], solved = _conjugate_gradients(form, G[:, now], curvature[:, now], dtype)
+                reduction = ROUGH_REDUCTION if rough else CG_REDUCTION[dtype]
+                D[:, now], solved = _conjugate_gradients(form, G[:, now], curvature[:, now], dtype, reduction)
             D[:, now] = form.ranks.agreed(D[:, now])
-            FD[:, now] = form.forward(D[:, now])
+            FD[:, now] = computed(form.forward, D[:, now])
             descends = form.dot(G[:, now], D[:, now], FD[:, now]) < 0
             descends &= _finite(form, D[:, now], FD[:, now])
             descends, solved = (form.ranks.agreed(flags.int()) > 0 for flags in (descends, solved))
@@ -368,7 +415,7 @@ def _directions(
             if last and not bool(descends.all()):
                 none = torch.nonzero(now)[:, 0][~descends]
                 D[:, none] = form.ranks.agreed(-G[:, none])
-                FD[:, none] = form.forward(D[:, none])
+                FD[:, none] = computed(form.forward, D[:, none])
                 descends = torch.ones_like(descends)
             todo[now] = ~descends
             effort[todo & now] = level + 1
@@ -381,9 +428,9 @@ def _finite(form: Primal | Gram, u: Tensor, f: Tensor) -> Tensor:
 
 
 def _conjugate_gradients(
-    form: Primal | Gram, G: Tensor, curvature: Tensor, dtype: torch.dtype
+    form: Primal | Gram, G: Tensor, curvature: Tensor, dtype: torch.dtype, reduction: float
 ) -> tuple[Tensor, Tensor]:
-    """Directions D with (I + Xᵀ diag(curvature) X) D ≈ −G, and which of them reached CG_REDUCTION.
+    """Directions D with (I + Xᵀ diag(curvature) X) D ≈ −G, and of which of them the residual was reduced so far.
 
     A column whose products lose positive definiteness, or are not finite, keeps what it had before.
     """
@@ -398,7 +445,7 @@ def _conjugate_gradients(
         z, Fz, rz = preconditioned(r)
         rz = form.ranks.agreed(rz)
         if step == 0:
-            before, stop = rz, CG_REDUCTION[dtype] ** 2 * rz
+            before, stop = rz, reduction**2 * rz
         solved |= sound & (rz >= 0) & (rz <= stop)
         sound &= (rz > 0) & rz.isfinite()
         active = sound & ~solved
