@@ -66,9 +66,9 @@ def main() -> None:
         if arguments.out is not None:
             results.append(arguments.out, found.rows)
         for row in found.rows:
-            metric, _, suffix = row.metric.partition(", ")
-            if metric in SHOWN and suffix != "p":
-                x, y = points.setdefault((SHOWN[metric], "held-out images" if suffix else "samples"), ([], []))
+            if row.metric in SHOWN and row.role != "p-value":
+                label = "held-out images" if row.role == "held-out" else "samples"
+                x, y = points.setdefault((SHOWN[row.metric], label), ([], []))
                 x.append(float(epochs))
                 y.append(row.value)
     for (title, label), (x, y) in points.items():

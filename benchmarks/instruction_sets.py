@@ -67,9 +67,9 @@ def classified(words: list[str], held: dict[str, str]) -> dict[str, str]:
     found = {}
     for row in rows:
         C = "" if row["C"] is None else f" at C={row['C']:g}"
-        curve = " on " in row["metric"]  # a number for each C that was tried; of the others C is part of the answer
-        key = f"{row['features']}, {row['method'].split()[0]}, {row['metric']}, {row['layer']}{C if curve else ''}"
-        found[key] = f"{row['value']:.2f}{'' if curve else C}"
+        curve = row["role"] != "value"  # a number for each C that was tried; of the others C is part of the answer
+        key = f"{row['features']}, {row['classifier']}, {row['metric']} ({row['role']}), {row['layer']}"
+        found[key + (C if curve else "")] = f"{row['value']:.2f}{'' if curve else C}"
     return found
 
 
@@ -79,7 +79,10 @@ def reproduced(held: dict[str, str]) -> dict[str, str]:
         run(["reproduce", "digits", "--folder", folder], held)
         path = next(Path(folder).rglob("results.csv"))
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    keys = ("task", "data", "model", "features", "layer", "protocol", "method", "metric", "n", "C")
+    keys = (
+        "task", "data", "model", "features", "layer", "labels", "question", "condition", "classifier", "method",
+        "metric", "role", "n", "C",
+    )  # fmt: skip
     return {" | ".join(row[key] for key in keys): f"{float(row['value']):.4g}" for row in rows}
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -13,8 +13,7 @@ from dcgan_eval.features import Extractor, extract, share
 from dcgan_eval.images import Images
 from dcgan_eval.probe import ALL, Probe, Protocol, Split, knn_probe, linear_probe
 from dcgan_eval.ranks import ALONE, Ranks
-from dcgan_eval.results import Row
-from dcgan_eval.runtime.fast_ops import instruction_set
+from dcgan_eval.results import Measurement, Role, Row, Spread
 from dcgan_eval.streams import stream
 
 
@@ -93,54 +92,46 @@ def classify(
     seconds = seconds_fit + time.perf_counter() - start
 
     def rows(probe: Probe, layer: str, dimensions: int) -> Iterator[Row]:
-        accuracy = Row(
-            task="classify",
+        source = results.provenance(
             data=" + ".join(dict.fromkeys(part.name.partition(":")[0] for part in parts)),
             data_sha256=" ".join(dict.fromkeys(map(_content, parts))),
-            model=None,
-            model_sha256=None,
             features=extractor.name,
             features_sha256=extractor.fingerprint,
             features_protocol=extractor.protocol,
             dtype=extractor.dtype,
             layer=layer,
             dimensions=dimensions,
-            protocol=str(protocol),
-            method=probe.protocol,
-            metric="accuracy",
-            value=probe.accuracy,
-            unit="%",
-            spread=probe.spread,
-            spread_kind=probe.spread_kind,
-            draws=results.draws(probe.accuracies),
-            n=parts[1].n,
-            n_reference=probe.n_train,
-            C=probe.C,
-            gap=probe.gap,
             seed=seed,
             seconds_features=seconds,
             seconds=probe.seconds,
             device=ranks.on(device),
-            instruction_set=instruction_set(),
-            versions=results.versions(),
             command=command,
-            time=results.now(),
         )
-        yield accuracy
-        errors = results.draws([100 - value for value in probe.accuracies])
-        yield replace(accuracy, metric="error", value=100 - probe.accuracy, draws=errors)
-        judged, n = ("validation", parts[2].n) if len(splits) > 2 else ("folds", probe.n_train)
+        accuracy = Measurement(
+            task="classify",
+            metric="accuracy",
+            value=probe.accuracy,
+            unit="%",
+            draws=_several(probe.accuracies),
+            n=parts[1].n,
+            n_reference=probe.n_train,
+            classifier=probe.classifier,
+            labels=str(protocol),
+            C=probe.C,
+            gap=probe.gap,
+            method=probe.method,
+            remark=probe.remark,
+            **asdict(probe.spread),
+        )
+        yield results.stamp(accuracy, source)
+        errors = _several([100 - value for value in probe.accuracies])
+        yield results.stamp(replace(accuracy, metric="error", value=100 - probe.accuracy, draws=errors), source)
+        role: Role = "validation" if len(splits) > 2 else "folds"
+        n = parts[2].n if len(splits) > 2 else probe.n_train
         for C, value in probe.curve:
-            yield replace(
-                accuracy,
-                metric=f"accuracy on {judged}",
-                value=value,
-                spread=None,
-                spread_kind="",
-                draws="",
-                n=n,
-                C=C,  # and the gap of the probe, which is the largest of all fits, these included
-            )
+            # the gap of the probe is the largest of all fits, these included
+            tried = replace(accuracy, role=role, value=value, draws=(), n=n, C=C, **asdict(Spread()))
+            yield results.stamp(tried, source)
 
     layers = {"all": slice(0, extractor.dimensions)}
     if per_layer and len(extractor.slices) > 1:
@@ -165,6 +156,10 @@ def classify(
                 some[0], some[1], k=knn, protocol=protocol, repeats=repeats, seed=seed, device=device, ranks=ranks
             )
             yield from rows(probe, layer, some[0].X.shape[1])
+
+
+def _several(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(values) if len(values) > 1 else ()
 
 
 def _content(images: Images) -> str:

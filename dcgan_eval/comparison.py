@@ -7,7 +7,7 @@ and coverage, keeps them in memory.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,13 +26,12 @@ from dcgan_eval.metrics.inception_score import InceptionScore, ProbabilityAccumu
 from dcgan_eval.metrics.kernel import kernel_distance
 from dcgan_eval.metrics.manifold import manifold
 from dcgan_eval.ranks import ALONE, Ranks
-from dcgan_eval.results import Row
-from dcgan_eval.runtime.fast_ops import instruction_set
+from dcgan_eval.results import Measurement, Row, Spread
+from dcgan_eval.results.intervals import over_draws
 from dcgan_eval.statistics import Statistics
 
 METRICS = ("fid", "is", "kid", "prdc", "fid-infinity")
 NEED_FEATURES = {"kid", "prdc"}  # of the real side; of the fake one, also fid-infinity
-Z95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -132,16 +131,22 @@ def compare(
         seconds = time.perf_counter() - start
         for numbers in zip(*found, strict=True):
             first = numbers[0]
-            value, spread, kind, draws = first.value, first.spread, first.spread_kind, ""
-            if len(numbers) > 1:
-                values = np.array([number.value for number in numbers])
-                value, spread = float(values.mean()), float(Z95 * values.std(ddof=1))
-                kind = f"1.96 standard deviations over {len(numbers)} seeds of the samples"
-                draws = results.draws(values.tolist())
+            value, spread, draws = first.value, first.spread, tuple(number.value for number in numbers)
+            if len(draws) > 1:
+                value, spread = float(np.mean(draws)), over_draws(draws, "sample sets", ddof=1)
             judge = classifier if metric == "is" and classifier is not None else extractor
             used = _outputs(judge, metric == "is")
-            yield Row(
+            measured = Measurement(
                 task="fid",
+                metric=first.name,
+                value=value,
+                draws=draws if len(draws) > 1 else (),
+                n=drawn[0].n,
+                n_reference=reals.n,
+                method=first.method,
+                **asdict(spread),
+            )
+            source = results.provenance(
                 data=reals.name,
                 data_sha256=reals.sha256,
                 model=drawn[0].name,
@@ -150,29 +155,14 @@ def compare(
                 features_sha256=judge.fingerprint,
                 features_protocol="; ".join([judge.protocol, *dict.fromkeys(reals.notes + drawn[0].notes)]),
                 dtype=judge.dtype,
-                layer="all",
                 dimensions=used.stop - used.start,
-                protocol=f"{_count(drawn[0].n)} against {_count(reals.n)} images",
-                method=first.method,
-                metric=first.name,
-                value=value,
-                unit="",
-                spread=spread,
-                spread_kind=kind,
-                draws=draws,
-                n=drawn[0].n,
-                n_reference=reals.n,
-                C=None,
-                gap=None,
                 seed=settings.seed,
                 seconds_features=reals.seconds + sum(fake.seconds for fake in drawn),
                 seconds=seconds,
                 device=ranks.on(device),
-                instruction_set=instruction_set(),
-                versions=results.versions(),
                 command=command,
-                time=results.now(),
             )
+            yield results.stamp(measured, source)
 
 
 def check_metrics(
@@ -311,8 +301,7 @@ def _side(
 class _Number(NamedTuple):
     name: str
     value: float
-    spread: float | None
-    spread_kind: str
+    spread: Spread
     method: str
 
 
@@ -332,13 +321,13 @@ def _measure(
         if metric == "fid":
             distance = frechet_distance(real.gaussian, fake.gaussian)
             how = "Fréchet distance of Gaussians, covariances over n - 1"
-            return [_Number("FID" if inception else "Fréchet distance", distance, None, "", how)]
+            return [_Number("FID" if inception else "Fréchet distance", distance, Spread(), how)]
         if metric == "is":
             assert fake.score is not None
             mean, std, splits = fake.score
             name = "IS" if inception and classifier is None else "classifier score"
             how = f"exp KL(p(y|x), p(y)), {splits} splits, shuffled with seed {settings.seed}"
-            return [_Number(name, mean, std, f"standard deviation over {splits} splits", how)]
+            return [_Number(name, mean, Spread(std, "standard deviation", splits, "splits"), how)]
         assert fake.features is not None
         fakes = fake.features.to(with_float64(device))
         if metric == "fid-infinity":
@@ -348,24 +337,20 @@ def _measure(
                 f"{line.sizes[0]:,} to {line.sizes[-1]:,}, seed {settings.seed}"
             )
             name = "FID∞" if inception else "Fréchet distance∞"
-            return [_Number(name, line.intercept, None, "", how)]
+            return [_Number(name, line.intercept, Spread(), how)]
         assert real.features is not None
         reals = real.features.to(with_float64(device))
         if metric == "kid":
             s = settings
             found = kernel_distance(fakes, reals, seed=s.seed, subsets=s.subsets, subset_size=s.subset_size)
             how = f"unbiased MMD², kernel (x·y/d + 1)³, {s.subsets} subsets of {s.subset_size}, seed {s.seed}"
-            kind = f"standard deviation over {s.subsets} subsets"
-            return [_Number("KID" if inception else "kernel distance", found.mean, found.std, kind, how)]
+            spread = Spread(found.std, "standard deviation", s.subsets, "subsets")
+            return [_Number("KID" if inception else "kernel distance", found.mean, spread, how)]
         shares = manifold(reals, fakes, k=settings.k, ranks=ranks)
         how = f"balls to the {settings.k}-th nearest neighbour, open"
         return [
-            _Number(name, getattr(shares, name), None, "", how)
+            _Number(name, getattr(shares, name), Spread(), how)
             for name in ("precision", "recall", "density", "coverage")
         ]
     except ValueError as error:
         raise InputError(f"{metric} of {fake.name} and {real.name}: {error}") from error
-
-
-def _count(n: int) -> str:
-    return f"{n:,}" if n else "an unstated number of"

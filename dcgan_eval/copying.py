@@ -2,9 +2,11 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,8 +30,7 @@ from dcgan_eval.memorization import (
 )
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.ranks import ALONE, Ranks
-from dcgan_eval.results import Row
-from dcgan_eval.runtime.fast_ops import instruction_set
+from dcgan_eval.results import Measurement, Row
 from dcgan_eval.sample_neighbors import by_samples, sizes_up_to
 
 NEIGHBOURS = 5
@@ -108,53 +109,34 @@ def copying(
                 seconds_features += time.perf_counter() - start
                 start = time.perf_counter()
             near = [nearest(x, in_train, NEIGHBOURS, y, ranks=ranks) for x, y in zip(plain, mirrored, strict=True)]
-            numbers = list(_numbers(near, plain, in_train, extractor, flips, seed, ranks))
-            counts: dict[str, tuple[int, int]] = {}
+            number = partial(Measurement, task="neighbors", n=fake.n, n_reference=train.n)
+            numbers = list(_numbers(number, near, plain, in_train, extractor, flips, seed, ranks))
             if extractor.name == "pixels" and held_out is not None and not flips:
-                for size, number in _by_samples(held_out, fake, extractor, device):
-                    numbers.append(number)
-                    counts[number[0]] = held_out.n, size
-            took = time.perf_counter() - start
-            rows = [
-                Row(
-                    task="neighbors",
-                    data=" ".join(images.name for images in (train, *sides[1:])),
-                    data_sha256=" ".join(images.sha256 for images in (train, *sides[1:])),
-                    model=fake.name,
-                    model_sha256=fake.sha256,
-                    features=extractor.name,
-                    features_sha256=extractor.fingerprint,
-                    features_protocol="; ".join([extractor.protocol, *notes]),
-                    dtype=extractor.dtype,
-                    layer="all",
-                    dimensions=in_train.shape[1],
-                    protocol="; ".join(["with mirror images" if flips else "without mirror images", *bends]),
-                    method=method,
-                    metric=metric,
-                    value=value,
-                    unit=unit,
-                    spread=None,
-                    spread_kind="",
-                    n=counts.get(metric, (fake.n, train.n))[0],
-                    n_reference=counts.get(metric, (fake.n, train.n))[1],
-                    C=None,
-                    gap=None,
-                    seed=seed,
-                    seconds_features=seconds_features,
-                    seconds=took,
-                    device=ranks.on(device),
-                    instruction_set=instruction_set(),
-                    versions=results.versions(),
-                    command=command,
-                    time=results.now(),
-                )
-                for metric, value, unit, method in numbers
-            ]
+                numbers += _by_samples(held_out, fake, extractor, device)
+            source = results.provenance(
+                data=" ".join(images.name for images in (train, *sides[1:])),
+                data_sha256=" ".join(images.sha256 for images in (train, *sides[1:])),
+                model=fake.name,
+                model_sha256=fake.sha256,
+                features=extractor.name,
+                features_sha256=extractor.fingerprint,
+                features_protocol="; ".join([extractor.protocol, *notes]),
+                dtype=extractor.dtype,
+                dimensions=in_train.shape[1],
+                seed=seed,
+                seconds_features=seconds_features,
+                seconds=time.perf_counter() - start,
+                device=ranks.on(device),
+                command=command,
+            )
+            condition = "; ".join(["with mirror images" if flips else "without mirror images", *bends])
+            rows = [results.stamp(replace(number, condition=condition), source) for number in numbers]
             yield Found(extractor.name, flips, rows, near[0], near[1] if len(near) > 1 else None)
         del in_train, plain, mirrored  # before the next one's come
 
 
 def _numbers(
+    number: Callable[..., Measurement],
     near: Sequence[Nearest],
     plain: Sequence[Tensor],
     train: Tensor,
@@ -162,56 +144,64 @@ def _numbers(
     flips: bool,
     seed: int,
     ranks: Ranks,
-) -> Iterator[tuple[str, float, str, str]]:
-    """(metric, value, unit, method); of held-out images and as p-values under the metric's name with a suffix."""
+) -> Iterator[Measurement]:
+    """Each metric of the samples, of the held-out images where there are some, and the p-value between both.
+
+    number: a Measurement of all fields that these have in common.
+    """
 
     def each(
-        metric: str, values: Sequence[float], unit: str, method: str, p: float | None = None
-    ) -> Iterator[tuple[str, float, str, str]]:
-        yield metric, values[0], unit, method
+        metric: str, values: Sequence[float], method: str, p: float | None = None, **fields: Any
+    ) -> Iterator[Measurement]:
+        yield number(metric=metric, value=values[0], method=method, **fields)
         if len(values) > 1:
-            yield f"{metric}, held-out", values[1], unit, method
+            yield number(metric=metric, role="held-out", value=values[1], method=method, **fields)
         if p is not None:
-            yield f"{metric}, p", p, "", method
+            yield number(metric=metric, role="p-value", value=p, method=method, **{**fields, "unit": ""})
 
     first = [n.distances[:, 0] for n in near]
     means = [float(d.mean()) for d in first]
     p = nearer(first[0], first[1]) if len(near) > 1 else None
-    yield from each("nearest distance", means, "", "mean Euclidean distance to the nearest; p by Mann-Whitney's U", p)
+    yield from each("nearest distance", means, "mean Euclidean distance to the nearest; p by Mann-Whitney's U", p)
     if len(near) > 1:
         share = nearer_than_any(first[0], first[1])
         how = "share no farther than the nearest held-out image; p by Fisher's exact test"
-        yield from each("nearer than any", [100 * share.value, 100 * share.held_out], "%", how, share.p)
+        yield from each("nearer than any", [100 * share.value, 100 * share.held_out], how, share.p, unit="%")
         share = authenticity(near[0], near[1], train, ranks=ranks)
         how = "share farther from the nearest than that one from its own (Alaa et al. 2022); p of two proportions"
-        yield from each("AuthPct", [100 * share.value, 100 * share.held_out], "%", how, share.p)
+        yield from each("AuthPct", [100 * share.value, 100 * share.held_out], how, share.p, unit="%")
     if flips:
         return
     cosines = [cosine_distances(x, train, ranks=ranks) for x in plain]
     if len(near) > 1:
         test = copying_test(plain[0], plain[1], train, seed=seed)
-        how = f"data-copying test (Meehan et al. 2020), {test.cells} of {test.all_cells} cells, seed {seed}"
-        yield from each("C_T", [test.value], "", how, test.p)
+        cells = f"{test.cells} of {test.all_cells} cells, seed {seed}"
+        yield from each("C_T", [test.value], "data-copying test (Meehan et al. 2020)", test.p, remark=cells)
         how = "mean of 1 - |cos| to the nearest; p by Mann-Whitney's U"
         p = nearer(*cosines)
-        yield from each("cosine distance", [float(c.mean()) for c in cosines], "", how, p)
+        yield from each("cosine distance", [float(c.mean()) for c in cosines], how, p)
     else:
-        yield from each("cosine distance", [float(cosines[0].mean())], "", "mean of 1 - |cos| to the nearest")
+        yield from each("cosine distance", [float(cosines[0].mean())], "mean of 1 - |cos| to the nearest")
     distances = [frechet_distance_of_features(x, train) for x in plain]
     name = "MiFID" if extractor.name == "inception" else "memorisation-informed Fréchet distance"
     how = f"Fréchet distance over the cosine distance where below {TAU} (Bai et al. 2021); p is the cosine distance's"
-    yield from each(name, [mifid(d, float(c.mean())) for d, c in zip(distances, cosines, strict=True)], "", how, p)
+    yield from each(name, [mifid(d, float(c.mean())) for d, c in zip(distances, cosines, strict=True)], how, p)
 
 
 def _by_samples(
     held_out: Images, fake: Images, extractor: Extractor, device: torch.device | str
-) -> Iterator[tuple[int, tuple[str, float, str, str]]]:
+) -> Iterator[Measurement]:
     """As the authors logged while they trained: how well more and more samples cover held-out images."""
     x, samples = (replace(fitted(images, extractor.input_shape)[0], labels=None) for images in (held_out, fake))
-    how = "mean Euclidean distance of held-out images to the nearest of so many samples"
     for point in by_samples(x, samples, sizes_up_to(samples.n, SAMPLES), device=device):
-        distance = point.distance / 127.5  # in units of the features
-        yield point.samples, (f"held-out to {point.samples:,} samples", distance, "", how)
+        yield Measurement(
+            task="neighbors",
+            metric=f"held-out to {point.samples:,} samples",
+            value=point.distance / 127.5,  # in units of the features
+            n=held_out.n,
+            n_reference=point.samples,
+            method="mean Euclidean distance of held-out images to the nearest of so many samples",
+        )
 
 
 def _bends(train: Images, held_out: Images | None) -> list[str]:

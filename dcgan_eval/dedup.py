@@ -24,8 +24,7 @@ from dcgan_eval.devices import with_float64
 from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
 from dcgan_eval.images import Images, fitted, from_tensor, min_resized
-from dcgan_eval.results import Row
-from dcgan_eval.runtime.fast_ops import instruction_set
+from dcgan_eval.results import Measurement, Row
 from dcgan_eval.streams import stream
 
 Method = Literal["autoencoder", "paper", "exact", "phash"]
@@ -342,38 +341,31 @@ def _place(found: Duplicates, row: int) -> tuple[Images, int]:
 def rows(found: Duplicates, *, seed: int, device: str, command: str = "") -> list[Row]:
     """The counts as results."""
     sets = [images for images in (found.train, found.against) if images is not None]
+    source = results.provenance(
+        data=" ".join(images.name for images in sets),
+        data_sha256=" ".join(images.sha256 for images in sets),
+        features=found.method,
+        features_protocol=found.protocol,
+        dtype="float32" if found.method in ("autoencoder", "paper") else "uint8",
+        dimensions=found.bits,
+        seed=seed,
+        seconds=found.seconds,
+        device=device,
+        command=command,
+    )
     return [
-        Row(
-            task="dedup",
-            data=" ".join(images.name for images in sets),
-            data_sha256=" ".join(images.sha256 for images in sets),
-            model=None,
-            model_sha256=None,
-            features=found.method,
-            features_sha256="",
-            features_protocol=found.protocol,
-            dtype="float32" if found.method in ("autoencoder", "paper") else "uint8",
-            layer="all",
-            dimensions=found.bits,
-            protocol="all images",
-            method="training images like an earlier one, chains included; those like a held-out one count there alone",
-            metric=metric,
-            value=float(value),
-            unit="images",
-            spread=None,
-            spread_kind="",
-            n=found.train.n,
-            n_reference=found.held_out,
-            C=None,
-            gap=None,
-            seed=seed,
-            seconds_features=0.0,
-            seconds=found.seconds,
-            device=device,
-            instruction_set=instruction_set(),
-            versions=results.versions(),
-            command=command,
-            time=results.now(),
+        results.stamp(
+            Measurement(
+                task="dedup",
+                metric=metric,
+                value=float(value),
+                unit="images",
+                n=found.train.n,
+                n_reference=found.held_out,
+                method="training images like an earlier one, chains included; those like a held-out one count there "
+                "alone",
+            ),
+            source,
         )
         for metric, value in counts(found).items()
     ]

@@ -8,7 +8,10 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.results import Row
 
 # what two numbers must share to be set one above the other; what is compared (features, model) is not among them
-PROTOCOL = ("task", "data", "data_sha256", "protocol", "metric", "unit", "n", "n_reference")
+PROTOCOL = (
+    "task", "data", "data_sha256", "question", "condition", "classifier", "labels", "metric", "role", "unit", "method",
+    "n", "n_reference",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,8 @@ def unequal(a: Row, b: Row) -> str | None:
     for name in PROTOCOL:
         left, right = getattr(a, name), getattr(b, name)
         if left != right:
-            return f"{name} {left} and {right}"
-    if method(a) != method(b):
-        return f"method {method(a)!r} and {method(b)!r}"
+            return f"{name} {left!r} and {right!r}"
     return None
-
-
-def method(row: Row) -> str:
-    """How the number follows from features, without what that found: of a classifier its kind."""
-    if row.task == "classify":
-        return row.method.split()[0]
-    return row.method.partition(",")[0] if row.task == "neighbors" else row.method
 
 
 def difference(a: Row, b: Row) -> Difference:
@@ -57,7 +51,7 @@ def difference(a: Row, b: Row) -> Difference:
         raise InputError(
             f"{a.features} and {b.features} are of unequal protocol and cannot be compared: {what}; measure both alike"
         )
-    left, right = (np.array([float(value) for value in row.draws.split()]) for row in (a, b))
+    left, right = np.array(a.draws), np.array(b.draws)
     if a.seed == b.seed and len(left) == len(right) > 1:
         from scipy.stats import t
 

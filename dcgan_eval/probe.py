@@ -18,6 +18,8 @@ from torch import Tensor
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.neighbors import k_nearest
 from dcgan_eval.ranks import ALONE, Ranks
+from dcgan_eval.results import Spread
+from dcgan_eval.results.intervals import over_draws, wilson
 from dcgan_eval.svm import Solution, decision_values, one_vs_rest, place, solve_path
 
 CS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # of the authors' script
@@ -65,18 +67,20 @@ class Split:
 class Probe:
     """An accuracy and how it came about.
 
-    accuracy: %, the mean over draws. spread: in %, of the kind that spread_kind names. C: the one chosen, None for
-    k-NN. curve: (C, accuracy on folds or validation in %) for every C tried. protocol: one line. n_train: training
-    images of one fit. accuracies: one per draw. gap: the largest certified distance from the SVM's optimum
+    accuracy: %, the mean over draws. spread: in %. classifier: 'L2-SVM', or such as '5-NN'. C: the one chosen, None for
+    k-NN. curve: (C, accuracy on folds or validation in %) for every C tried. method: how features are classified;
+    remark: how many draws of labels there were, and where C is from. n_train: training images of one fit.
+    accuracies: one per draw. gap: the largest certified distance from the SVM's optimum
     over all fits, relative as `Solution.relative_gap`: certified where it is at most the tolerance. None for k-NN.
     """
 
     accuracy: float
-    spread: float
-    spread_kind: str
+    spread: Spread
+    classifier: str
     C: float | None
     curve: tuple[tuple[float, float], ...]
-    protocol: str
+    method: str
+    remark: str
     n_train: int
     accuracies: tuple[float, ...]
     gap: float | None
@@ -140,14 +144,14 @@ def linear_probe(
     curve = tuple((C, float(np.mean(scores[C]))) for C in grid) if choosing else ()
     how = f"of {grid[0]:g} to {grid[-1]:g} by {f'{n_folds} stratified folds' if n_folds else 'validation'}"
     values = accuracies[best]
-    spread, kind = _spread(values, _count(test, ranks))
     return Probe(
         float(np.mean(values)),
-        spread,
-        kind,
+        _spread(values, _count(test, ranks)),
+        "L2-SVM",
         best,
         curve,
-        f"L2-SVM on {_describe(protocol, draws)}, C {best:g} {how if choosing else 'given'}, features unscaled",
+        "features unscaled",
+        ", ".join([*_drawn(protocol, draws), f"C {best:g} {how if choosing else 'given'}"]),
         len(draws[0]),
         tuple(values),
         gap,
@@ -185,14 +189,14 @@ def knn_probe(
         winning = votes.gather(1, near) == votes.amax(1, keepdim=True)
         nearest_winner = near.gather(1, winning.int().argmax(1, keepdim=True))[:, 0]
         values.append(100 * float((nearest_winner == truth).double().mean()))
-    spread, kind = _spread(values, len(truth))
     return Probe(
         float(np.mean(values)),
-        spread,
-        kind,
+        _spread(values, len(truth)),
+        f"{k}-NN",
         None,
         (),
-        f"{k}-NN on {_describe(protocol, draws)}, Euclidean, features unscaled",
+        "Euclidean, features unscaled",
+        ", ".join(_drawn(protocol, draws)),
         len(draws[0]),
         tuple(values),
         None,
@@ -218,8 +222,8 @@ def _count(split: Split, ranks: Ranks) -> int:
     return int(ranks.sum(torch.tensor(len(split))))
 
 
-def _describe(protocol: Protocol, draws: Sequence[Tensor]) -> str:
-    return "all labels" if protocol.kind == "all" else f"{protocol}, {len(draws)} balanced draws"
+def _drawn(protocol: Protocol, draws: Sequence[Tensor]) -> list[str]:
+    return [] if protocol.kind == "all" else [f"{len(draws)} balanced draws"]
 
 
 def _best(scores: dict[float, list[float]]) -> float:
@@ -360,10 +364,8 @@ def _folds(y: NDArray[np.int64], folds: int, rng: np.random.Generator) -> NDArra
     return fold
 
 
-def _spread(values: Sequence[float], n_test: int) -> tuple[float, str]:
-    """1.96 standard deviations over draws, as the authors print; of a single fit, the interval of its test sample."""
+def _spread(values: Sequence[float], n_test: int) -> Spread:
+    """Over draws as the authors print it; of a single fit that of its test sample."""
     if len(values) > 1:
-        return 1.96 * float(np.std(values)), f"1.96 standard deviations over {len(values)} draws"
-    p, z = values[0] / 100, 1.96
-    half = z / (1 + z * z / n_test) * np.sqrt(p * (1 - p) / n_test + z * z / (4 * n_test**2))
-    return 100 * float(half), f"half the width of the 95 % Wilson interval over {n_test} test images"
+        return over_draws(values, "label draws", ddof=0)
+    return wilson(values[0] / 100, n_test, "test images")

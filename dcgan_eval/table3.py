@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -9,13 +10,12 @@ import torch
 from dcgan_eval import figures, results
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images
-from dcgan_eval.results import Row
-from dcgan_eval.runtime.fast_ops import instruction_set
+from dcgan_eval.results import Measurement, Row, Spread
+from dcgan_eval.results.intervals import normal_of_share
 from dcgan_eval.sample_neighbors import by_samples, sizes_up_to
 
 SIZES = (1000, 10_000, 50_000, 60_000, 100_000, 1_000_000, 10_000_000)
 REAL = (1000, 10_000, 50_000, 60_000)
-Z95 = 1.96
 
 
 def table3(
@@ -44,53 +44,44 @@ def table3(
             raise InputError(f"{' and '.join(shapes)} have no distances; both must have one shape")
     if test.labels is not None and bool((test.labels < 0).any()):
         raise InputError(f"{test.name}: Table 3 needs a label on every test image")
-    for source in (train, generated):
-        is_real = source is train
-        sizes = sizes_up_to(source.n, REAL if is_real else SIZES)
+    for images in (train, generated):
+        is_real = images is train
+        sizes = sizes_up_to(images.n, REAL if is_real else SIZES)
         goes_on = not is_real and state is not None and state.exists()
         start = time.perf_counter()
         for point in by_samples(
-            test, source, sizes, state=None if is_real else state, device=device, progress=progress
+            test, images, sizes, state=None if is_real else state, device=device, progress=progress
         ):
             assert point.error is not None
-            share = point.error / 100
-            spread = 100 * Z95 * (share * (1 - share) / test.n) ** 0.5
-            for metric, value, unit, spread_, kind in (
-                ("error", point.error, "%", spread, f"1.96 standard errors over {test.n} test images"),
-                ("nearest distance", point.distance, "", None, ""),
+            source = results.provenance(
+                data=f"{test.name} {train.name}",
+                data_sha256=f"{test.sha256} {train.sha256}",
+                model=None if is_real else images.name,
+                model_sha256=None if is_real else images.sha256,
+                features="pixels",
+                features_protocol="pixels in [0, 255]",
+                dtype="uint8",
+                dimensions=test.shape[0] * test.shape[1] * test.shape[2],
+                seed=seed,
+                seconds=0.0 if goes_on else time.perf_counter() - start,
+                device=str(device),
+                command=command,
+            )
+            for metric, value, unit, spread in (
+                ("error", point.error, "%", normal_of_share(point.error / 100, test.n, "test images")),
+                ("nearest distance", point.distance, "", Spread()),
             ):
-                yield Row(
+                measured = Measurement(
                     task="table3",
-                    data=f"{test.name} {train.name}",
-                    data_sha256=f"{test.sha256} {train.sha256}",
-                    model=None if is_real else source.name,
-                    model_sha256=None if is_real else source.sha256,
-                    features="pixels",
-                    features_sha256="",
-                    features_protocol="pixels in [0, 255]",
-                    dtype="uint8",
-                    layer="all",
-                    dimensions=test.shape[0] * test.shape[1] * test.shape[2],
-                    protocol=f"nearest of {point.samples:,} {'real' if is_real else 'generated'} images",
                     method="1-nearest neighbour, Euclidean; distance is the mean to the nearest",
                     metric=metric,
                     value=value,
                     unit=unit,
-                    spread=spread_,
-                    spread_kind=kind,
                     n=test.n,
                     n_reference=point.samples,
-                    C=None,
-                    gap=None,
-                    seed=seed,
-                    seconds_features=0.0,
-                    seconds=0.0 if goes_on else time.perf_counter() - start,
-                    device=str(device),
-                    instruction_set=instruction_set(),
-                    versions=results.versions(),
-                    command=command,
-                    time=results.now(),
+                    **asdict(spread),
                 )
+                yield results.stamp(measured, source)
 
 
 def picture(rows: Sequence[Row]) -> figures.Picture:

@@ -59,6 +59,9 @@ class Logits(nn.Module):
         return images.float().flatten(1)[:, :5] / 40
 
 
+NAMED = ("features", "labels", "condition", "classifier", "metric", "role", "method", "remark")  # of a row
+
+
 def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
     """Every number by name. Files of this run go to the folder, which ranks share."""
     found: dict[str, list[float]] = {}
@@ -68,7 +71,8 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
 
     def rows(name: str, measured: list[dict[str, object]]) -> None:
         for row in measured:
-            found[f"{name}: {row['features']} {row['protocol']} {row['metric']} {row['method']} C={row['C']}"] = [
+            words = " ".join(str(row[field]) for field in NAMED if row[field])
+            found[f"{name}: {words} C={row['C']}"] = [
                 float(str(row[field] or 0)) for field in ("value", "spread", "n", "n_reference")
             ]
 

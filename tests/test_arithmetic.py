@@ -81,7 +81,7 @@ def test_of_names_judged_over_draws(digits, digit):  # noqa: F811
     options: dict[str, Any] = {"attributes": attributes, "num": 600, "draws": 30}
     found = arithmetic(digits, "1 - 1 + 7", **options)
     assert found.wanted == ("7",)
-    values = {row.protocol.rpartition(": ")[2]: row for row in found.rows if row.metric == "7"}
+    values = {row.condition: row for row in found.rows if row.metric == "7"}
     assert set(values) == {"mean of 3", "one exemplar", "mean of 3, in pixels", "the last term alone", "samples"}
     # 1 less another 1 leaves a 7 more often than samples are 7
     assert values["mean of 3"].value > 2 * values["samples"].value
@@ -100,7 +100,7 @@ def test_every_value_is_judged_by_itself_too(digits, digit):  # noqa: F811
     attributes = [digit, brightness(digits.draw(digits.z(1000, 0)))]
     found = arithmetic(digits, "1 & dark - 1 & bright + 7 & bright", attributes=attributes, num=1000, draws=10)
     assert {row.metric for row in found.rows} == {"dark & 7", "dark", "7", "change by noise"}
-    by = {(row.metric, row.protocol): row.value for row in found.rows}
+    by = {(row.metric, row.condition): row.value for row in found.rows}
     for (metric, way), value in by.items():
         if metric == "dark & 7":
             assert value <= min(by["dark", way], by["7", way])
@@ -128,7 +128,7 @@ def test_pools_that_a_draw_would_exhaust_are_refused(digits, digit):  # noqa: F8
 def test_terms_of_several_sizes_are_called_so(digits):  # noqa: F811
     found = arithmetic(digits, "2 - 3,4,5", num=20)
     assert found.way == "means of 1 and 3"
-    assert {row.protocol.rpartition(": ")[2] for row in found.rows} == {"means of 1 and 3", "one exemplar"}
+    assert {row.condition for row in found.rows} == {"means of 1 and 3", "one exemplar"}
     assert "= means of 1 and 3" in study.picture(found, digits).render("svg").decode()
 
 

@@ -13,6 +13,7 @@ from dcgan_eval.features import Extractor, pixel_features, random_features
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.probe import Protocol, linear_probe
 from dcgan_eval.runtime.fast_ops import instruction_set
+from tests.rows import called
 
 SHAPE = (1, 8, 8)
 LETTERS = ("a", "b", "c")
@@ -38,7 +39,7 @@ def rows(train=TRAIN, test=TEST, extractor=PIXELS, **options):
 
 
 def values(found):
-    return [(row.layer, row.method, row.metric, row.value, row.C) for row in found]
+    return [(row.layer, row.classifier, row.remark, called(row), row.value, row.C) for row in found]
 
 
 def test_a_pair_of_rows_says_what_was_measured_and_how():
@@ -46,7 +47,7 @@ def test_a_pair_of_rows_says_what_was_measured_and_how():
     assert (accuracy.metric, error.metric) == ("accuracy", "error")
     assert accuracy.value + error.value == pytest.approx(100)
     for row in (accuracy, error):
-        assert (row.task, row.unit, row.layer, row.protocol, row.seed) == ("classify", "%", "all", "all", 3)
+        assert (row.task, row.unit, row.layer, row.labels, row.seed) == ("classify", "%", "all", "all", 3)
         assert row.data == "letters"
         assert row.data_sha256 == f"{TRAIN.sha256} {TEST.sha256}"
         assert (row.features, row.features_sha256, row.features_protocol) == (
@@ -55,8 +56,8 @@ def test_a_pair_of_rows_says_what_was_measured_and_how():
             PIXELS.protocol,
         )
         assert (row.dimensions, row.n, row.n_reference, row.C) == (64, 90, 120, 1e-2)
-        assert row.spread_kind == "half the width of the 95 % Wilson interval over 90 test images"
-        assert row.method == "L2-SVM on all labels, C 0.01 given, features unscaled"
+        assert (row.spread_kind, row.spread_n, row.spread_of) == ("95 % Wilson interval", 90, "test images")
+        assert (row.classifier, row.remark, row.method) == ("L2-SVM", "C 0.01 given", "features unscaled")
         assert (row.device, row.instruction_set) == ("cpu", instruction_set())
         assert row.command == "what was typed"
         assert row.seconds > 0
@@ -82,8 +83,8 @@ def test_the_same_images_twice_are_refused(same):
 
 def test_draws():
     found = rows(protocol=Protocol("per-class", 9), repeats=4)[0]
-    assert (found.protocol, found.n_reference) == ("per-class:9", 27)
-    assert found.spread_kind == "1.96 standard deviations over 4 draws"
+    assert (found.labels, found.n_reference) == ("per-class:9", 27)
+    assert (found.spread_kind, found.spread_n, found.spread_of) == ("1.96 standard deviations", 4, "label draws")
 
 
 def test_unlabelled_images_are_left_out():
@@ -169,7 +170,7 @@ def test_per_layer_adds_a_pair_for_each_slice():
 
 def test_knn_adds_a_pair():
     found = rows(knn=5)
-    assert [row.method.split()[0] for row in found] == ["L2-SVM", "L2-SVM", "5-NN", "5-NN"]
+    assert [row.classifier for row in found] == ["L2-SVM", "L2-SVM", "5-NN", "5-NN"]
     assert [row.C for row in found[2:]] == [None, None]
     assert values(found[:2]) == values(rows())
 
@@ -202,7 +203,7 @@ def test_the_cache_changes_nothing(tmp_path):
 def test_validation_images_choose_c():
     valid = images(60, 2, name="letters:valid")
     found = rows(valid=valid, Cs=None)
-    assert "by validation" in found[0].method
+    assert "by validation" in found[0].remark
     assert found[0].data_sha256.split() == [TRAIN.sha256, TEST.sha256, valid.sha256]
     assert found[0].n == 90
 
@@ -212,7 +213,7 @@ def test_the_accuracy_at_every_c_has_the_certificate_of_the_probe(monkeypatch):
     monkeypatch.setattr(classification, "linear_probe", lambda *a, **k: replace(linear_probe(*a, **k), gap=1e-3))
     found = rows(Cs=(1e-3, 1e-2), knn=3)
     assert [(row.gap, row.certified) for row in found] == [(1e-3, False)] * 4 + [(None, True)] * 2
-    assert [row.metric for row in found[2:4]] == ["accuracy on folds"] * 2
+    assert [called(row) for row in found[2:4]] == ["accuracy on folds"] * 2
 
 
 def test_equal_seeds_give_equal_rows_and_others_do_not():
@@ -243,9 +244,9 @@ def test_images_set_aside_are_other_training_images():
     again, other = aside(TRAIN, 20, 3), aside(TRAIN, 20, 4)
     assert again[1].fingerprint == valid.fingerprint != other[1].fingerprint
     found = rows(train=train, valid=valid, Cs=None)
-    assert "by validation" in found[0].method
-    assert {row.metric for row in found} == {"accuracy", "error", "accuracy on validation"}
-    assert {row.n for row in found if row.metric == "accuracy on validation"} == {20}
+    assert "by validation" in found[0].remark
+    assert {called(row) for row in found} == {"accuracy", "error", "accuracy on validation"}
+    assert {row.n for row in found if row.role == "validation"} == {20}
     # whose draws are not those of all training images, and so are not set beside them
     for different in (rows(), rows(train=other[0], valid=other[1], Cs=None)):
         assert (unequal(found[0], different[0]) or "").startswith("data_sha256")

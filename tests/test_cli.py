@@ -27,6 +27,7 @@ from dcgan_eval.ranks import ALONE
 from dcgan_eval.results import COLUMNS
 from dcgan_eval.runtime import fast_ops
 from dcgan_eval.svm import forms, newton
+from tests.rows import called, of_json
 from tests.test_checkpoint import networks, trained, write_authors
 from tests.test_hashing import photographs as pieces
 
@@ -62,7 +63,7 @@ def rows(*argv):
 
 def measured(found):
     """What must not depend on how the work was cut up."""
-    return [(row["features"], row["layer"], row["method"], row["metric"], row["value"], row["C"]) for row in found]
+    return [(row["features"], row["layer"], row["classifier"], called(row), row["value"], row["C"]) for row in found]
 
 
 def body(out):
@@ -96,9 +97,9 @@ def test_the_default_compares_pixels_random_and_trained_weights_on_digits(defaul
     (code, out, err), _ = default
     assert code == 0
     found = json.loads(out)
-    of_folds = [row for row in found if row["metric"] == "accuracy on folds"]
+    of_folds = [row for row in found if row["role"] == "folds"]
     assert {row["features"] for row in of_folds} == {"pixels", "random:digits", "disc:digits"}
-    assert all(row["C"] is not None and row["method"].startswith("L2-SVM") for row in of_folds)
+    assert all(row["C"] is not None and row["classifier"] == "L2-SVM" for row in of_folds)
     found = [row for row in found if row not in of_folds]
     assert [(row["features"], row["metric"]) for row in found] == [
         (features, metric)
@@ -110,21 +111,20 @@ def test_the_default_compares_pixels_random_and_trained_weights_on_digits(defaul
         assert chosen["value"] == max(r["value"] for r in of_folds if r["features"] == accuracy["features"])
     for row in found:
         assert row.keys() == set(COLUMNS)
-        counts = (row["unit"], row["n"], row["n_reference"], row["protocol"], row["data"])
+        counts = (row["unit"], row["n"], row["n_reference"], row["labels"], row["data"])
         assert counts == ("%", 899, 898, "all", "digits")
     assert [row["dimensions"] for row in found] == [64, 64, 1536, 1536, 1536, 1536]
     assert found[0]["value"] + found[1]["value"] == pytest.approx(100)
     assert 91 < found[0]["value"] < 94
     assert 93 < found[2]["value"] < 96 < found[4]["value"] < 99
-    assert "5 stratified folds" in found[0]["method"]
+    assert "5 stratified folds" in found[0]["remark"]
     assert err == "pixels on digits:train\nrandom:digits on digits:train\ndisc:digits on digits:train\n"
 
 
 def test_out_appends_and_a_second_run_appends_more(default):
     (_, out, _), path = default
-    first = pd.read_csv(path, engine="python", keep_default_na=False, na_values=[""])
-    written = pd.DataFrame(json.loads(out)).replace({None: np.nan, "": np.nan})
-    pd.testing.assert_frame_equal(first, written, check_dtype=False, rtol=1e-9)
+    first = results.load(path)
+    assert first == of_json(json.loads(out))
     before = path.read_bytes()
     assert run("classify", *FAST, "--out", path)[0] == 0
     assert path.read_bytes().startswith(before)
@@ -165,15 +165,15 @@ def test_options_reach_the_probe(tmp_path):
     np.savez(tmp_path / "valid.npz", x=images, y=y[:300])
     found = rows("--features", "pixels", "--protocol", "per-class:20", "--repeats", "3", "--folds", "2", "--knn", "3",
                  "--seed", "5")  # fmt: skip
-    assert {row["protocol"] for row in found} == {"per-class:20"}
-    found = [row for row in found if row["metric"] != "accuracy on folds"]
+    assert {row["labels"] for row in found} == {"per-class:20"}
+    found = [row for row in found if row["role"] == "value"]
     assert [row["metric"] for row in found] == ["accuracy", "error"] * 2
-    assert found[0]["value"] == pytest.approx(np.mean([float(value) for value in found[0]["draws"].split()]))
-    assert "per-class:20, 3 balanced draws" in found[0]["method"]
-    assert "2 stratified folds" in found[0]["method"]
-    assert found[0]["spread_kind"] == "1.96 standard deviations over 3 draws"
+    assert found[0]["value"] == pytest.approx(np.mean(found[0]["draws"]))
+    assert found[0]["remark"].startswith("3 balanced draws, ")
+    assert "2 stratified folds" in found[0]["remark"]
+    assert (found[0]["spread_n"], found[0]["spread_of"]) == (3, "label draws")
     assert (found[0]["n_reference"], found[0]["seed"], found[2]["C"]) == (200, 5, None)
-    assert "by validation" in rows("--features", "pixels", "--valid", tmp_path / "valid.npz")[0]["method"]
+    assert "by validation" in rows("--features", "pixels", "--valid", tmp_path / "valid.npz")[0]["remark"]
 
 
 def test_equal_seeds_give_equal_numbers_and_others_do_not():
@@ -768,8 +768,8 @@ def test_the_authors_network_on_house_numbers(data, tmp_path):
     assert abs(disc_error["value"] - 25) <= 1.5
     assert 80 < pixel_error["value"] < 86
     for row in found:
-        judged = 554 if row["metric"] == "accuracy on folds" else 486
-        assert (row["data"], row["n"], row["n_reference"], row["protocol"]) == ("svhn-mini", judged, 554, "all")
+        judged = 554 if row["role"] == "folds" else 486
+        assert (row["data"], row["n"], row["n_reference"], row["labels"]) == ("svhn-mini", judged, 554, "all")
         assert row["data_sha256"] == hashlib.sha256(npz_path.read_bytes()).hexdigest()
     assert (disc_error["dimensions"], pixel_error["dimensions"]) == (7168, 3072)
     assert len(pd.read_csv(tmp_path / "r.csv")) == len(found)
@@ -827,7 +827,7 @@ def test_fid_by_default_compares_samples_of_the_embedded_generator_with_digits(c
     assert row.keys() == set(COLUMNS)
     assert (row["metric"], row["task"], row["data"]) == ("Fréchet distance", "fid", "digits:train")
     assert (row["model"], row["features"], row["dimensions"]) == ("gen:digits", "disc:digits", 96)
-    assert (row["n"], row["n_reference"], row["protocol"]) == (898, 898, "898 against 898 images")
+    assert (row["n"], row["n_reference"]) == (898, 898)
     assert "pooled to 1x1" in row["features_protocol"]
     assert 0.5 < row["value"] < 3
     assert row["spread"] is None
@@ -847,8 +847,7 @@ def test_num_is_heeded_by_default():
 
 def test_fid_appends_to_out_and_prints_tables(compared_by_default):
     found, path = compared_by_default
-    written = io.StringIO(pd.DataFrame(list(found.values())).to_csv(index=False))
-    pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(written))
+    assert results.load(path) == of_json(found.values())
     before = path.read_bytes()
     metrics = ("--metrics", "fid,kid", "--subset-size", "20", "--subsets", "3")
     code, out, err = run("fid", *DIGITS, *PIXELS, *metrics, "--format", "csv", "--out", path)
@@ -867,7 +866,7 @@ def test_fid_appends_to_out_and_prints_tables(compared_by_default):
     assert re.split("  +", line) == ["gen:digits", *shown]
     for part in ("pixels: pixels as x / 127.5 - 1", "60 images each, by 898 of digits:train, sha256 ",
                  "gen:digits: sha256 ",
-                 "seed 0", "3 subsets of 20", "± is standard deviation over 3 subsets"):  # fmt: skip
+                 "seed 0", "3 subsets of 20", "± is the standard deviation over 3 subsets"):  # fmt: skip
         assert part in out
 
 
@@ -881,7 +880,7 @@ def test_samples_depend_on_num_seed_and_repeats():
     several = compared(*DIGITS, *PIXELS, "--repeats", "3")["Fréchet distance"]
     assert several["value"] == pytest.approx(np.mean(singles), rel=1e-9)
     assert several["spread"] == pytest.approx(1.96 * np.std(singles, ddof=1), rel=1e-9)
-    assert several["spread_kind"] == "1.96 standard deviations over 3 seeds of the samples"
+    assert (several["spread_n"], several["spread_of"]) == (3, "sample sets")
     assert several["model_sha256"] == row["model_sha256"] == load("digits").sha256
     assert distance("digits:train", "gen:digits", "--num", "61", *PIXELS) != row["value"]
 
@@ -933,7 +932,7 @@ def test_corrupt_files_are_left_out_if_asked(tmp_path):
     folder = write_folder(tmp_path / "f")
     (folder / "test" / "dog" / "1.png").write_bytes(b"")
     row = compared("digits:train", f"{folder}:test", *PIXELS, "--skip-corrupt")["Fréchet distance"]
-    assert (row["n"], row["protocol"]) == (5, "5 against 898 images")
+    assert (row["n"], row["n_reference"]) == (5, 898)
     assert "f:test: 1 of 6 files cannot be read: 'test/dog/1.png' (" in row["features_protocol"]
 
 
@@ -969,7 +968,7 @@ def test_statistics_are_kept_and_used_again(tmp_path):
     for path in (alone, tmp_path / "beside.npz"):
         row = compared(path, *DIGITS[1:], *PIXELS)["Fréchet distance"]
         assert row["value"] == pytest.approx(expected["value"], rel=1e-9)
-        for column in ("data", "data_sha256", "n_reference", "features", "features_sha256", "method", "protocol"):
+        for column in ("data", "data_sha256", "n_reference", "features", "features_sha256", "method"):
             assert row[column] == expected[column]
     judged = compared("digits:train", keep(tmp_path / "gen.npz", "gen:digits", "--num", "60", *PIXELS), *PIXELS)
     assert judged["Fréchet distance"]["value"] == pytest.approx(expected["value"], rel=1e-9)
@@ -1304,7 +1303,7 @@ def judged(*argv):
     code, out, err = run("neighbors", "--format", "json", *argv)
     assert (code, err) == (0, "")
     found = json.loads(out)
-    values = {(row["features"], row["protocol"].startswith("with "), row["metric"]): row["value"] for row in found}
+    values = {(row["features"], row["condition"].startswith("with "), called(row)): row["value"] for row in found}
     assert len(values) == len(found)
     return values, found
 
@@ -1323,7 +1322,7 @@ def test_neighbors_by_default_judges_samples_of_the_embedded_generator(judged_by
     (values, found), _ = judged_by_default
     [covered] = [row for row in found if row["metric"].startswith("held-out to")]
     assert (covered["metric"], covered["n"], covered["n_reference"]) == ("held-out to 899 samples", 899, 899)
-    assert (covered["features"], covered["protocol"].partition(";")[0]) == ("pixels", "without mirror images")
+    assert (covered["features"], covered["condition"].partition(";")[0]) == ("pixels", "without mirror images")
     found = [row for row in found if row is not covered]
     assert len(found) == 2 * (17 + 9)
     assert {features for features, _, _ in values} == {"pixels", "disc:digits"}
@@ -1353,8 +1352,7 @@ def test_help_of_neighbors_does_not_wait_for_torch():
 
 def test_neighbors_append_to_out(judged_by_default, copies):
     (_, found), path = judged_by_default
-    written = io.StringIO(pd.DataFrame(found).to_csv(index=False))
-    pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(written))
+    assert results.load(path) == of_json(found)
     before = path.read_bytes()
     code, out, err = run("neighbors", *in_folder(copies, COPIES), "--format", "csv", "--out", path)
     assert (code, err) == (0, "")

@@ -161,7 +161,7 @@ def test_rows_carry_their_protocol(of_inception, weights):
     fingerprint = inception_features(weights=weights, logits=True).fingerprint
     for row in of_inception.values():
         assert (row.task, row.data, row.model, row.features) == ("fid", "real", "fake", "inception-like")
-        assert (row.n, row.n_reference, row.protocol) == (32, 40, "32 against 40 images")
+        assert (row.n, row.n_reference) == (32, 40)
         assert (row.features_sha256, row.layer, row.unit, row.seed) == (fingerprint, "all", "", 7)
         assert "resized to 299x299, bilinear as TensorFlow 1" in row.features_protocol
         assert "weights " in row.features_protocol
@@ -174,9 +174,9 @@ def test_rows_carry_their_protocol(of_inception, weights):
     assert dimensions == {"classifier score": 1008}
     assert of_inception["Fréchet distance"].method == "Fréchet distance of Gaussians, covariances over n - 1"
     assert of_inception["kernel distance"].method == "unbiased MMD², kernel (x·y/d + 1)³, 5 subsets of 20, seed 7"
-    assert of_inception["kernel distance"].spread_kind == "standard deviation over 5 subsets"
+    assert of_inception["kernel distance"].spread_n == 5
     assert of_inception["classifier score"].method == "exp KL(p(y|x), p(y)), 10 splits, shuffled with seed 7"
-    assert of_inception["classifier score"].spread_kind == "standard deviation over 10 splits"
+    assert of_inception["classifier score"].spread_n == 10
     assert of_inception["coverage"].method == "balls to the 3-th nearest neighbour, open"
     assert list(of_inception) == [
         "Fréchet distance", "classifier score", "kernel distance", "precision", "recall", "density", "coverage",
@@ -377,7 +377,7 @@ def test_corrupt_files_are_left_out_if_asked(reals, fakes, tmp_path, broken):
     check_equal(found, numbers(reals, kept), 1e-5)
     named = ", ".join(rf"'{i:03}.png' \(.+?\)" for i in broken[:3]) + ", …" * (len(broken) > 3)
     for row in found.values():
-        assert (row.n, row.protocol) == (kept.n, f"{kept.n} against 50 images")
+        assert (row.n, row.n_reference) == (kept.n, 50)
         note = row.features_protocol.partition("; ")[2]
         assert re.fullmatch(rf"z: {len(broken)} of 40 files cannot be read: {named}; left out", note)
     message = rf"z: {len(broken)} of 40 files cannot be read: {named}; replace them, or .* with --skip-corrupt"
@@ -455,10 +455,10 @@ def test_statistics_of_others_are_taken_at_their_word(fakes):
     """They state neither images nor extractor."""
     foreign = Statistics(fit(features(1, 30, 12))._replace(n=0), "cifar10", "ab", "", "statistics of cifar10.npz")
     row = numbers(foreign, fakes, settings=Settings(("fid",)))["Fréchet distance"]
-    assert (row.n_reference, row.protocol) == (0, "40 against an unstated number of images")
+    assert (row.n, row.n_reference) == (40, 0)
     assert row.features_protocol == "toy of seed 0; statistics of cifar10.npz"
     row = numbers(fakes, foreign, settings=Settings(("fid",)))["Fréchet distance"]
-    assert (row.n, row.model, row.protocol) == (0, "cifar10", "an unstated number of against 40 images")
+    assert (row.n, row.model, row.n_reference) == (0, "cifar10", 40)
 
 
 def test_statistics_that_are_none(fakes):
@@ -483,7 +483,8 @@ def test_several_seeds_give_a_mean_and_a_spread(reals):
         each = np.array([one[name].value for one in single])
         assert row.value == pytest.approx(each.mean(), rel=1e-9)
         assert row.spread == pytest.approx(1.96 * each.std(ddof=1), rel=1e-9)
-        assert row.spread_kind == "1.96 standard deviations over 3 seeds of the samples"
+        assert (row.spread_kind, row.spread_n, row.spread_of) == ("1.96 standard deviations", 3, "sample sets")
+        assert row.draws == tuple(each)
         assert row.model_sha256 == "abc"
         assert (row.model, row.n, row.method) == ("gen:digits", 40, single[0][name].method)
         assert single[0][name].spread_kind != row.spread_kind

@@ -23,6 +23,7 @@ from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.report.tables import FLAGGED
 from dcgan_eval.results import COLUMNS
 from dcgan_eval.specs import FeatureOptions, open_extractor
+from tests.rows import called
 from tests.test_comparison import toy
 
 FRECHET = "memorisation-informed Fréchet distance"
@@ -44,7 +45,7 @@ def found_by(*argv, **options):
 def numbers(*argv, **options):
     """Rows by features, whether with mirror images, and metric."""
     found = found_by(*argv, **options)
-    rows = {(f.extractor, f.flips, row.metric): row for f in found for row in f.rows}
+    rows = {(f.extractor, f.flips, called(row)): row for f in found for row in f.rows}
     assert len(rows) == sum(len(f.rows) for f in found)
     return rows
 
@@ -88,12 +89,7 @@ def judged(request, sets, tmp_path_factory):
     found = {}
     for kind in ("real", "copies", "noise", "mirrored"):
         sides = found_by(sets[kind], sets["train"], sets["held-out"], [extractor], cache=cache)
-        found[kind] = {
-            (f.flips, row.metric.removesuffix(", p")): row.value
-            for f in sides
-            for row in f.rows
-            if row.metric.endswith(", p")
-        }
+        found[kind] = {(f.flips, row.metric): row.value for f in sides for row in f.rows if row.role == "p-value"}
     return found
 
 
@@ -197,7 +193,7 @@ def test_numbers_are_their_definitions(three):
     test = copying_test(fake, held_out, train, seed=3)
     assert rows["toy", False, "C_T"].value == pytest.approx(test.value, rel=1e-6)
     assert rows["toy", False, "C_T, p"].value == pytest.approx(test.p, rel=1e-6)
-    assert rows["toy", False, "C_T"].method.endswith("(Meehan et al. 2020), 1 of 1 cells, seed 3")
+    assert rows["toy", False, "C_T"].remark == "1 of 1 cells, seed 3"
 
 
 def test_mifid_is_torchmetrics_by_inception_and_has_its_name(three):
@@ -246,7 +242,7 @@ def test_rows_carry_their_protocol(three):
         assert (row.model, row.model_sha256, row.n, row.n_reference) == ("fake", fake.sha256, 120, 150)
         assert (row.features, row.features_sha256, name) == ("toy", extractor.fingerprint, "toy")
         assert row.features_protocol == extractor.protocol
-        assert row.protocol == f"{'with' if flips else 'without'} mirror images"
+        assert row.condition == f"{'with' if flips else 'without'} mirror images"
         base, _, suffix = metric.partition(", ")
         assert row.unit == ("%" if base in ("AuthPct", "nearer than any") and suffix != "p" else "")
         assert (row.seed, row.command, row.device, row.layer, row.dimensions) == (5, "as typed", "cpu", "all", 12)
@@ -353,7 +349,7 @@ def test_one_training_image_over_and_over_is_flagged():
         found = found_by(fake, from_tensor(train, name="train"), from_tensor(held_out, name="held-out"))
     except InputError as error:
         pytest.fail(f"refused: {error}")
-    assert all(row.value < FLAGGED for f in found for row in f.rows if row.metric == "nearest distance, p")
+    assert all(row.value < FLAGGED for f in found for row in f.rows if called(row) == "nearest distance, p")
 
 
 # the picture

@@ -13,7 +13,7 @@ from tests.test_results import ROW
 
 def drawn(values, **changes):
     return replace(
-        ROW, value=float(np.mean(values)), spread=1.96 * float(np.std(values)), draws=" ".join(map(repr, values)),
+        ROW, value=float(np.mean(values)), spread=1.96 * float(np.std(values)), draws=tuple(values),
         **changes,
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ def test_the_interval_covers_as_often_as_it_says():
 
 def test_other_draws_are_not_paired():
     a, b = drawn([1.0, 2.0, 3.0]), drawn([2.0, 2.0, 2.5], seed=1)
-    for other in (b, drawn([2.0, 2.0]), replace(b, draws="")):
+    for other in (b, drawn([2.0, 2.0]), replace(b, draws=())):
         found = difference(a, other)
         assert found.kind == "root of the sum of squares of both ±"
         assert found.half == pytest.approx(np.hypot(a.spread or 0, other.spread or 0))
@@ -59,8 +59,9 @@ def test_without_any_spread_nothing_is_within():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("data_sha256", "ef" * 32), ("protocol", "per-class:400"), ("metric", "error"), ("n_reference", 4000), ("n", 5),
-     ("task", "fid"), ("method", "5-NN on all labels")],
+    [("data_sha256", "ef" * 32), ("labels", "per-class:400"), ("metric", "error"), ("role", "folds"),
+     ("n_reference", 4000), ("n", 5), ("task", "fid"), ("classifier", "5-NN"), ("condition", "x"),
+     ("question", "x"), ("method", "features scaled")],
 )  # fmt: skip
 def test_unequal_protocols_are_refused_with_the_reason(name, value):
     other = replace(ROW, **{name: value})
@@ -70,4 +71,5 @@ def test_unequal_protocols_are_refused_with_the_reason(name, value):
 
 
 def test_what_is_compared_may_differ():
-    assert unequal(ROW, replace(ROW, features="pixels", features_sha256="", dimensions=3, C=5.0, model="m")) is None
+    other = replace(ROW, features="pixels", features_sha256="", dimensions=3, C=5.0, model="m", remark="C 5 given")
+    assert unequal(ROW, other) is None

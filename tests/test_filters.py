@@ -150,7 +150,7 @@ def test_the_most_exciting_images_are(discriminator, train):
         want = train.tensor()[strongest[:, one].topk(TOP).indices]
         assert torch.equal(found.trained.images[i], want)
     assert found.trained.gradients.shape == found.random.gradients.shape == (2, TOP, 1, 8, 8)
-    by = {(row.metric, row.protocol): row.value for row in found.rows}
+    by = {(row.metric, row.condition): row.value for row in found.rows}
     assert {way for _, way in by} == {"trained", "random weights"}
     assert by["sparseness", "trained"] > by["sparseness", "random weights"]
     labels = train.labels[strongest.topk(TOP, 0).indices.T]

@@ -164,7 +164,7 @@ def test_no_file_of_boxes(tmp_path):
 
 
 def rows_of(found):
-    return {(row.metric, row.protocol.rpartition(": ")[2].partition(",")[0]): row for row in found.rows}
+    return {(row.metric, row.condition.partition(",")[0]): row for row in found.rows}
 
 
 def test_forgetting_a_class(digits, digit):  # noqa: F811
@@ -190,7 +190,7 @@ def test_forgetting_a_class(digits, digit):  # noqa: F811
     assert all(len(set(some)) == len(found.dropped) for some in sets)
     random = by["still there", "random maps dropped"]
     assert random.value == pytest.approx(sum(map(still, sets)) / len(sets))
-    assert len(random.draws.split()) == study.SETS
+    assert len(random.draws) == study.SETS
     assert random.spread is not None
     assert found.images.shape[:2] == (3, 8)
     again = forget_class(digits, "1", [digit], num=300, seed=0)

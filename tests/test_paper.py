@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from dcgan_eval.paper import QUOTES, cite, quoted
+from dcgan_eval.paper import QUOTES, quoted
+from dcgan_eval.report.words import cite
 from tests.test_results import ROW
 
 
 @pytest.mark.parametrize(
-    ("features", "data", "protocol", "probe", "value"),
+    ("features", "data", "labels", "probe", "value"),
     [
         ("disc:netD", "CIFAR-10", "all", "svm", 82.8),
         ("disc:netD", "CIFAR-10-JPEG", "all", "svm", 82.8),
@@ -32,13 +33,13 @@ from tests.test_results import ROW
         ("view-invariant:1600", "CIFAR-10", "all", "svm", None),
     ],
 )
-def test_a_number_is_quoted_only_where_the_protocol_matches(features, data, protocol, probe, value):
+def test_a_number_is_quoted_only_where_the_protocol_matches(features, data, labels, probe, value):
     dimensions = 3072 if features == "pixels" else 28672 if data.startswith("CIFAR") else 7168
     metric = "error" if data.lower().startswith("svhn") else "accuracy"
-    row = replace(ROW, features=features, dimensions=dimensions, data=data, protocol=protocol, metric=metric,
+    row = replace(ROW, features=features, dimensions=dimensions, data=data, labels=labels, metric=metric,
                   C=None if probe == "knn" else 1e-3)  # fmt: skip
     quote = quoted(row)
-    assert (quote.value if quote else None) == value
+    assert (quote.row.value if quote else None) == value
     assert quoted(replace(row, layer="conv1")) is None
     assert quoted(replace(row, metric="accuracy" if metric == "error" else "error")) is None
     if features.startswith("disc:"):
@@ -47,7 +48,7 @@ def test_a_number_is_quoted_only_where_the_protocol_matches(features, data, prot
 
 def test_the_quotes_are_those_of_the_paper():
     """arXiv 1511.06434v2, Tables 1 and 2."""
-    table1 = {(q.model, q.protocol): (q.value, q.spread) for q in QUOTES if q.source == "paper, Table 1"}
+    table1 = {(q.row.model, q.row.labels): (q.row.value, q.row.spread) for q in QUOTES if q.table == 1}
     assert table1 == {
         ("1 Layer K-means", "all"): (80.6, None),
         ("1 Layer K-means", "per-class:400"): (63.7, 0.7),
@@ -60,7 +61,7 @@ def test_the_quotes_are_those_of_the_paper():
         ("DCGAN + L2-SVM", "all"): (82.8, None),
         ("DCGAN + L2-SVM", "per-class:400"): (73.8, 0.4),
     }
-    table2 = {q.model: q.value for q in QUOTES if q.source == "paper, Table 2"}
+    table2 = {q.row.model: q.row.value for q in QUOTES if q.table == 2}
     assert table2 == {
         "KNN": 77.93,
         "TSVM": 66.55,
@@ -72,7 +73,7 @@ def test_the_quotes_are_those_of_the_paper():
         "DCGAN + L2-SVM": 22.48,
         "Supervised CNN": 28.87,
     }
-    of = {(q.source, q.data, q.metric, q.n) for q in QUOTES}
+    of = {(q.row.source, q.row.data, q.row.metric, q.row.n) for q in QUOTES}
     assert of == {
         ("paper, Table 1", "CIFAR-10", "accuracy", 10_000),
         ("paper, Table 2", "SVHN", "error", 26_032),

@@ -11,6 +11,8 @@ from sklearn.svm import LinearSVC
 from dcgan_eval import probe
 from dcgan_eval.errors import InputError
 from dcgan_eval.probe import ALL, CS, HIGHEST, LOWEST, Protocol, Split, knn_probe, linear_probe
+from dcgan_eval.report import words
+from dcgan_eval.results.intervals import over_draws, wilson
 from dcgan_eval.svm import L2SVC
 
 
@@ -196,8 +198,8 @@ def test_with_given_validation_images_test_has_no_say_either():
     assert (other.C, other.curve) == (found.C, found.curve)
     for C, score in found.curve:
         assert score == pytest.approx(100 * float((predictions(TRAIN, valid, C) == valid.y).double().mean()), abs=1e-9)
-    assert "by validation" in found.protocol
-    assert "by 5 stratified folds" in linear_probe(TRAIN, TEST).protocol
+    assert "by validation" in found.remark
+    assert "by 5 stratified folds" in linear_probe(TRAIN, TEST).remark
 
 
 def test_draws_are_fitted_one_by_one_with_one_c():
@@ -210,10 +212,10 @@ def test_draws_are_fitted_one_by_one_with_one_c():
         values.append(100 * float((predictions(part, TEST, 0.1) == TEST.y).double().mean()))
     assert found.accuracies == pytest.approx(values, abs=1e-9)
     assert found.accuracy == pytest.approx(np.mean(values))
-    assert found.spread == pytest.approx(1.96 * np.std(values))
-    assert found.spread_kind == "1.96 standard deviations over 4 draws"
+    assert found.spread.spread == pytest.approx(1.96 * np.std(values))
+    assert found.spread == over_draws(found.accuracies, "label draws", ddof=0)
     assert found.n_train == 30
-    assert "per-class:10, 4 balanced draws" in found.protocol
+    assert found.remark.startswith("4 balanced draws, ")
 
 
 def test_scores_of_several_draws_are_averaged_over_all_of_them():
@@ -245,7 +247,7 @@ def test_equal_seeds_give_equal_numbers_and_others_do_not():
 def test_a_given_c_is_used_as_it_is():
     found = linear_probe(TRAIN, TEST, Cs=[0.03])
     assert (found.C, found.curve) == (0.03, ())
-    assert "C 0.03 given" in found.protocol
+    assert found.remark == "C 0.03 given"
     # one image of a class cannot be held out, and need not be
     lonely = Split(TRAIN.X[:30], torch.tensor([0] * 29 + [1]))
     test = Split(TEST.X, TEST.y.clamp(max=1))
@@ -323,7 +325,7 @@ def test_the_grid_is_widened_until_the_best_is_inside(scale):
     assert Cs[0] < found.C < Cs[-1] or found.C in (LOWEST, HIGHEST)
     assert (CS[-1] < found.C) == (scale < 1)
     assert (CS[0] > found.C) == (scale > 1)
-    assert f"C {found.C:g} of {Cs[0]:g} to {Cs[-1]:g}" in found.protocol
+    assert f"C {found.C:g} of {Cs[0]:g} to {Cs[-1]:g}" in found.remark
     # what is said of the C found after widening is what it gives
     expected = 100 * float((predictions(train, test, found.C) == test.y).double().mean())
     assert found.accuracy == pytest.approx(expected, abs=0.7)
@@ -369,15 +371,15 @@ def test_all_draws_are_scored_on_the_widened_grid():
 
 @pytest.mark.parametrize(("right", "n"), [(0, 50), (50, 50), (37, 50), (486, 1000), (7551, 10_000)])
 def test_the_interval_of_one_fit_is_wilsons(right, n):
-    half, kind = probe._spread([100 * right / n], n)
+    found = probe._spread([100 * right / n], n)
     interval = binomtest(right, n).proportion_ci(method="wilson")
-    assert half == pytest.approx(50 * (interval.high - interval.low), rel=1e-4)  # 1.96 for 1.959964
-    assert kind == f"half the width of the 95 % Wilson interval over {n} test images"
+    assert found.spread == pytest.approx(50 * (interval.high - interval.low), rel=1e-4)  # 1.96 for 1.959964
+    assert words.spread(found) == f"half the width of the 95 % Wilson interval over {n:,} test images"
 
 
 def test_one_draw_has_the_interval_of_one_fit():
     found = linear_probe(TRAIN, TEST, protocol=Protocol("per-class", 10), repeats=1, Cs=[0.1])
-    assert found.spread_kind == "half the width of the 95 % Wilson interval over 200 test images"
+    assert found.spread == wilson(found.accuracy / 100, 200, "test images")
 
 
 # nearest neighbours
@@ -395,7 +397,7 @@ def test_knn_is_that_of_sklearn(k, classes):
     expected = model.predict(some.X.numpy()) == some.y.numpy()
     assert found.accuracy == pytest.approx(100 * expected.mean())
     assert (found.C, found.curve, found.n_train) == (None, (), 120)
-    assert f"{k}-NN on all labels, Euclidean" in found.protocol
+    assert (found.classifier, found.method) == (f"{k}-NN", "Euclidean, features unscaled")
 
 
 @pytest.mark.parametrize(
@@ -419,7 +421,7 @@ def test_knn_takes_the_same_draws_as_the_svm():
         model = KNeighborsClassifier(1).fit(TRAIN.X[rows].numpy(), TRAIN.y[rows].numpy())
         values.append(100 * (model.predict(TEST.X.numpy()) == TEST.y.numpy()).mean())
     assert found.accuracies == pytest.approx(values)
-    assert found.spread == pytest.approx(1.96 * np.std(values))
+    assert found.spread.spread == pytest.approx(1.96 * np.std(values))
     assert found.n_train == 18
 
 

@@ -26,14 +26,16 @@ from tests.test_results import KNN, ROW
 REPORTS = Path(__file__).parents[1] / "reports"
 TEX = "texlive-latex-base texlive-latex-recommended"
 
-DRAWN = replace(ROW, protocol="per-class:400", spread=0.4, spread_kind="1.96 standard deviations over 3 draws")
+DRAWN = replace(
+    ROW, labels="per-class:400", spread=0.4, spread_kind="1.96 standard deviations", spread_n=3, spread_of="label draws"
+)
 
 
 def accuracies(**by_features):
     """A row for each, of three draws."""
     return [
         replace(DRAWN, features=name.replace("_", ":"), features_sha256=name, value=sum(draws) / 3,
-                draws=" ".join(map(str, draws)))
+                draws=draws)
         for name, draws in by_features.items()
     ]  # fmt: skip
 
@@ -60,8 +62,9 @@ def test_accuracies_say_what_they_rest_on():
     assert "74.28 ± 0.33  " in said
     assert "25.72" in said
     assert "82.8 accuracy on CIFAR-10 (paper, Table 1, DCGAN + L2-SVM)" in said
-    for part in (ROW.features_protocol, ROW.method, ROW.spread_kind, ROW.data_sha256, "seed 0", "on cpu",
-                 "554 training and 486 test images"):  # fmt: skip
+    for part in (ROW.features_protocol, "L2-SVM on all labels, features unscaled, C 0.001 given, seed 0",
+                 "± is half the width of the 95 % Wilson interval over 486 test images", ROW.data_sha256,
+                 "on cpu", "554 training and 486 test images"):  # fmt: skip
         assert said.count(part) == 1, part
     assert "layer" not in tables([ROW])[0].columns
     assert column(tables([ROW, replace(ROW, layer="conv1")])[0], "layer") == ["all", "conv1"]
@@ -99,7 +102,7 @@ def test_features_of_one_name_but_other_settings_are_other_lines():
 
 
 def test_no_number_is_set_over_another():
-    more = replace(DRAWN, draws="1 2 3", spread_kind="1.96 standard deviations over 5 draws", method="L2-SVM of more")
+    more = replace(DRAWN, draws=(1.0, 2.0, 3.0, 4.0, 5.0), spread_n=5, remark="of more")
     assert [len(found.lines) for found in tables([DRAWN, more])] == [1, 1]
     assert column(paper_tables([DRAWN, more])[0], "accuracy %, 400 labels per class")[:2] == ["74.28 ± 0.40"] * 2
     near = replace(ROW, task="neighbors", metric="AuthPct", model="gen:x", model_sha256="1", C=None, method="a")
@@ -138,7 +141,7 @@ def test_measured_and_quoted_stand_apart_with_their_difference():
 
 
 def test_other_protocols_and_sets_stay_out_of_the_papers_tables():
-    for other in (replace(ROW, protocol="per-class:40"), replace(ROW, data="digits"), replace(ROW, layer="conv1")):
+    for other in (replace(ROW, labels="per-class:40"), replace(ROW, data="digits"), replace(ROW, layer="conv1")):
         found = paper_tables([other])
         assert [len(one.lines) for one in found] == [5, 9, 7]
 
@@ -200,11 +203,11 @@ def test_any_character_compiles(tmp_path):
 
 def pivoted():
     rows = accuracies(disc_x=(70.0, 71.0, 72.0), pixels=(60.0, 61.0, 62.0))
-    return rows + [replace(row, protocol="all", n_reference=50_000, draws="", spread_kind="w") for row in rows]
+    return rows + [replace(row, labels="all", n_reference=50_000, draws=(), spread_n=9) for row in rows]
 
 
 def test_a_pivot_has_a_number_in_each_cell():
-    found = pivot(pivoted(), "features", "protocol", {"metric": "accuracy"})
+    found = pivot(pivoted(), "features", "labels", {"metric": "accuracy"})
     assert found.columns == ("features", "per-class:400", "all")
     assert [[cell.text for cell in line] for line in found.lines] == [
         ["disc:x", "71.00 ± 0.40", "71.00 ± 0.40"], ["pixels", "61.00 ± 0.40", "61.00 ± 0.40"],
@@ -215,17 +218,17 @@ def test_a_pivot_has_a_number_in_each_cell():
 @pytest.mark.parametrize(
     ("lines", "columns", "where", "message"),
     [
-        ("features", "protcol", {}, "--pivot protcol: cannot be an axis; did you mean 'protocol'?"),
+        ("features", "labls", {}, "--pivot labls: cannot be an axis; did you mean 'labels'?"),
         ("features", "features", {}, "the two axes are the same"),
         (
             "features",
-            "protocol",
+            "labels",
             {"metrik": "a"},
             "metrik: is no column of the results; did you mean 'metric'?",
         ),
-        ("features", "protocol", {"metric": "FID"}, "no result is metric=FID"),
-        ("features", "metric", {}, "would mix protocol 'per-class:400' and 'all': numbers of unequal protocol are not"),
-        ("protocol", "features", {}, "two numbers for protocol 'all' and features 'pixels', of seed '0' and '1'"),
+        ("features", "labels", {"metric": "FID"}, "no measured result is metric=FID, role=value"),
+        ("features", "metric", {}, "would mix labels 'per-class:400' and 'all': numbers of unequal protocol are not"),
+        ("labels", "features", {}, "two numbers for labels 'all' and features 'pixels', of seed '0' and '1'"),
     ],
 )
 def test_a_pivot_refuses(lines, columns, where, message):
@@ -239,12 +242,12 @@ def test_a_pivot_refuses(lines, columns, where, message):
 def test_a_pivot_refuses_other_data_in_one_column():
     rows = [ROW, replace(ROW, features="pixels", data_sha256="00" * 32)]
     with pytest.raises(InputError, match="would mix data_sha256"):
-        pivot(rows, "features", "protocol")
+        pivot(rows, "features", "labels")
 
 
 def test_quotes_are_no_part_of_a_pivot():
-    with pytest.raises(InputError, match="no result is measured"):
-        pivot([replace(ROW, source="paper, Table 1")], "features", "protocol")
+    with pytest.raises(InputError, match="no measured result is role=value"):
+        pivot([replace(ROW, source="paper, Table 1")], "features", "labels")
 
 
 # curves
@@ -252,7 +255,7 @@ def test_quotes_are_no_part_of_a_pivot():
 
 def test_curves_are_of_two_points_or_more():
     assert charts([ROW, DRAWN]) == []
-    few = [replace(DRAWN, protocol=f"per-class:{n}", n_reference=10 * n, value=60.0 + n) for n in (1, 2, 4)]
+    few = [replace(DRAWN, labels=f"per-class:{n}", n_reference=10 * n, value=60.0 + n) for n in (1, 2, 4)]
     ((title, picture),) = charts(few)
     assert title == "Accuracy by labels"
     (ax,) = picture.figure.axes
@@ -263,7 +266,7 @@ def test_curves_are_of_two_points_or_more():
 
 
 def test_what_is_of_unequal_protocol_is_in_another_panel():
-    few = [replace(DRAWN, protocol=f"per-class:{n}", n_reference=10 * n) for n in (1, 2)]
+    few = [replace(DRAWN, labels=f"per-class:{n}", n_reference=10 * n) for n in (1, 2)]
     other = [replace(row, data="SVHN", data_sha256="0") for row in few]
     ((_, picture),) = charts(few + other)
     assert len(picture.figure.axes) == 2
@@ -280,7 +283,7 @@ def test_layers_stand_above_their_own_names():
 
 def test_networks_of_one_name_are_not_joined():
     rows = [
-        replace(DRAWN, protocol=f"per-class:{n}", n_reference=10 * n, features_sha256=sha)
+        replace(DRAWN, labels=f"per-class:{n}", n_reference=10 * n, features_sha256=sha)
         for n in (1, 2) for sha in ("a" * 64, "b" * 64)
     ]  # fmt: skip
     ((_, picture),) = charts(rows)
@@ -373,9 +376,9 @@ def test_a_folder_gets_a_file_for_each_table_and_curve(measured, tmp_path):
 
 
 def test_a_pivot_by_the_command(measured):
-    code, out, _ = run("report", measured, "--pivot", "features,protocol", "--where", "spread=0.4")
+    code, out, _ = run("report", measured, "--pivot", "features,labels", "--where", "spread=0.4")
     assert code == 0
-    assert out.startswith("features by protocol\n\nfeatures  per-class:400           all\n")
+    assert out.startswith("features by labels\n\nfeatures  per-class:400           all\n")
 
 
 def test_listed_pictures_are_in_the_page(measured, tmp_path):
@@ -393,7 +396,7 @@ def test_listed_pictures_are_in_the_page(measured, tmp_path):
     [
         (["absent.csv"], r"absent\.csv: does not exist; results are written by --out of every command"),
         (["--pivot", "features"], "--pivot features: want two columns"),
-        (["--pivot", "features,protocol", "--where", "metric"], "--where metric: want a column and its value"),
+        (["--pivot", "features,labels", "--where", "metric"], "--where metric: want a column and its value"),
         (["--where", "metric=accuracy"], "--where: is a choice for --pivot only"),
         (["--figures", "."], r"--figures \.: is a choice for --format html only"),
         (["--out", "."], r"--out \.: is a folder; table is one file"),
@@ -438,7 +441,7 @@ def test_differences_to_a_number_that_is_not_certified_are_marked():
     assert column(found, "error %") == ["25.72", "20.00 ‡"]
     assert column(paper_tables([replace(ROW, gap=1e-3)])[0], "difference, all labels")[0].endswith(" ‡")
     assert column(paper_tables([replace(ROW, gap=1e-3)])[0], "paper %, all labels")[0] == "82.8"
-    chosen = pivot([ROW, best], "features", "protocol")
+    chosen = pivot([ROW, best], "features", "labels")
     assert column(chosen, "all") == ["74.28 ± 0.33", "80.00 ± 0.33 ‡"]
     assert chosen.notes[-1].startswith("‡ not certified: the SVM is within 1e-03 of its optimum")
 
@@ -460,7 +463,7 @@ def test_the_note_tells_the_largest_gap(gaps, said):
 
 
 def test_curves_through_a_number_that_is_not_certified_say_so():
-    few = [replace(DRAWN, protocol=f"per-class:{n}", n_reference=10 * n) for n in (1, 2)]
+    few = [replace(DRAWN, labels=f"per-class:{n}", n_reference=10 * n) for n in (1, 2)]
     for gap, label in ((1e-7, "disc:svhn32"), (1e-3, "disc:svhn32, not certified")):
         ((_, picture),) = charts([few[0], replace(few[1], gap=gap)])
         assert picture.figure.axes[0].get_legend_handles_labels()[1] == [label]
@@ -475,7 +478,7 @@ def test_curves_through_a_number_that_is_not_certified_say_so():
         ({"task": "neighbors", "model": "gen:x", "model_sha256": "1"}, ["on cpu (AVX2); python 3"]),
         ({"task": "dedup"}, ["on cpu (AVX2); python 3"]),
         ({"task": "table3", "metric": "error"}, ["on cpu (AVX2); python 3"]),
-        ({"task": "walk", "protocol": "is it: a"}, ["on cpu (AVX2); python 3"]),
+        ({"task": "walk", "question": "is it", "condition": "a"}, ["on cpu (AVX2); python 3"]),
     ],
 )
 def test_notes_say_the_instruction_set_where_it_is_known(changes, notes):

@@ -31,13 +31,17 @@ ROW = Row(
     dtype="float32",
     layer="all",
     dimensions=28672,
-    protocol="all",
-    method="L2-SVM on all labels, C 0.001 given",
+    classifier="L2-SVM",
+    labels="all",
+    method="features unscaled",
+    remark="C 0.001 given",
     metric="accuracy",
     value=74.28 + 1e-13,
     unit="%",
     spread=1.0 / 3,
-    spread_kind="half the width of the 95 % Wilson interval over 486 test images",
+    spread_kind="95 % Wilson interval",
+    spread_n=486,
+    spread_of="test images",
     n=486,
     n_reference=554,
     C=1e-4,
@@ -51,7 +55,7 @@ ROW = Row(
     command="dcgan-eval classify --data 'é ü.zip'",
     time="2025-01-01T00:00:00Z",
 )
-KNN = replace(ROW, method="5-NN on all labels", C=None, spread=None)
+KNN = replace(ROW, classifier="5-NN", remark="", C=None, spread=None, spread_kind="", spread_n=0, spread_of="")
 
 
 def test_certified_is_what_the_probe_solves_to():
@@ -90,7 +94,7 @@ def test_the_results_of_the_repository_have_the_column():
 
 
 def test_rows_come_back_from_the_csv_as_they_were(tmp_path):
-    rows = [ROW, KNN, replace(ROW, command='a,b "c"\n d', value=1e-300)]
+    rows = [ROW, KNN, replace(ROW, command='a,b "c"\n d', value=1e-300, draws=(1 / 3, 1e-300))]
     append(tmp_path / "r.csv", rows)
     assert results.read(tmp_path / "r.csv") == rows
     assert list(pd.read_csv(tmp_path / "r.csv")) == COLUMNS == list(asdict(ROW))
@@ -240,14 +244,20 @@ def edited(name, text):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda lines: [lines[0], lines[1][:60], lines[2]], r"r\.csv:3: has \d+ fields, not 32: cut short or edited"),
-        (lambda lines: [lines[0], lines[1] + ",", lines[2]], r"r\.csv:3: has 33 fields"),
+        (lambda lines: [lines[0], lines[1][:60], lines[2]], r"r\.csv:3: has \d+ fields, not 40: cut short or edited"),
+        (lambda lines: [lines[0], lines[1] + ",", lines[2]], r"r\.csv:3: has 41 fields"),
         (lambda lines: [*lines[:2], ""], r"r\.csv:4: has 0 fields"),
         (edited("value", "74,28"), r"r\.csv:3: value is '74,28', not a number"),
         (edited("value", "nan"), r"r\.csv:3: value is nan, which no result is"),
         (edited("spread", "inf"), r"r\.csv:3: spread is inf"),
         (edited("value", ""), r"r\.csv:3: value is '', not a number"),
         (edited("n", "486.0"), r"r\.csv:3: n is '486\.0', not a whole number"),
+        (
+            edited("role", "held out"),
+            r"r\.csv:3: role is 'held out', not one of 'value', 'held-out', 'p-value', 'folds'",
+        ),
+        (edited("spread_kind", "wide"), r"r\.csv:3: spread_kind is 'wide', not one of '', 'standard deviation'"),
+        (edited("draws", "1 x"), r"r\.csv:3: draws is 'x', not a number"),
         (edited("metric", ""), r"r\.csv:3: metric is empty"),
         (lambda lines: [*lines, lines[0]], r"result 4 repeats result 1 \(accuracy of disc:svhn32 on CIFAR-10, 2025"),
         (lambda _: [], "holds no results"),
@@ -275,7 +285,7 @@ def test_lines_are_counted_as_an_editor_does(tmp_path):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (COLUMNS[:-1], "results of another version: lacks time"),
+        (COLUMNS[:-1], "results of another version: lacks time; give another file"),
         ([name for name in COLUMNS if name != "instruction_set"], "of another version: lacks instruction_set; give"),
         ([*COLUMNS, "x"], "results of another version: has x besides"),
         (COLUMNS[::-1], "the columns are in another order"),
@@ -296,7 +306,7 @@ def test_what_is_not_there(tmp_path):
 
 def test_parquet_holds_the_same_rows(tmp_path):
     path = tmp_path / "r.parquet"
-    rows = [ROW, KNN, replace(ROW, value=1e-300, command="é\n")]
+    rows = [ROW, KNN, replace(ROW, value=1e-300, command="é\n", draws=(1 / 3, 2.0))]
     append(path, rows[:1])
     append(path, rows[1:])
     assert results.load(path) == rows

@@ -71,13 +71,16 @@ def test_on_the_weights_few_products_are_in_float64(monkeypatch):
     X, y, C = random(3, 4000, 600, 3, 0.1, 0.0, "f4")
     assert X.size > forms.EASY
     counts = {torch.float32: 0, torch.float64: 0}
-    for name in ("forward", "adjoint"):
 
-        def counted(form, A, product=getattr(forms.Primal, name)):
+    def counted(product):
+        def method(form, A):
             counts[A.dtype] += 1
             return product(form, A)
 
-        monkeypatch.setattr(forms.Primal, name, counted)
+        return method
+
+    for name in ("forward", "adjoint"):
+        monkeypatch.setattr(forms.Primal, name, counted(getattr(forms.Primal, name)))
     model = L2SVC(C).fit(X, y)
     assert (model.gap_ <= 1e-6 * model.objective_).all()
     assert counts[torch.float64] <= 10 < counts[torch.float32]

@@ -41,7 +41,11 @@ def test_from_images_to_the_table_and_on_from_where_it_stopped(tmp_path):
     for a, b in zip(rounded.discriminator.parameters(), exact.discriminator.parameters(), strict=True):
         assert (a - b).abs().max() <= b.abs().max() / 256
     with (out / "results.csv").open(newline="") as file:
-        rows = [(row["features"], row["protocol"]) for row in csv.DictReader(file) if row["metric"] == "accuracy"]
+        rows = [
+            (row["features"], row["labels"])
+            for row in csv.DictReader(file)
+            if (row["metric"], row["role"]) == ("accuracy", "value")
+        ]
     ours = "disc:imagenet32-"
     assert rows == [
         (f"{ours}float32", "all"), (f"{ours}float32", "per-class:4"), (f"{ours}bfloat16", "all"),
@@ -52,4 +56,4 @@ def test_from_images_to_the_table_and_on_from_where_it_stopped(tmp_path):
     run()  # only what is missing
     after = results.read(out / "results.csv")
     assert after[: len(before)] == before
-    assert {(row.features, row.protocol) for row in after[len(before) :]} == {("random:imagenet32", "per-class:4")}
+    assert {(row.features, row.labels) for row in after[len(before) :]} == {("random:imagenet32", "per-class:4")}

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
-from dcgan_eval import results, table3
+from dcgan_eval import table3
 from dcgan_eval.checkpoint import save
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import from_tensor
@@ -57,7 +57,6 @@ def test_errors_are_scikit_learns():
     assert {row.seed for row in rows} == {7}
     assert {(row.n, row.task, row.features) for row in rows} == {(60, "table3", "pixels")}
     assert {(row.model, row.model_sha256) for row in rows} == {(None, None), ("gen:x", "abc")}
-    assert [row.protocol for row in rows[::2]][2:4] == ["nearest of 80 real images", "nearest of 10 generated images"]
     share = rows[0].value / 100
     assert rows[0].spread == pytest.approx(196 * (share * (1 - share) / 60) ** 0.5)
     distances = [row.value for row in rows if row.metric == "nearest distance" and row.model]
@@ -77,29 +76,24 @@ def test_the_table_and_the_picture_show_every_row():
     assert Image.open(io.BytesIO(picture(rows).render("png"))).format == "PNG"
 
 
-def row(data, protocol, model):
+def searched(data, n, model):
     rows = list(rows_of(resized(20), resized(30, start=20), generated(20)))
-    return [
-        results.Row(
-            **{**vars(r), "data": data, "protocol": protocol, "model": model, "n_reference": 50_000, "dimensions": 784}
-        )
-        for r in rows[:2]
-    ]
+    return [replace(r, data=data, model=model, n_reference=n, dimensions=784) for r in rows[:2]]
 
 
 @pytest.mark.parametrize(
-    ("data", "protocol", "model", "quoted"),
+    ("data", "n", "model", "quoted"),
     [
-        ("MNIST:test MNIST:train", "nearest of 50,000 real images", None, "3.1"),
-        ("mnist:test mnist:train", "nearest of 50,000 generated images", "gen:x", "2.98"),
-        ("mnist:test mnist:train", "nearest of 10,000,000 generated images", "gen:x", "1.48"),
-        ("mnist:test mnist:train", "nearest of 60,000 real images", None, None),
-        ("mnist:test mnist:train", "nearest of 60,000 generated images", "gen:x", None),
-        ("digits:test digits:train", "nearest of 50,000 real images", None, None),
+        ("MNIST:test MNIST:train", 50_000, None, "3.1"),
+        ("mnist:test mnist:train", 50_000, "gen:x", "2.98"),
+        ("mnist:test mnist:train", 10_000_000, "gen:x", "1.48"),
+        ("mnist:test mnist:train", 60_000, None, None),
+        ("mnist:test mnist:train", 60_000, "gen:x", None),
+        ("digits:test digits:train", 50_000, None, None),
     ],
 )
-def test_the_papers_numbers_stand_beside_their_own_protocol_only(data, protocol, model, quoted):
-    rows = row(data, protocol, model)
+def test_the_papers_numbers_stand_beside_their_own_protocol_only(data, n, model, quoted):
+    rows = searched(data, n, model)
     (found,) = tables(rows)
     first = dict(zip(found.columns, (cell.text for cell in found.lines[0]), strict=True))
     assert first.get("paper %") == quoted
@@ -107,15 +101,15 @@ def test_the_papers_numbers_stand_beside_their_own_protocol_only(data, protocol,
 
 
 def test_the_papers_table():
-    table = {(q.model, q.protocol): q.value for q in QUOTES if q.source == "paper, Table 3"}
+    table = {(q.row.model, q.row.n_reference): q.row.value for q in QUOTES if q.table == 3}
     assert table == {
-        ("AlignMNIST", "nearest of 10,000,000 generated images"): 1.4,
-        ("InfiMNIST", "nearest of 10,000,000 generated images"): 2.6,
-        ("Real data", "nearest of 50,000 real images"): 3.1,
-        ("GAN", "nearest of 50,000 generated images"): 6.28,
-        ("GAN", "nearest of 10,000,000 generated images"): 5.65,
-        ("DCGAN", "nearest of 50,000 generated images"): 2.98,
-        ("DCGAN", "nearest of 10,000,000 generated images"): 1.48,
+        ("AlignMNIST", 10_000_000): 1.4,
+        ("InfiMNIST", 10_000_000): 2.6,
+        ("Real data", 50_000): 3.1,
+        ("GAN", 50_000): 6.28,
+        ("GAN", 10_000_000): 5.65,
+        ("DCGAN", 50_000): 2.98,
+        ("DCGAN", 10_000_000): 1.48,
     }
 
 

@@ -59,7 +59,7 @@ def test_a_turn_by_names(digits, digit):  # noqa: F811
     assert torch.equal(found.images[0, 0], digits.draw(z[256:257] - d)[0])
     assert torch.equal(found.images[3, 4], digits.draw(z[259:260] + d)[0])
     assert found.images.shape == (8, 5, 1, 8, 8)
-    rows = {(row.metric, row.protocol.rpartition(": ")[2]): row for row in found.rows}
+    rows = {(row.metric, row.condition): row for row in found.rows}
     by = {key: row.value for key, row in rows.items()}
     made = "difference of the means of 4 and 4 samples"
     assert by["slope, r.m.s.", made] > 2 * by["slope, r.m.s.", "random directions"]

@@ -132,8 +132,8 @@ def test_a_walk(digits):  # noqa: F811
     blended = found.ways[2].double()
     assert (blended[2] - (blended[0] + blended[4]) / 2).abs().max() <= 0.5
     ways = {"straight", "spherical", "pixels blended"}
-    assert {row.protocol for row in found.rows if row.metric == "path length"} == ways
-    assert {row.protocol for row in found.rows if row.metric == "logit"} == ways | {"samples"}
+    assert {row.condition for row in found.rows if row.metric == "path length"} == ways
+    assert {row.condition for row in found.rows if row.metric == "logit"} == ways | {"samples"}
     assert all(row.n == 4 and row.seed == 2 and row.spread is not None for row in found.rows)
     shown = list(frames(found))
     assert len(shown) == 13 + 11
@@ -148,7 +148,7 @@ def test_a_walk_between_given_images_says_how_far_from_them_it_is(digits):  # no
     assert found.given is not None
     assert torch.equal(found.given, images.tensor()[:3])
     assert "given" in study.picture(found, digits, "straight").render("svg").decode()
-    errors = {row.protocol: row.value for row in found.rows if row.metric == "round trip error"}
+    errors = {row.condition: row.value for row in found.rows if row.metric == "round trip error"}
     assert set(errors) == {"images given", "its own samples"}
     ends = torch.stack([found.path[0, 0], found.path[1, 0], found.path[1, -1]]).double()
     given_ = images.tensor()[:3].double()

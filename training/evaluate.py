@@ -13,6 +13,7 @@ from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.neighbors import k_nearest
 from dcgan_eval.networks import Discriminator, initialise, sample_z, to_uint8
 from dcgan_eval.probe import TOL, Split, linear_probe
+from dcgan_eval.report import words
 from dcgan_eval.streams import stream
 from training.config import TrainConfig
 from training.data import classes_in_turn, prepared
@@ -145,8 +146,9 @@ def _probed(fitted_to: Split, judged_on: Split, *, seed: int, device: torch.devi
     if probe.gap is not None and not probe.gap <= TOL:
         why = f"not certified: the SVM is within {probe.gap:.1e} of its optimum, not within {TOL:g}"
         return Measurement(PROBE, None, None, why)
-    how = f"{len(fitted_to)} training images, judged on {len(judged_on)} others; {probe.spread_kind}"
-    return Measurement(PROBE, probe.accuracy, probe.spread, f"{probe.protocol}; {how}")
+    how = f"{len(fitted_to)} training images, judged on {len(judged_on)} others; {words.spread(probe.spread)}"
+    protocol = f"{probe.classifier} on all labels, {probe.remark}, {probe.method}; {how}"
+    return Measurement(PROBE, probe.accuracy, probe.spread.spread, protocol)
 
 
 def _halves(images: Images, order: Tensor) -> tuple[Images, Images]:

@@ -11,7 +11,7 @@ import typer
 # in the order of --help
 from dcgan_eval.cli import classify, fid, neighbors, table3, dedup  # isort: skip # noqa: F401
 from dcgan_eval.cli import sample, walk, arithmetic, turn, filters, forget  # isort: skip # noqa: F401
-from dcgan_eval.cli import report, reproduce, checkpoints  # isort: skip # noqa: F401
+from dcgan_eval.cli import report, reproduce, checkpoints, migrate  # isort: skip # noqa: F401
 from dcgan_eval.cli.common import app, note
 from dcgan_eval.errors import InputError, RankLostError, UncertifiedError
 

@@ -275,7 +275,7 @@ def show(rows: "list[Row]", format: Format) -> None:
         records = [dataclasses.asdict(row) for row in rows]
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False))
     elif format is Format.csv:
-        typer.echo(results.frame(rows).to_csv(index=False), nl=False)
+        typer.echo(results.to_csv(rows), nl=False)
     else:
         typer.echo(report.text(report.tables(rows)))
 

@@ -39,7 +39,7 @@ def report(
         ReportFormat, typer.Option(help="latex wants booktabs; html is one page; csv and json are the rows themselves.")
     ] = ReportFormat.table,
     pivot: Annotated[
-        str | None, typer.Option(help="A table of your own: two columns of the results, as in features,protocol.")
+        str | None, typer.Option(help="A table of your own: two columns of the results, as in features,labels.")
     ] = None,
     where: Annotated[
         list[str] | None, typer.Option(help="With --pivot: which results, as in metric=accuracy. Repeat to narrow.")
@@ -80,7 +80,7 @@ def report(
         written = page("What the networks learnt", tables, shown)
     elif format in (ReportFormat.csv, ReportFormat.json):
         used = (
-            [*rows, *(quote for quote in QUOTES if quote not in rows)]
+            [*rows, *(quote.row for quote in QUOTES if quote.row not in rows)]
             if pivot is None
             else [r for line in tables[0].lines for c in line for r in c.rows]
         )
@@ -110,7 +110,7 @@ def _pivot(rows: "list[Row]", axes: str, where: list[str]) -> "Table":
 
     lines, comma, columns = axes.partition(",")
     if not comma:
-        raise InputError(f"--pivot {axes}: want two columns of the results, as in features,protocol")
+        raise InputError(f"--pivot {axes}: want two columns of the results, as in features,labels")
     chosen = {}
     for each in where:
         name, equals, value = each.partition("=")
@@ -121,8 +121,8 @@ def _pivot(rows: "list[Row]", axes: str, where: list[str]) -> "Table":
 
 
 def _rows(rows: "list[Row]", format: ReportFormat) -> str:
-    from dcgan_eval.results import frame
+    from dcgan_eval.results import to_csv
 
     if format is ReportFormat.csv:
-        return frame(rows).to_csv(index=False)
+        return to_csv(rows)
     return json.dumps([dataclasses.asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)

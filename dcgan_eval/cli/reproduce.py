@@ -124,13 +124,19 @@ def _summary(rows: "list[Row]", format: Format) -> None:
             "data": Cell(row.data.partition(" ")[0]),
             "model": Cell(row.model or ""),
             "features": Cell(row.features),
-            "protocol": Cell(row.protocol),
-            "method": Cell(row.method.split()[0] if row.task == "classify" else ""),
+            "labels": Cell(row.labels),
+            "condition": Cell(row.condition),
+            "classifier": Cell(row.classifier),
+            "images": Cell(f"{row.n:,}", row.n),
+            "reference images": Cell(f"{row.n_reference:,}", row.n_reference),
             "metric": Cell(row.metric),
             "value": number(row),
             "unit": Cell(row.unit),
         }
         for row in rows
-        if row.metric in HEADLINES and row.layer == "all" and not (row.task == "classify" and row.metric == "error")
+        if row.metric in HEADLINES
+        and row.role == "value"
+        and row.layer == "all"
+        and not (row.task == "classify" and row.metric == "error")
     ]
     typer.echo(text([table("Summary", lines)]).rstrip("\n"))

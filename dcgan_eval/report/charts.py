@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dcgan_eval import figures
-from dcgan_eval.differences import method
+from dcgan_eval.report import words
 from dcgan_eval.report.tables import grouped
 from dcgan_eval.results import MEASURED, Row, latest
 
+# metrics that 'Distance by number of samples' draws: their bias falls as samples grow
+DISTANCES = ("FID", "FID∞", "Fréchet distance", "Fréchet distance∞")
 Curve = tuple[str, figures.Picture]  # its title and itself
 
 
@@ -18,8 +20,8 @@ def charts(rows: Sequence[Row]) -> list[Curve]:
             "Accuracy by labels",
             "labels in all",
             "accuracy, %",
-            [r for r in measured if r.metric == "accuracy" and r.layer == "all" and r.protocol != "all"],
-            panel=lambda r: (f"{r.data}: {method(r)}", r.data_sha256, r.n),
+            [r for r in measured if _is_accuracy(r) and r.layer == "all" and r.labels != "all"],
+            panel=lambda r: (f"{r.data}: {r.classifier}", r.data_sha256, r.n),
             line=_features,
             x=lambda r: r.n_reference,
         ),
@@ -27,8 +29,8 @@ def charts(rows: Sequence[Row]) -> list[Curve]:
             "Accuracy by C",
             "C",
             "accuracy, %",
-            [r for r in measured if r.metric.startswith("accuracy on ") and r.layer == "all"],
-            panel=lambda r: (f"{r.data}, {r.protocol}, on {r.metric.split()[-1]}", r.data_sha256, r.n),
+            [r for r in measured if r.metric == "accuracy" and r.role in ("folds", "validation") and r.layer == "all"],
+            panel=lambda r: (f"{r.data}, {words.labels(r.labels)}, on {r.role}", r.data_sha256, r.n),
             line=_features,
             x=lambda r: r.C or 0.0,
         ),
@@ -37,7 +39,7 @@ def charts(rows: Sequence[Row]) -> list[Curve]:
             "Distance by number of samples",
             "samples",
             "distance",
-            [r for r in measured if r.task == "fid" and ("Fréchet" in r.metric or "FID" in r.metric)],
+            [r for r in measured if r.metric in DISTANCES],
             panel=lambda r: (f"{r.metric}: {r.data}, {r.features}", r.data_sha256, r.features_sha256, r.n_reference),
             line=lambda r: r.model or "",
             x=lambda r: r.n,
@@ -83,9 +85,11 @@ def _layers(rows: Sequence[Row]) -> Iterator[Curve]:
 
     A figure for each list of layers: another network's stand elsewhere.
     """
-    some = [r for r in rows if r.metric == "accuracy"]
+    some = [r for r in rows if _is_accuracy(r)]
     by_names: dict[tuple[str, ...], dict[str, dict[str, figures.Line]]] = {}
-    for key, same in grouped(some, lambda r: (f"{r.data}, {r.protocol}: {method(r)}", r.data_sha256, r.n)).items():
+    for key, same in grouped(
+        some, lambda r: (f"{r.data}, {words.labels(r.labels)}: {r.classifier}", r.data_sha256, r.n)
+    ).items():
         of_panel: dict[tuple[str, ...], dict[str, figures.Line]] = {}
         for name, points in _apart(same, _features):
             layers = {row.layer: row for row in points}
@@ -105,7 +109,7 @@ def _apart(rows: Sequence[Row], label: Callable[[Row], str]) -> Iterator[tuple[s
 
     A line with a point that is not certified says so.
     """
-    found = grouped(rows, lambda r: (label(r), r.model_sha256, r.features_sha256, r.seed, len(r.draws.split())))
+    found = grouped(rows, lambda r: (label(r), r.model_sha256, r.features_sha256, r.seed, len(r.draws)))
     labels = [key[0] for key in found]
     for key, same in found.items():
         name, _, sha256, seed, draws = key
@@ -124,6 +128,10 @@ def _line(points: Sequence[tuple[float, Row]]) -> figures.Line:
     spreads = [row.spread for _, row in points]
     known = [spread for spread in spreads if spread is not None]
     return (at, values, known) if len(known) == len(points) else (at, values)
+
+
+def _is_accuracy(row: Row) -> bool:
+    return (row.metric, row.role) == ("accuracy", "value")
 
 
 def _features(row: Row) -> str:

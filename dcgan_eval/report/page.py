@@ -23,9 +23,14 @@ WORDS = {
     "C": "C of the SVM",
     "gap": "gap to the optimum",
     "spread_kind": "what the spread is",
+    "spread_n": "the spread is over, number",
+    "spread_of": "the spread is over",
+    "threads": "threads, in each process",
     "seconds_features": "seconds, features",
     "seconds": "seconds, the rest",
 }  # of fields whose names say too little; any other name is its own
+
+UNKNOWN_IF_0 = ("threads", "spread_n")
 
 
 def page(title: str, tables: Sequence[Table], figures: Sequence[Figure] = ()) -> str:
@@ -58,7 +63,8 @@ def _text(text: str) -> str:
 
 def _row(row: Row) -> str:
     """Its values as a JSON list, in the order of its fields."""
-    return json.dumps([_plain(value) for value in asdict(row).values()], allow_nan=False, default=str)
+    known = {name: None if value == 0 and name in UNKNOWN_IF_0 else value for name, value in asdict(row).items()}
+    return json.dumps([_plain(value) for value in known.values()], allow_nan=False, default=str)
 
 
 def _plain(value: Any) -> Any:

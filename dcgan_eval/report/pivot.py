@@ -2,38 +2,46 @@
 
 from collections.abc import Mapping, Sequence
 
-from dcgan_eval.differences import method
 from dcgan_eval.errors import InputError, nearest
+from dcgan_eval.report import words
 from dcgan_eval.report.table import EMPTY, Cell, Table, number, table
 from dcgan_eval.results import COLUMNS, MEASURED, Row, latest
 
 # what says which number it is, and so must be one in a column, and of one number in a cell …
 SAME = (
     "task", "source", "data", "data_sha256", "model", "model_sha256", "features", "features_sha256",
-    "features_protocol", "dtype", "layer", "protocol", "method", "metric", "unit", "spread_kind", "n", "n_reference",
+    "features_protocol", "dtype", "layer", "question", "condition", "classifier", "labels", "method", "metric", "role",
+    "unit", "spread_kind", "spread_n", "spread_of", "n", "n_reference",
 )  # fmt: skip
 # … but for what an axis itself changes
+SPREAD = {"spread_kind", "spread_n", "spread_of"}
+COUNTS = {"n", "n_reference"}
 ALONG = {
-    "data": {"data", "data_sha256", "features_sha256", "features_protocol", "n", "n_reference", "spread_kind"},
+    "data": {"data", "data_sha256", "features_sha256", "features_protocol"} | COUNTS | SPREAD,
     "model": {"model", "model_sha256", "features_protocol"},
     "features": {"features", "features_sha256", "features_protocol", "dtype"},
     "dtype": {"dtype", "features_sha256", "features_protocol"},
     "layer": {"layer"},
-    "protocol": {"protocol", "n", "n_reference", "spread_kind"},
-    "metric": {"metric", "method", "unit", "spread_kind", "n", "n_reference"},
-    "n": {"n", "protocol", "spread_kind"},
-    "n_reference": {"n_reference", "protocol"},
-    "task": {"task", "method", "metric", "unit", "spread_kind", "protocol", "n", "n_reference"},
+    "question": {"question"} | COUNTS | SPREAD,
+    "condition": {"condition"} | COUNTS | SPREAD,
+    "classifier": {"classifier", "method"},
+    "labels": {"labels"} | COUNTS | SPREAD,
+    "metric": {"metric", "method", "unit"} | COUNTS | SPREAD,
+    "role": {"role", "unit"} | COUNTS | SPREAD,
+    "n": {"n"} | SPREAD,
+    "n_reference": {"n_reference", "labels"} | SPREAD,
+    "task": {"task", "method", "metric", "unit", "question", "condition", "classifier", "labels"} | COUNTS | SPREAD,
 }
 
 
 def pivot(rows: Sequence[Row], lines: str, columns: str, where: Mapping[str, str] | None = None) -> Table:
-    """Measured numbers by two columns of the results, such as features and protocol; the last where measured again.
+    """Measured numbers by two columns of the results, such as features and labels; the last where measured again.
 
-    where: what other columns must be, as text. Raises InputError for what is no column, where nothing is left, where
-    two numbers would share a cell, or where a column would hold numbers of unequal protocol.
+    where: what other columns must be, as text; the role is 'value' where neither it nor an axis says otherwise.
+    Raises InputError for what is no column, where nothing is left, where two numbers would share a cell, or where a
+    column would hold numbers of unequal protocol.
     """
-    where = where or {}
+    where = dict(where or {})
     for name in (lines, columns):
         if name not in ALONG:
             raise InputError(f"--pivot {name}: cannot be an axis{nearest(name, list(ALONG))}")
@@ -42,14 +50,16 @@ def pivot(rows: Sequence[Row], lines: str, columns: str, where: Mapping[str, str
     for name in where:
         if name not in COLUMNS:
             raise InputError(f"--where {name}: is no column of the results{nearest(name, COLUMNS)}")
+    if "role" not in (lines, columns):
+        where.setdefault("role", "value")
     some = latest(
         row
         for row in rows
         if row.source == MEASURED and all(_text(row, name) == value for name, value in where.items())
     )
     if not some:
-        what = ", ".join(f"{name}={value}" for name, value in where.items()) or "measured"
-        raise InputError(f"--pivot: no result is {what}")
+        what = ", ".join(f"{name}={value}" for name, value in where.items())
+        raise InputError(f"--pivot: no measured result is {what}")
     cells: dict[tuple[str, str], Row] = {}
     firsts: dict[str, Row] = {}
     for row in some:
@@ -78,11 +88,12 @@ def pivot(rows: Sequence[Row], lines: str, columns: str, where: Mapping[str, str
     notes = [
         f"{name}: {', '.join(dict.fromkeys(_text(row, name) for row in some))}"
         for name in SAME
-        if name not in (lines, columns)
+        if name not in (lines, columns) and name not in SPREAD
     ]
-    return table(f"{lines} by {columns}", made, [note for note in notes if not note.endswith(": ")])
+    notes += [f"± is {words.spread(row)}" for row in some if row.spread is not None]
+    return table(f"{lines} by {columns}", made, [note for note in notes if not note.endswith((": ", ": 0"))])
 
 
 def _text(row: Row, name: str) -> str:
-    value = method(row) if name == "method" else getattr(row, name)
+    value = getattr(row, name)
     return "" if value is None else str(value)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import count
 from typing import TypeVar
 
-from dcgan_eval.differences import Difference, apart, difference, method
-from dcgan_eval.paper import QUOTES, cite, quoted
+from dcgan_eval.differences import Difference, apart, difference
+from dcgan_eval.paper import QUOTES, Quote, quoted
+from dcgan_eval.report import words
 from dcgan_eval.report.table import EMPTY, Cell, Table, number, table
 from dcgan_eval.results import MEASURED, Row, latest
 
@@ -41,7 +42,7 @@ def paper_tables(rows: Sequence[Row]) -> list[Table]:
         *_nearest(
             [row for row in measured if row.task == "table3"],
             "Table 3",
-            [quote for quote in QUOTES if quote.task == "table3"],
+            [quote for quote in QUOTES if quote.table == 3],
         ),
     ]
 
@@ -49,13 +50,6 @@ def paper_tables(rows: Sequence[Row]) -> list[Table]:
 def everything(rows: Sequence[Row]) -> list[Table]:
     """The paper's tables, then all others."""
     return [*paper_tables(rows), *tables([row for row in rows if row.task != "table3"])]
-
-
-def words(protocol: str) -> str:
-    """A protocol as a person says it: 'per-class:400' is '400 labels per class'."""
-    kind, _, number = protocol.partition(":")
-    named = {"all": "all labels", "per-class": f"{number} labels per class", "labels": f"{number} labels"}
-    return named.get(kind, protocol)
 
 
 def _machine(row: Row) -> str:
@@ -66,12 +60,15 @@ def _machine(row: Row) -> str:
 
 
 def _accuracies(rows: Sequence[Row]) -> list[Table]:
-    """A table per data, protocol and kind of classifier; a line per features and layer, the paper's beside it."""
+    """A table per data, labels and kind of classifier; a line per features and layer, the paper's beside it."""
     found = []
     for same in grouped(
-        (row for row in rows if row.metric == "accuracy"),
-        lambda row: (row.data_sha256, row.data, row.protocol, method(row), row.n, row.n_reference, row.spread_kind),
-    ).values():
+        (row for row in rows if (row.metric, row.role) == ("accuracy", "value")),
+        lambda row: (
+            row.data_sha256, row.data, row.labels, row.classifier, row.method, row.n, row.n_reference, row.spread_kind,
+            row.spread_n, row.spread_of,
+        ),
+    ).values():  # fmt: skip
         first = same[0]
         best = max((row for row in same if row.layer == "all"), key=lambda row: row.value, default=None)
         layered = any(row.layer != "all" for row in same)
@@ -96,22 +93,22 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
                 line["to the best"] = Cell("best", None, (row,)) if row is best else _difference(apart_by, (row, best))
                 kinds += [apart_by.kind] if row is not best else []
             line["seconds"] = Cell(f"{row.seconds_features:.1f} + {row.seconds:.1f}")
-            line["paper"] = Cell(cite(quote), quote.value, (quote,), quoted=True) if quote is not None else EMPTY
+            line["paper"] = _cited(quote) if quote is not None else EMPTY
             lines.append(line)
         notes = [_features(row) for row in same]
         notes += [
-            f"{row.features if row.layer == 'all' else f'{row.features} {row.layer}'}: {row.method}, seed {row.seed}"
+            f"{row.features}{'' if row.layer == 'all' else f' {row.layer}'}: {words.method(row)}, seed {row.seed}"
             + (f"; within {row.gap:.0e} of the optimum" if row.gap is not None else "")
             for row in same
         ]
-        notes += [f"± is {row.spread_kind}" for row in same if row.spread is not None]
+        notes += [f"± is {words.spread(row)}" for row in same if row.spread is not None]
         notes += [f"to the best: {kind}; {WITHIN}" for kind in kinds]
         notes += [
             f"{first.n_reference:,} training and {first.n:,} test images",
             f"data: {first.data}, sha256 {first.data_sha256}",
             *(f"seconds are features + classifier, on {_machine(row)}; {row.versions}" for row in same),
         ]
-        found.append(table(f"{first.data}, {words(first.protocol)}: {method(first)}", lines, notes))
+        found.append(table(f"{first.data}, {words.labels(first.labels)}: {first.classifier}", lines, notes))
     return found
 
 
@@ -131,7 +128,7 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
             line = _free(lines, (row.model, row.model_sha256, row.seed), column, start)
             line[column] = number(row)
         notes = [
-            f"{row.metric}: {row.method}" + (f"; ± is {row.spread_kind}" if row.spread is not None else "")
+            f"{row.metric}: {row.method}" + (f"; ± is {words.spread(row)}" if row.spread is not None else "")
             for row in same
         ]
         notes += [_features(row) for row in same]
@@ -153,22 +150,21 @@ def _copying(rows: Sequence[Row]) -> list[Table]:
     for same in grouped(rows, lambda row: (row.model_sha256, row.model, row.data_sha256, row.seed)).values():
         lines: dict[object, dict[str, Cell]] = {}
         for row in same:
-            metric, _, suffix = row.metric.partition(", ")
-            start = {"features": Cell(row.features), "": Cell(row.protocol), "metric": Cell(metric)}
-            column = "p" if suffix == "p" else "held-out" if suffix else "value"
-            line = _free(lines, (row.features, row.features_sha256, row.protocol, metric), column, start)
-            if suffix == "p":
+            start = {"features": Cell(row.features), "": Cell(row.condition), "metric": Cell(row.metric)}
+            column = "p" if row.role == "p-value" else row.role
+            line = _free(lines, (row.features, row.features_sha256, row.condition, row.metric), column, start)
+            if row.role == "p-value":
                 line["p"] = Cell(f"{row.value:.2g}", row.value, (row,))
-                verdict = "copies" if metric == "nearer than any" else "nearer"
+                verdict = "copies" if row.metric == "nearer than any" else "nearer"
                 line["verdict"] = Cell(verdict if row.value < FLAGGED else "")
             else:
                 shown = f"{row.value:.5g}{' ' * bool(row.unit) + row.unit}"
                 line[column] = Cell(shown, row.value, (row,))
         order = ("features", "", "metric", "value", "held-out", "p", "verdict")
         first = same[0]
-        notes = [f"{row.metric}: {row.method}" for row in same if ", " not in row.metric]
+        notes = [f"{row.metric}: {words.method(row)}" for row in same if row.role == "value"]
         notes += [_features(row) for row in same]
-        if any(row.metric.endswith(", p") for row in same):
+        if any(row.role == "p-value" for row in same):
             notes.append(
                 f"verdict: where p < {FLAGGED}: held-out images would seldom be as near. Blurred samples, or of little "
                 "contrast, are nearer to all images without copying any: only 'nearer than any' speaks of copies"
@@ -176,7 +172,7 @@ def _copying(rows: Sequence[Row]) -> list[Table]:
         notes += [
             f"{row.n:,} samples of {row.model}, sha256 {row.model_sha256}; {row.n_reference:,} training images"
             for row in same
-            if row.metric == "nearest distance"
+            if (row.metric, row.role) == ("nearest distance", "value")
         ]
         notes += [
             f"training and held-out images: {first.data}, sha256 {first.data_sha256}",
@@ -212,7 +208,7 @@ def _duplicates(rows: Sequence[Row]) -> list[Table]:
     return found
 
 
-def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour", quotes: Sequence[Row] = ()) -> list[Table]:
+def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour", quotes: Sequence[Quote] = ()) -> list[Table]:
     """A table per set; a line per images searched and their number, then those of `quotes` that stand beside none."""
     found = []
     for same in grouped(rows, lambda row: (row.data_sha256, row.data, row.n, row.seed)).values() or [[]]:
@@ -231,8 +227,8 @@ def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour", quotes: Sequ
                 line["mean distance"] = Cell(f"{row.value:.1f}", row.value, (row,))
         more = [
             {
-                "images searched": Cell(f"{quote.model}, of the paper"),
-                "number": Cell(f"{quote.n_reference:,}", quote.n_reference),
+                "images searched": Cell(f"{quote.row.model}, of the paper"),
+                "number": Cell(f"{quote.row.n_reference:,}", quote.row.n_reference),
                 **_quote(quote),
             }
             for quote in quotes
@@ -241,7 +237,7 @@ def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour", quotes: Sequ
         order = ("images searched", "number", "error %", "paper %", "difference", "mean distance")
         ordered = [{name: line.get(name, EMPTY) for name in order} for line in [*lines.values(), *more]]
         notes = [
-            f"{row.method}; {row.features_protocol}; ± is {row.spread_kind}" for row in same if row.metric == "error"
+            f"{row.method}; {row.features_protocol}; ± is {words.spread(row)}" for row in same if row.metric == "error"
         ]
         notes += [f"{row.model}: sha256 {row.model_sha256}" for row in same if row.model is not None]
         notes += [f"data: {row.data}, sha256 {row.data_sha256}" for row in same]
@@ -255,24 +251,22 @@ def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour", quotes: Sequ
 
 
 def _others(rows: Sequence[Row]) -> list[Table]:
-    """Numbers of a study, or of a task that has no table of its own: one for each of what is asked, which stands before
-    the colon of the protocol; a line for each of what is beside one another, and a column per metric."""
+    """Numbers of a study, or of a task that has no table of its own: one table per question, a line per condition, a
+    column per metric."""
     found = []
     for (asked, *_), same in grouped(
-        rows,
-        lambda row: (row.protocol.rpartition(": ")[0], row.model, row.model_sha256, row.data, row.layer, row.seed),
+        rows, lambda row: (row.question, row.model, row.model_sha256, row.data, row.layer, row.seed)
     ).items():
         first = same[0]
         lines: dict[object, dict[str, Cell]] = {}
         for row in same:
             column = f"{row.metric} {row.unit}".strip()
-            way = row.protocol.rpartition(": ")[2]
-            _free(lines, (way, row.command), column, {"": Cell(way)})[column] = number(row)
+            _free(lines, (row.condition, row.command), column, {"": Cell(row.condition)})[column] = number(row)
         notes = [
             f"{', '.join(dict.fromkeys(row.metric for row in some))}: {how}"
-            for how, some in grouped(same, lambda row: row.method).items()
+            for how, some in grouped(same, words.method).items()
         ]
-        notes += [f"± is {row.spread_kind}" for row in same if row.spread is not None]
+        notes += [f"± is {words.spread(row)}" for row in same if row.spread is not None]
         notes += [_features(row) if row.features else row.features_protocol for row in same]
         notes += [f"{first.model}: sha256 {first.model_sha256}"] if first.model else []
         notes += [f"data: {first.data}, sha256 {first.data_sha256}"] if first.data else []
@@ -295,19 +289,18 @@ _MAKERS: dict[str, Callable[[Sequence[Row]], list[Table]]] = {
 
 
 def _classified(
-    which: int, rows: Sequence[Row], official: str, sets: Sequence[str], protocols: Sequence[str], metric: str
+    which: int, rows: Sequence[Row], official: str, sets: Sequence[str], labels: Sequence[str], metric: str
 ) -> list[Table]:
-    """Of a table of the paper: a line per model; by protocol the measured number, the paper's and their difference."""
-    quotes = [quote for quote in QUOTES if quote.source == f"paper, Table {which}"]
+    """Of a table of the paper: a line per model; by labels the measured number, the paper's and their difference."""
+    quotes = [quote for quote in QUOTES if quote.table == which]
     ours = [
         row
         for row in rows
-        if (row.task, row.metric, row.layer) == ("classify", metric, "all")
-        and row.protocol in protocols
+        if (row.task, row.metric, row.role, row.layer) == ("classify", metric, "value", "all")
+        and row.labels in labels
         and row.data in sets
     ]
-    units = {quote.model: quote.features_protocol.split()[2] for quote in quotes if which == 1}
-    suffix = {protocol: f", {words(protocol)}" if len(protocols) > 1 else "" for protocol in protocols}
+    suffix = {some: f", {words.labels(some)}" if len(labels) > 1 else "" for some in labels}
     found = []
     same_data = grouped(ours, lambda row: (row.data, row.data_sha256))
     for (data, _), same in same_data.items() or [((official, ""), list[Row]())]:
@@ -315,23 +308,24 @@ def _classified(
         for row in same:
             quote = quoted(row)
             start = {
-                "model": Cell(f"{row.features} + {method(row)}"),
-                "the paper's": Cell(quote.model or "") if quote is not None else EMPTY,
+                "model": Cell(f"{row.features} + {row.classifier}"),
+                "the paper's": Cell(quote.row.model or "") if quote is not None else EMPTY,
                 **_seed(row, same),
                 "d": Cell(f"{row.dimensions}", row.dimensions),
             }
-            column = f"{metric} %{suffix[row.protocol]}"
-            line = _free(lines, (row.features, row.features_sha256, method(row), row.seed), column, start)
+            column = f"{metric} %{suffix[row.labels]}"
+            line = _free(lines, (row.features, row.features_sha256, row.classifier, row.seed), column, start)
             line[column] = number(row)
-            line |= _beside(row, suffix[row.protocol])
+            line |= _beside(row, suffix[row.labels])
         named = {line["the paper's"].text for line in lines.values()}
-        lines |= {quote.model: {"the paper's": Cell(quote.model or "")} for quote in quotes if quote.model not in named}
+        models = dict.fromkeys(quote.row.model or "" for quote in quotes)
+        lines |= {model: {"the paper's": Cell(model)} for model in models if model not in named}
         for line in lines.values():  # the paper's numbers also where no measured one stands beside them
             for quote in quotes:
-                if quote.model == line["the paper's"].text:
-                    line |= _quote(quote, suffix[quote.protocol])
-                    if quote.model in units:
-                        line["paper's feature units"] = Cell(units[quote.model], float(units[quote.model]), quoted=True)
+                if quote.row.model == line["the paper's"].text:
+                    line |= _quote(quote, suffix[quote.row.labels])
+                    if quote.units is not None:
+                        line["paper's feature units"] = Cell(str(quote.units), quote.units, quoted=True)
         order = ["model", "the paper's", "seed", "d"]
         for after in suffix.values():
             order += [f"{metric} %{after}", f"paper %{after}", f"difference{after}"]
@@ -343,9 +337,9 @@ def _classified(
         ]
         if same:
             notes += [APART] if any(quoted(row) for row in same) else []
-            notes += [f"measured: ± is {row.spread_kind}" for row in same]
+            notes += [f"measured: ± is {words.spread(row)}" for row in same]
             notes += [_features(row) for row in same]
-            notes += [f"{row.features}: {row.method}, seed {row.seed}" for row in same]
+            notes += [f"{row.features}: {words.method(row)}, seed {row.seed}" for row in same]
             notes.append(f"data: {data}, sha256 {same[0].data_sha256}")
             notes += [f"on {_machine(row)}; {row.versions}" for row in same]
         else:
@@ -377,17 +371,19 @@ def _beside(row: Row, suffix: str = "") -> dict[str, Cell]:
     quote = quoted(row)
     if quote is None:
         return {}
-    return {**_quote(quote, suffix), f"difference{suffix}": _difference(apart(row, quote), (row, quote))}
+    return {**_quote(quote, suffix), f"difference{suffix}": _difference(apart(row, quote.row), (row, quote.row))}
 
 
-def _quote(quote: Row, suffix: str = "") -> dict[str, Cell]:
-    spread = f" ± {quote.spread:g}" if quote.spread is not None else ""
+def _cited(quote: Quote) -> Cell:
+    return Cell(words.cite(quote), quote.row.value, (quote.row,), quoted=True)
+
+
+def _quote(quote: Quote, suffix: str = "") -> dict[str, Cell]:
+    row = quote.row
+    spread = f" ± {row.spread:g}" if row.spread is not None else ""
     # as the paper prints it: 82.0 and not 82.00
-    return {f"paper %{suffix}": Cell(f"{quote.value:.{_places(quote)}f}{spread}", quote.value, (quote,), quoted=True)}
-
-
-def _places(quote: Row) -> int:
-    return 2 if round(quote.value, 1) != quote.value else 1
+    places = 2 if round(row.value, 1) != row.value else 1
+    return {f"paper %{suffix}": Cell(f"{row.value:.{places}f}{spread}", row.value, (row,), quoted=True)}
 
 
 def _difference(found: Difference, rows: tuple[Row, ...]) -> Cell:

@@ -173,7 +173,7 @@ def assemble(folder: Path, order: Sequence[str], without: Collection[str] = ()) 
     names = sorted((name for name in kept if kept[name]), key=lambda n: (place.get(n, len(place)), n))
     found = {name: results.read(rows_file(folder, name)) for name in names}
     rows = [row for some in found.values() for row in some]
-    write_whole(folder / "results.csv", results.frame(rows).to_csv(index=False))
+    write_whole(folder / "results.csv", results.to_csv(rows))
     drawn = [name for name in names if (folder / "figures" / f"{name}.png").exists()]
     write_list(
         folder / "figures",

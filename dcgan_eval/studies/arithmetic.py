@@ -173,8 +173,8 @@ def arithmetic(
                 hits = int(torch.stack(of).all(0).sum())
                 rows.append(
                     row(
-                        "arithmetic", metric, protocol=f"{words}: {way}", n=len(some), seconds=took, method=how,
-                        **common, **share(hits, len(some)),
+                        "arithmetic", metric, question=words, condition=way, n=len(some), seconds=took, method=how,
+                        **common, **share(hits, len(some), "results"),
                     )
                 )  # fmt: skip
     else:
@@ -187,8 +187,8 @@ def arithmetic(
         rows.append(
             row(
                 "arithmetic", "change by noise", 100 * float(change.mean() / typical.mean()), unit="%",
-                protocol=f"{words}: {way}", method="root mean square of pixels between the result and those with noise "
-                f"of ±{NOISE} around it, of that between two samples", n=AROUND,
+                question=words, condition=way, method="root mean square of pixels between the result and those with "
+                f"noise of ±{NOISE} around it, of that between two samples", n=AROUND,
                 seconds=time.perf_counter() - start, **common,
             )
         )  # fmt: skip
@@ -237,7 +237,7 @@ def picture(found: Arithmetic, model: Model) -> figures.Picture:
         sign = "−" if term.sign < 0 else "+"
         strips.append(figures.Tiles(f"{sign} {term}" if strips else f"{term}", images[None], columns=names))
     aim = " & ".join(found.wanted)
-    right = {r.protocol.rpartition(": ")[2]: f", {r.value:.0f} % {aim}" for r in found.rows if r.metric == aim}
+    right = {r.condition: f", {r.value:.0f} % {aim}" for r in found.rows if r.metric == aim}
     strips.append(
         [
             figures.Tiles(f"= {found.way}{right.get(found.way, '')}", _square(found.mean)),

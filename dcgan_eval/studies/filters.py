@@ -198,7 +198,7 @@ def filters(
             rows.append(
                 row(
                     "filters", metric, value, model=name, model_sha256=sha256, networks=f"BatchNorm {statistics}{said}",
-                    device=str(device), layer=layer, dimensions=width, protocol=what, method=how, n=n, unit="%",
+                    device=str(device), layer=layer, dimensions=width, condition=what, method=how, n=n, unit="%",
                     n_reference=images.n, seed=seed, command=command, data=images, features=f"{what} {layer}",
                     seconds=time.perf_counter() - start,
                 )

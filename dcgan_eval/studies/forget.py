@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcgan_eval import figures, results
+from dcgan_eval import figures
 from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.networks import Generator, scale_images, to_uint8
 from dcgan_eval.results import Row
@@ -244,8 +244,8 @@ def forget_class(
     def measured(images: Tensor) -> Numbers:
         now = attribute.judge(images).argmax(1)
         return {
-            "still there": share(int((now == index)[had].sum()), n),
-            "rest as before": share(int((now == before)[~had].sum()), num - n),
+            "still there": share(int((now == index)[had].sum()), n, "samples"),
+            "rest as before": share(int((now == before)[~had].sum()), num - n, "samples"),
             "change": {"value": 100 * float(apart(images, plain).mean()) / typical, "unit": "%"},
         }
 
@@ -420,8 +420,9 @@ def _rows(
                 row(
                     "forget",
                     metric,
-                    draws=results.draws(values.tolist()),
-                    protocol=f"{what}: {way}{count}",
+                    draws=tuple(values.tolist()) if len(several) > 1 else (),
+                    question=what,
+                    condition=f"{way}{count}",
                     method=f"{about}; maps by a logistic regression on {layer} of the generator",
                     layer=layer,
                     dimensions=width,

@@ -18,11 +18,12 @@ from dcgan_eval.errors import InputError
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, from_tensor
 from dcgan_eval.results import Row
+from dcgan_eval.results.intervals import Z95
 from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
 from dcgan_eval.studies.judge import Attribute, attribute_of, certain, certified_svm, chosen_scores
 from dcgan_eval.studies.model import Model
-from dcgan_eval.studies.rows import Z95, row, share, spread
+from dcgan_eval.studies.rows import row, share, spread
 
 By = Literal["mean", "svm"]
 Score = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float64 (n,): more of it is nearer to the end of the turn
@@ -214,15 +215,16 @@ def turn(
             ("slope", float(some.slopes.mean()), f"of the score over t, mean; score: {how}", spread(some.slopes, "z")),
             ("slope, r.m.s.", float(some.slopes.square().mean().sqrt()), "root mean square over z", {}),
             ("R²", float(some.straight.mean()), "of a straight line through each z's score, mean", {}),
-            ("second at t = −1", None, "share of z with a score above 0", share(_above(some, 0), starts)),
-            ("second at t = 1", None, "share of z with a score above 0", share(_above(some, -1), starts)),
+            ("second at t = −1", None, "share of z with a score above 0", share(_above(some, 0), starts, "z")),
+            ("second at t = 1", None, "share of z with a score above 0", share(_above(some, -1), starts, "z")),
         ):
             fields: dict[str, Any] = more if value is None else {"value": value, **more}
             rows.append(
                 row(
                     "turn",
                     metric,
-                    protocol=f"{ends_of}: {way}",
+                    question=ends_of,
+                    condition=way,
                     method=about,
                     n=starts,
                     n_reference=num,

@@ -215,7 +215,7 @@ def walk(
             ):
                 rows.append(
                     row(
-                        "walk", metric, float(values.mean()), protocol=what, method=how, data=images, n=len(z),
+                        "walk", metric, float(values.mean()), condition=what, method=how, data=images, n=len(z),
                         seconds=took, **common, **spread(values, "images"),
                     )
                 )  # fmt: skip
@@ -243,7 +243,7 @@ def walk(
                     continue
                 rows.append(
                     row(
-                        "walk", metric, float(values.mean()), protocol=way, method=how, n=pairs,
+                        "walk", metric, float(values.mean()), condition=way, method=how, n=pairs,
                         features=model.judge_name, features_sha256=model.judge.sha256, seconds=took, **common,
                         **spread(values, "pairs"),
                     )

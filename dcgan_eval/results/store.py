@@ -1,4 +1,4 @@
-"""Numbers with the protocol that made them: one record per number, one CSV or Parquet file for all of them."""
+"""Rows in files: one CSV or Parquet file, a line per number."""
 
 import csv
 import dataclasses
@@ -6,101 +6,47 @@ import importlib.util
 import io
 import math
 import os
-import platform
-import re
-import shlex
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
 from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
+from dcgan_eval.results.row import Row
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-MEASURED = "measured"
-CERTIFIED = 1e-6  # the largest gap of a certified number: the tolerance of dcgan_eval.probe
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One number.
-
-    source: `MEASURED`, or what it is quoted from, such as 'paper, Table 1'.
-    value, spread: in `unit` ('%' for accuracies and errors, 'images' for counts of them, else ''). spread_kind: what
-    the spread is, such as '1.96 standard deviations over 10 draws'. draws: the value of each draw, in order, by spaces;
-    '' where there is one. n: how many images it judges: test images, or generated ones. n_reference: those it judges
-    by: training images, or real ones. data, features: names with the SHA-256 of the content, never a path;
-    of images that are part of a split with a digest of which, after a '/'. model: what
-    is judged by the data, None where the features are; of quoted numbers the paper's name. dtype: that the features
-    were computed in. protocol: which of the images count; method: how the number follows from their features;
-    features_protocol: everything that decides those. layer: 'all', or the one layer used. C, gap: of an SVM, and its
-    certified relative distance from the optimum. instruction_set: that the processor computed with, as
-    `dcgan_eval.runtime.fast_ops.instruction_set` names it; '' where that is unknown.
-    seconds_features, seconds: taken by the features of all images, fitting included, and by what was done with them.
-    """
-
-    task: str
-    source: str = MEASURED
-    data: str
-    data_sha256: str
-    model: str | None
-    model_sha256: str | None
-    features: str
-    features_sha256: str
-    features_protocol: str
-    dtype: str
-    layer: str
-    dimensions: int
-    protocol: str
-    method: str
-    metric: str
-    value: float
-    unit: str
-    spread: float | None
-    spread_kind: str
-    draws: str = ""
-    n: int
-    n_reference: int
-    C: float | None
-    gap: float | None
-    seed: int
-    seconds_features: float
-    seconds: float
-    device: str
-    instruction_set: str
-    versions: str
-    command: str
-    time: str
-
-    @property
-    def certified(self) -> bool:
-        """Whether an SVM behind it is known to be as near to its optimum as a result must be; of other numbers True."""
-        return self.gap is None or self.gap <= CERTIFIED
-
-
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
 _KINDS = get_type_hints(Row)
+OLD_COLUMNS = [  # of version 0.1
+    "task", "source", "data", "data_sha256", "model", "model_sha256", "features", "features_sha256",
+    "features_protocol", "dtype", "layer", "dimensions", "protocol", "method", "metric", "value", "unit", "spread",
+    "spread_kind", "draws", "n", "n_reference", "C", "gap", "seed", "seconds_features", "seconds", "device",
+    "instruction_set", "versions", "command", "time",
+]  # fmt: skip
 # what two measurements of one number may differ in
 _OUTCOME = {
-    "value", "spread", "draws", "gap", "seconds_features", "seconds", "device", "instruction_set", "versions",
-    "command", "time",
+    "value", "spread", "draws", "gap", "seconds_features", "seconds", "device", "instruction_set", "threads",
+    "versions", "command", "time",
 }  # fmt: skip
 
 
 def frame(rows: Iterable[Row]) -> pd.DataFrame:
     """Tidy: one line per number, one column per field of Row."""
     return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=COLUMNS)
+
+
+def to_csv(rows: Iterable[Row], *, header: bool = True) -> str:
+    """The text of a CSV file, a line per row. The values of a row's draws are separated by spaces."""
+    table = frame(rows)
+    table["draws"] = [" ".join(repr(float(value)) for value in draws) for draws in table["draws"]]
+    return table.to_csv(index=False, header=header)
 
 
 def identity(row: Row) -> tuple[object, ...]:
@@ -135,7 +81,7 @@ def append(path: Path, rows: Sequence[Row]) -> None:
                 return
             text = path.read_text(encoding="utf-8") if path.exists() else ""
             gap = "" if not text or text.endswith("\n") else "\n"
-            write_whole(path, text + gap + frame(rows).to_csv(index=False, header=not text))
+            write_whole(path, text + gap + to_csv(rows, header=not text))
     except OSError as error:
         raise InputError(f"{path}: cannot append results: {error}; give another --out") from error
 
@@ -179,46 +125,60 @@ def _rows(path: Path, lines: Any) -> Iterator[Row]:
     if header is None:
         return
     if header != COLUMNS:
-        raise InputError(f"{path}: {_other_columns(header)}; give another file")
+        raise InputError(f"{path}: {_other_columns(header)} give another file")
     at = lines.line_num + 1
     for fields in lines:
         if len(fields) != len(COLUMNS):
             raise InputError(
                 f"{path}:{at}: has {len(fields)} fields, not {len(COLUMNS)}: cut short or edited; mend or remove it"
             )
-        yield _row(f"{path}:{at}", dict(zip(COLUMNS, fields, strict=True)))
+        yield parsed(f"{path}:{at}", dict(zip(COLUMNS, fields, strict=True)))
         at = lines.line_num + 1
 
 
 def _other_columns(header: Sequence[str]) -> str:
+    if list(header) == OLD_COLUMNS:
+        return "holds results of version 0.1; rewrite its CSV with dcgan-eval migrate OLD.csv --out NEW.csv, or"
     missing = [name for name in COLUMNS if name not in header]
     more = [name for name in header if name not in COLUMNS]
     what = [f"lacks {', '.join(missing)}"] if missing else []
     what += [f"has {', '.join(more)} besides"] if more and len(missing) < len(COLUMNS) else []
     if len(missing) == len(COLUMNS):
-        return "is no file of results: its first line names none of their columns"
-    return f"results of another version: {' and '.join(what) or 'the columns are in another order'}"
+        return "is no file of results: its first line names none of their columns;"
+    return f"results of another version: {' and '.join(what) or 'the columns are in another order'};"
 
 
-def _row(where: str, fields: dict[str, str]) -> Row:
-    values: dict[str, object] = {}
-    for name, text in fields.items():
-        kind = _KINDS[name]
-        if kind in (str | None, float | None) and text == "":
-            values[name] = None
-            continue
-        try:
-            value = int(text) if kind is int else float(text) if kind in (float, float | None) else text
-        except ValueError:
-            want = "a whole number" if kind is int else "a number"
-            raise InputError(f"{where}: {name} is {text!r}, not {want}; mend or remove the line") from None
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{where}: {name} is {text}, which no result is; mend or remove the line")
-        values[name] = value
+def parsed(where: str, fields: dict[str, str]) -> Row:
+    """The row of these texts, one for every field. Raises InputError, which begins with `where`, for any other."""
+    values = {name: _value(f"{where}: {name}", text, _KINDS[name]) for name, text in fields.items()}
     for name in ("task", "source", "metric"):
         if not values[name]:
             raise InputError(f"{where}: {name} is empty; mend or remove the line")
     return Row(**values)  # type: ignore[arg-type]
+
+
+def _value(what: str, text: str, kind: Any) -> object:
+    """A field's value from its text. Raises InputError for text that is none of its kind."""
+    if kind in (str | None, float | None) and text == "":
+        return None
+    if get_origin(kind) is tuple:
+        return tuple(_number(what, part, float) for part in text.split())
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise InputError(f"{what} is {text!r}, not one of {', '.join(map(repr, get_args(kind)))}; mend the line")
+        return text
+    return _number(what, text, int if kind is int else float) if kind in (int, float, float | None) else text
+
+
+def _number(what: str, text: str, kind: type[int] | type[float]) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        want = "a whole number" if kind is int else "a number"
+        raise InputError(f"{what} is {text!r}, not {want}; mend or remove the line") from None
+    if not math.isfinite(value):
+        raise InputError(f"{what} is {text}, which no result is; mend or remove the line")
+    return value
 
 
 def _needs_pyarrow(path: Path) -> None:
@@ -231,13 +191,15 @@ def _parquet(path: Path) -> list[Row]:
 
     try:
         found = pd.read_parquet(path)
-    except (pyarrow.ArrowException, ValueError) as error:
+        if "draws" in found:
+            found["draws"] = [" ".join(repr(float(value)) for value in draws) for draws in found["draws"]]
+    except (pyarrow.ArrowException, TypeError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}; give another file") from error
     if found.columns.tolist() != COLUMNS:
-        raise InputError(f"{path}: {_other_columns(found.columns.tolist())}; give another file")
+        raise InputError(f"{path}: {_other_columns(found.columns.tolist())} give another file")
     records = found.astype(object).where(found.notna(), "").to_dict("records")
     return [
-        _row(f"{path}, row {number}", {str(name): str(value) for name, value in record.items()})
+        parsed(f"{path}, row {number}", {str(name): str(value) for name, value in record.items()})
         for number, record in enumerate(records, 1)
     ]
 
@@ -258,27 +220,3 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def draws(values: Sequence[float]) -> str:
-    """As `Row.draws` keeps them."""
-    return " ".join(f"{value:.10g}" for value in values) if len(values) > 1 else ""
-
-
-def versions() -> str:
-    """What the numbers were computed with."""
-    names = ("dcgan-eval", "torch", "torchvision", "torch-fidelity", "scikit-learn", "numpy")
-    return f"python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names)
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def command(argv: Sequence[str] | None = None) -> str:
-    """The command line as typed, but for the folder in the environment variable DATA, which reads `$DATA` again."""
-    folder = os.environ.get("DATA", "").rstrip("/")
-    # whole folder names only (/data is not the start of /data2), and outside of quotes, where a shell expands it
-    this = re.compile(rf"(?<![^=:,]){re.escape(folder)}(?=[/:]|$)" if folder else "(?!)")
-    words = [this.split(word) for word in ["dcgan-eval", *(sys.argv[1:] if argv is None else argv)]]
-    return " ".join("$DATA".join(part and shlex.quote(part) for part in word) or "''" for word in words)

@@ -1,0 +1,26 @@
+"""The command `dcgan-eval migrate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcgan_eval.cli.common import app, check_file, note
+from dcgan_eval.errors import InputError
+
+
+@app.command()
+def migrate(
+    old: Annotated[Path, typer.Argument(help="CSV file of results, written by version 0.1.")],
+    out: Annotated[Path, typer.Option(help="CSV file to write, which must not exist yet.")],
+) -> None:
+    """Rewrite a results file of version 0.1 with the columns of this version."""
+    from dcgan_eval import results
+    from dcgan_eval.results.migration import migrated
+
+    check_file(out, "--out")
+    if out.exists():
+        raise InputError(f"--out {out}: exists; choose another file")
+    rows = migrated(old)
+    results.append(out, rows)
+    note(f"{out}: {len(rows)} results")

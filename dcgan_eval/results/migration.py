@@ -1,0 +1,90 @@
+"""Results files of version 0.1, in which sentences held data, rewritten with the columns of today."""
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from dcgan_eval.errors import InputError
+from dcgan_eval.results.row import MEASURED, Row
+from dcgan_eval.results.store import COLUMNS, OLD_COLUMNS, parsed
+
+_SPREADS = (
+    (r"half the width of the 95 % Wilson interval over (\d+) (test images)", "95 % Wilson interval"),
+    (r"half of Wilson's 95 % interval of (\d+)()", "95 % Wilson interval"),
+    (r"1\.96 standard deviations over (\d+) (seeds of the samples)", "1.96 standard deviations"),
+    (r"1\.96 standard deviations over (\d+) (draws)", "1.96 standard deviations"),
+    (r"1\.96 standard errors of the mean of (\d+) (.+)", "1.96 standard errors"),
+    (r"1\.96 standard errors over (\d+) (test images)", "1.96 standard errors"),
+    (r"standard deviation over (\d+) (subsets|splits)", "standard deviation"),
+)
+_NOUNS = {"draws": "label draws", "seeds of the samples": "sample sets"}
+_COUNTED = {"arithmetic": "results", "forget": "samples", "turn": "z"}  # of tasks whose intervals did not say it
+_CLASSIFIED = re.compile(r"(L2-SVM|\d+-NN) on (?:all labels|[\w:-]+)(?:, (\d+ balanced draws))?, (.*)")
+_CHOSEN = re.compile(r"(C \S+ (?:given|of \S+ to \S+ by .*)), (features unscaled)")
+_CELLS = re.compile(r"(data-copying test \(Meehan et al\. 2020\)), (\d+ of \d+ cells, seed \d+)")
+
+
+def migrated(path: Path) -> list[Row]:
+    """The measured rows of a CSV file of version 0.1; those quoted from the paper are part of every report anyway.
+
+    Raises InputError if the file is not one of version 0.1, or a line holds what that version did not write.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            if next(lines, None) != OLD_COLUMNS:
+                raise InputError(f"{path}: is not a CSV file of results of version 0.1; give another file")
+            return list(_rows(path, lines))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as results: {error}; give another file") from error
+
+
+def _rows(path: Path, lines: Iterator[list[str]]) -> Iterator[Row]:
+    for number, fields in enumerate(lines, 1):
+        where = f"{path}, result {number}"
+        if len(fields) != len(OLD_COLUMNS):
+            raise InputError(f"{where}: has {len(fields)} fields, not {len(OLD_COLUMNS)}; mend or remove it")
+        old = dict(zip(OLD_COLUMNS, fields, strict=True))
+        if old["source"] == MEASURED:
+            yield parsed(where, dict.fromkeys(COLUMNS, "") | _row(where, old))
+
+
+def _row(where: str, old: dict[str, str]) -> dict[str, str]:
+    """One result. What version 0.1 said in `protocol`, in the metric's suffix and in `spread_kind` gets its fields."""
+    new = {name: value for name, value in old.items() if name != "protocol"}
+    new |= {"role": "value", "threads": "0", "spread_n": "0", **_spread(where, old["spread_kind"], old["task"])}
+    task, protocol = old["task"], old["protocol"]
+    if task == "classify":
+        found = _CLASSIFIED.fullmatch(old["method"])
+        if found is None:
+            raise InputError(
+                f"{where}: method is {old['method']!r}, which version 0.1 did not write; mend or remove it"
+            )
+        classifier, drawn, rest = found.groups()
+        chosen = _CHOSEN.fullmatch(rest)
+        how, method = chosen.groups() if chosen else ("", rest)
+        remark = ", ".join(part for part in (drawn, how) if part)
+        new |= {"labels": protocol, "classifier": classifier, "method": method, "remark": remark}
+        metric, _, role = old["metric"].partition(" on ")
+        new |= {"metric": metric, "role": role or "value"}
+    elif task == "neighbors":
+        metric, _, suffix = old["metric"].partition(", ")
+        new |= {"metric": metric, "role": {"": "value", "p": "p-value"}.get(suffix, suffix), "condition": protocol}
+        cells = _CELLS.fullmatch(old["method"])
+        if cells is not None:
+            new |= {"method": cells[1], "remark": cells[2]}
+    elif task not in ("fid", "dedup", "table3"):  # whose protocol repeats other columns
+        new["question"], _, new["condition"] = protocol.rpartition(": ")
+    return new
+
+
+def _spread(where: str, sentence: str, task: str) -> dict[str, str]:
+    if not sentence:
+        return {"spread_kind": ""}
+    for pattern, kind in _SPREADS:
+        found = re.fullmatch(pattern, sentence)
+        if found is not None:
+            of = _NOUNS.get(found[2], found[2]) or _COUNTED.get(task, "")
+            return {"spread_kind": kind, "spread_n": found[1], "spread_of": of}
+    raise InputError(f"{where}: spread_kind is {sentence!r}, which version 0.1 did not write; mend or remove it")

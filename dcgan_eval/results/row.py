@@ -1,0 +1,190 @@
+"""A number: what was measured, and what it was measured from, with and by."""
+
+import dataclasses
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+MEASURED = "measured"
+CERTIFIED = 1e-6  # the largest gap of a certified number: the tolerance of dcgan_eval.probe
+
+Role = Literal["value", "held-out", "p-value", "folds", "validation"]
+SpreadKind = Literal[
+    "", "standard deviation", "1.96 standard deviations", "1.96 standard errors", "95 % Wilson interval", "not stated"
+]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far a value may be off: the fields of `Measurement` of these names.
+
+    spread: half the width of an interval, or a standard deviation, in the value's unit; None where it is not known.
+    spread_kind: which of the two, by name. spread_n, spread_of: how many of what it was found over, such
+    as 10 'label draws'; 0 and '' where that is not known.
+    """
+
+    spread: float | None = None
+    spread_kind: SpreadKind = ""
+    spread_n: int = 0
+    spread_of: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One number, and under what conditions it was measured.
+
+    task: the command that measures it. question: what is asked, of a task that asks several questions, else ''.
+    condition: what the number was measured under, as its table's row says it; '' where there is one condition only.
+    metric: name of the metric. role: 'value'; 'held-out', the same metric of held-out images in place of the evaluated
+    ones; 'p-value' of the value against the held-out one; 'folds' or 'validation', the metric on these in place of the
+    test set. value: in `unit` ('%' for accuracies, errors and fractions, 'images' for counts, else ''). spread,
+    spread_kind, spread_n, spread_of: see `Spread`. draws: the
+    value of each draw, in order; () where there is one draw. n: number of images evaluated: test images, or generated
+    ones. n_reference: number of images they are evaluated against: training images, or real ones.
+    classifier: such as 'L2-SVM' or '5-NN'; labels: how many labels it was fitted to, such as 'all' or 'per-class:400';
+    C: its penalty, and gap: its certified relative distance from the optimum; '' and None where there is no classifier.
+    method: how the number follows from the images' features; equal for all numbers that may be compared. remark: what
+    the method found or chose on the way, such as the range of C.
+    """
+
+    task: str
+    question: str = ""
+    condition: str = ""
+    metric: str
+    role: Role = "value"
+    value: float
+    unit: str = ""
+    spread: float | None = None
+    spread_kind: SpreadKind = ""
+    spread_n: int = 0
+    spread_of: str = ""
+    draws: tuple[float, ...] = ()
+    n: int
+    n_reference: int = 0
+    classifier: str = ""
+    labels: str = ""
+    C: float | None = None
+    gap: float | None = None
+    method: str = ""
+    remark: str = ""
+
+    @property
+    def certified(self) -> bool:
+        """Whether an SVM behind it is known to be as near to its optimum as a result must be; of other numbers True."""
+        return self.gap is None or self.gap <= CERTIFIED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What a number was measured from, with and by.
+
+    source: `MEASURED`, or what it is quoted from, such as 'paper, Table 1'. data, features: names, never a path;
+    data_sha256, features_sha256: SHA-256 of the content; of images that are part of a split with a digest of which,
+    after a '/'. model: what is evaluated by the data, None where the features are; of quoted numbers the paper's name.
+    features_protocol: everything that decides the features. dtype: the precision they were computed in, of which
+    'float32' means IEEE float32 products and never TF32. layer: 'all', or
+    the one layer used. dimensions: of the features. seed: of all that is random.
+    seconds_features, seconds: taken by the features of all images, fitting included, and by what was done with them.
+    device: such as 'cpu' or '2 x cuda'. instruction_set: that the processor computed with, as
+    `dcgan_eval.runtime.fast_ops.instruction_set` names it; threads: of the processor, in each process; '' and 0 where
+    they are not known. versions: of the libraries, and of this code. command: as typed. time: UTC, ISO 8601.
+    """
+
+    source: str = MEASURED
+    data: str = ""
+    data_sha256: str = ""
+    model: str | None = None
+    model_sha256: str | None = None
+    features: str = ""
+    features_sha256: str = ""
+    features_protocol: str = ""
+    dtype: str = ""
+    layer: str = "all"
+    dimensions: int = 0
+    seed: int = 0
+    seconds_features: float = 0.0
+    seconds: float = 0.0
+    device: str = ""
+    instruction_set: str = ""
+    threads: int = 0
+    versions: str = ""
+    command: str = ""
+    time: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Provenance, Measurement):
+    """One line of a file of results: a measurement and its provenance."""
+
+
+def stamp(measurement: Measurement, provenance: Provenance) -> Row:
+    """A row with the fields of a measurement and of its provenance."""
+    return Row(**_fields(measurement), **_fields(provenance))
+
+
+def provenance(**known: Any) -> Provenance:
+    """The provenance of a number that this process measures now. known: the fields of `Provenance` that it cannot tell
+    by itself."""
+    import torch
+
+    from dcgan_eval.runtime.fast_ops import instruction_set
+
+    return Provenance(
+        **{
+            "instruction_set": instruction_set(),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "time": now(),
+            **known,
+        }
+    )
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
+@cache
+def versions() -> str:
+    """What the numbers were computed with."""
+    names = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "scipy", "numpy", "pillow")
+    own = f"dcgan-eval {version('dcgan-eval')}{_commit()}"
+    return f"python {platform.python_version()}, {own}, " + ", ".join(f"{name} {version(name)}" for name in names)
+
+
+def _commit() -> str:
+    """Of the checkout that this code is in, as ' (1a2b3c4d)', with a '+' where files have changed; '' elsewhere."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        described = subprocess.run(
+            ["git", "-C", root, "describe", "--always", "--exclude=*", "--abbrev=8", "--dirty=+"],
+            capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f" ({described.stdout.strip()})"
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def command(argv: Sequence[str] | None = None) -> str:
+    """The command line as typed, but for the folder in the environment variable DATA, which reads `$DATA` again."""
+    folder = os.environ.get("DATA", "").rstrip("/")
+    # whole folder names only (/data is not the start of /data2), and outside of quotes, where a shell expands it
+    this = re.compile(rf"(?<![^=:,]){re.escape(folder)}(?=[/:]|$)" if folder else "(?!)")
+    words = [this.split(word) for word in ["dcgan-eval", *(sys.argv[1:] if argv is None else argv)]]
+    return " ".join("$DATA".join(part and shlex.quote(part) for part in word) or "''" for word in words)
