@@ -23,8 +23,9 @@ from torch.nn import functional
 
 from benchmarks.arguments import add_data_root
 from dcgan_eval import results
-from dcgan_eval.dedup import Duplicates, Method, find
+from dcgan_eval.dedup import Duplicates, find
 from dcgan_eval.images import from_tensor, open_split
+from dcgan_eval.options import DuplicateMethod
 from dcgan_eval.streams import stream
 
 ALIKE = 0.9
@@ -58,7 +59,7 @@ PLANTED: dict[str, Callable[[Tensor], Tensor]] = {
     "brightened": brightened,
     "mirrored": mirrored,
 }
-RUNS: list[tuple[Method, int | None]] = [
+RUNS: list[tuple[DuplicateMethod, int | None]] = [
     ("exact", None),
     ("phash", 0),
     ("phash", 4),

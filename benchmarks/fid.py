@@ -27,8 +27,9 @@ from benchmarks.arguments import add_data_root
 from dcgan_eval import devices, results
 from dcgan_eval.comparison import Settings, compare
 from dcgan_eval.errors import InputError
-from dcgan_eval.features import Precision, inception_features
+from dcgan_eval.features import inception_features
 from dcgan_eval.images import Images, from_tensor, open_images
+from dcgan_eval.options import Precision
 from tests.inception import write_weights
 
 TOLERANCE = 1e-3

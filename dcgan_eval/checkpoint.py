@@ -23,13 +23,13 @@ from dcgan_eval.files import write_whole
 from dcgan_eval.networks import (
     PRESETS,
     Architecture,
-    BatchNormMode,
     Discriminator,
     Generator,
     Layer,
     has_statistics,
     set_batchnorm_mode,
 )
+from dcgan_eval.options import BatchNormMode
 
 Format = Literal["dcgan-eval", "authors", "pytorch-examples"]
 

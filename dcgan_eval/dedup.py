@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,10 +24,10 @@ from dcgan_eval.devices import with_float64
 from dcgan_eval.errors import InputError
 from dcgan_eval.files import write_whole
 from dcgan_eval.images import Images, fitted, from_tensor, min_resized
+from dcgan_eval.options import DuplicateMethod
 from dcgan_eval.results import Measurement, Row
 from dcgan_eval.streams import stream
 
-Method = Literal["autoencoder", "paper", "exact", "phash"]
 RADIUS = {"autoencoder": 4, "paper": 0, "exact": 0, "phash": 4}  # bits
 SAMPLE = 50_000  # images that the autoencoder is fitted to
 BYTES = 2**27  # of images that are held at a time
@@ -75,7 +75,7 @@ def find(
     train: Images,
     against: Images | None = None,
     *,
-    method: Method = "autoencoder",
+    method: DuplicateMethod = "autoencoder",
     radius: int | None = None,
     seed: int = 0,
     batch_size: int = 1024,

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from dcgan_eval.errors import InputError, nearest
 
-BatchNormMode = Literal["stored", "batch", "reestimated"]
 ZDistribution = Literal["uniform", "normal"]
 Output = Literal["tanh", "sigmoid"]
 

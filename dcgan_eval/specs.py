@@ -4,17 +4,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
 from dcgan_eval import features
 from dcgan_eval.checkpoint import Checkpoint, load
 from dcgan_eval.errors import InputError, nearest
-from dcgan_eval.features import Extractor, Precision, Resize
+from dcgan_eval.features import Extractor
 from dcgan_eval.images import Images, fitted, open_split
-from dcgan_eval.kinds import FITTED, KINDS, NO_ARGUMENT
-from dcgan_eval.networks import Architecture, BatchNormMode, preset
+from dcgan_eval.networks import Architecture, preset
+from dcgan_eval.options import FITTED, KINDS, NO_ARGUMENT, BatchNormChoice, Precision, Resize
 from dcgan_eval.sampling import samples
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class FeatureOptions:
     Inception's come along. weights, resize: Inception's. seed: of random weights, centroids, and which images BatchNorm
     statistics are taken from."""
 
-    batchnorm: BatchNormMode | Literal["auto"] = "auto"
+    batchnorm: BatchNormChoice = "auto"
     precision: Precision = "float32"
     seed: int = 0
     download: bool = False

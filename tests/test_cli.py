@@ -11,16 +11,19 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import typer
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from dcgan_eval import classification, cli, dedup, devices, hashing, results
 from dcgan_eval.checkpoint import load, save
+from dcgan_eval.cli.common import app
 from dcgan_eval.errors import InputError
 from dcgan_eval.networks import PRESETS
 from dcgan_eval.ranks import ALONE
@@ -91,6 +94,21 @@ def default(tmp_path_factory):
     """What `dcgan-eval classify` does when nothing is said but how to print it and where to keep it."""
     out = tmp_path_factory.mktemp("default") / "results.csv"
     return run("classify", "--format", "json", "--out", out), out
+
+
+def helped():
+    """Every option and argument of every command, and its help."""
+    commands: Any = typer.main.get_command(app)
+    for name, command in commands.commands.items():
+        for parameter in command.params:
+            if parameter.name != "context":
+                yield pytest.param(parameter.help, id=f"{name} {parameter.name}")
+
+
+@pytest.mark.parametrize("text", helped())
+def test_a_help_text_is_a_sentence_about_a_noun(text):
+    assert re.match(r"(?!(Of|By|As|That|Where|What|Which|Decides|Times)\b)[A-Zk]", text), text
+    assert text.endswith((".", "]")), text
 
 
 def test_the_default_compares_pixels_random_and_trained_weights_on_digits(default):

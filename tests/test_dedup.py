@@ -15,15 +15,16 @@ from sklearn.datasets import load_digits
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from dcgan_eval import dedup, figures, hashing, results
-from dcgan_eval.dedup import FORMAT, RADIUS, Method, counts, find, groups_csv, kept, picture, rows, save_keep_list
+from dcgan_eval.dedup import FORMAT, RADIUS, counts, find, groups_csv, kept, picture, rows, save_keep_list
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import encoded, from_tensor, open_split
+from dcgan_eval.options import DuplicateMethod
 from dcgan_eval.report import tables, text
 from dcgan_eval.results import Row
 from tests.test_hashing import photographs, whole
 
 WIDER = 6  # bits, of weights that are not trained
-METHODS: tuple[Method, ...] = ("autoencoder", "paper", "exact", "phash")
+METHODS: tuple[DuplicateMethod, ...] = ("autoencoder", "paper", "exact", "phash")
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -532,7 +533,7 @@ def test_protocols_say_what_decides():
     ("method", "radius", "largest"),
     [("autoencoder", -1, 15), ("autoencoder", 16, 15), ("paper", 16, 15), ("phash", 8, 7), ("exact", 32, 31)],
 )
-def test_a_radius_without_meaning(method: Method, radius, largest):
+def test_a_radius_without_meaning(method: DuplicateMethod, radius, largest):
     with pytest.raises(InputError, match=f"^radius {radius}: want from 0 to {largest} of the \\d+ bits of {method}$"):
         find(source(photographs(2)), method=method, radius=radius)
     find(source(photographs(2)), method=method, radius=largest)

@@ -25,7 +25,8 @@ from dcgan_eval.features import (
 )
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.neighbors import inside_balls, k_nearest
-from dcgan_eval.networks import BatchNormMode, Discriminator, initialise, preset
+from dcgan_eval.networks import Discriminator, initialise, preset
+from dcgan_eval.options import BatchNormMode
 from dcgan_eval.probe import Protocol, Split, knn_probe, linear_probe
 from dcgan_eval.ranks import Ranks
 from dcgan_eval.runtime.fast_ops import product_of_split, split

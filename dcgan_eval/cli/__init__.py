@@ -8,11 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from dcgan_eval.cli.common import (
+    app,
+    note,
+)
+
 # in the order of --help
 from dcgan_eval.cli import classify, fid, neighbors, table3, dedup  # isort: skip # noqa: F401
 from dcgan_eval.cli import sample, walk, arithmetic, turn, filters, forget  # isort: skip # noqa: F401
 from dcgan_eval.cli import report, reproduce, checkpoints, migrate  # isort: skip # noqa: F401
-from dcgan_eval.cli.common import app, note
 from dcgan_eval.errors import InputError, RankLostError, UncertifiedError
 
 OVER_RANKS = ("classify", "fid", "neighbors")

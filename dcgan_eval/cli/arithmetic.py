@@ -11,7 +11,7 @@ from dcgan_eval.cli.common import (
     DeviceName,
     Download,
     Figure,
-    Format,
+    GeneratorCheckpoint,
     JudgeFeatures,
     Label,
     Num,
@@ -36,12 +36,12 @@ from dcgan_eval.errors import InputError
 @app.command()
 def arithmetic(
     context: typer.Context,
-    checkpoint: Annotated[str, typer.Argument(help="Of a generator; any that `info` understands.")],
+    checkpoint: GeneratorCheckpoint,
     expression: Annotated[
         str | None,
         typer.Argument(
-            help="'A - B + C'. Terms are numbers of samples, as on --sheet: '3,17,40 - 5,8,11 + 2,9,77'; or classes of "
-            "--data, dark and bright, joined by &: '7 & dark - 7 & bright + 2 & bright'."
+            help="Expression A - B + C. A term is a list of sample numbers as on --sheet: '3,17,40 - 5,8,11 + 2,9,77'; "
+            "or classes of --data, dark and bright, joined by &: '7 & dark - 7 & bright + 2 & bright'."
         ),
     ] = None,
     data: Data = None,
@@ -49,16 +49,19 @@ def arithmetic(
     sheet: Sheet = None,
     picture: Figure = None,
     num: Num = 256,
-    draws: Annotated[int, typer.Option(min=1, help="Of exemplars of named terms, that shares are of.")] = 100,
+    draws: Annotated[
+        int,
+        typer.Option(min=1, help="Number of exemplar draws for named terms, which the reported fractions are over."),
+    ] = 100,
     label: Label = None,
     seed: Seed = 0,
     device: DeviceName = "auto",
     data_root: DataRoot = Path("data"),
     download: Download = False,
-    format: Printed = Format.table,
+    format: Printed = "table",
     out: Out = None,
 ) -> None:
-    """Add and subtract z: the mean of three exemplars a term, beside single exemplars and pixels, judged over draws."""
+    """Add and subtract latent vectors: the mean of three exemplars per term, beside single exemplars and pixels."""
     from dcgan_eval import results
     from dcgan_eval.studies import arithmetic as study
 

@@ -6,26 +6,32 @@ from typing import Annotated
 
 import typer
 
-from dcgan_eval.cli.common import Format, Network, StoredPrecision, app
+from dcgan_eval.cli.common import (
+    app,
+)
 from dcgan_eval.errors import InputError
+from dcgan_eval.options import Format, Network, StoredPrecision
 
 
 @app.command()
 def info(
     checkpoint: Annotated[
-        str, typer.Argument(help="Ours (.safetensors), the authors' (prefix or .jl), netG/netD (.pth), or digits.")
+        str,
+        typer.Argument(
+            help="Checkpoint: ours (.safetensors), the authors' (prefix or .jl), netG/netD (.pth), or digits."
+        ),
     ],
-    format: Annotated[Format, typer.Option(help="table or json.")] = Format.table,
+    format: Annotated[Format, typer.Option(help="Output format: table or json.")] = "table",
 ) -> None:
-    """Say what a checkpoint holds."""
+    """Describe the networks of a checkpoint."""
     from dcgan_eval.checkpoint import describe, load
     from dcgan_eval.runtime.fast_ops import instruction_set
 
     described = describe(load(checkpoint))
     described["computed_with"] = {"instruction_set": instruction_set(), "precision": "float32"}
-    if format is Format.csv:
+    if format == "csv":
         raise InputError("info prints a table or json, not csv")
-    if format is Format.json:
+    if format == "json":
         typer.echo(json.dumps(described, indent=2))
         return
     presets = ", ".join(described["presets"]) or "none of the presets"
@@ -52,19 +58,17 @@ def info(
 
 @app.command()
 def convert(
-    checkpoint: Annotated[str, typer.Argument(help="Any checkpoint that `info` understands.")],
-    out: Annotated[Path, typer.Argument(help="Where to write it, as .safetensors.")],
-    only: Annotated[Network | None, typer.Option(help="Keep one of the two networks.")] = None,
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint to convert, in any format that `info` reads.")],
+    out: Annotated[Path, typer.Argument(help="File to write (.safetensors).")],
+    only: Annotated[Network | None, typer.Option(help="Network to keep. [default: both]")] = None,
     precision: Annotated[
-        StoredPrecision, typer.Option(help="Of the arrays in the file; 16 bits round them.")
-    ] = StoredPrecision.float32,
+        StoredPrecision, typer.Option(help="Precision of the stored arrays; 16 bits round them.")
+    ] = "float32",
 ) -> None:
     """Rewrite a checkpoint into this project's format; weights and BatchNorm statistics stay as they are."""
     import torch
 
     from dcgan_eval.checkpoint import convert
 
-    converted = convert(
-        checkpoint, out, only=None if only is None else only.value, dtype=getattr(torch, precision.value)
-    )
+    converted = convert(checkpoint, out, only=None if only is None else only, dtype=getattr(torch, precision))
     typer.echo(f"{out}: sha256 {converted.sha256}")

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcgan_eval.cli.common import (
-    BatchNorm,
+    BatchNormStatistics,
     BatchSize,
+    Cache,
     DataRoot,
     DeviceName,
     Download,
-    Format,
+    FeaturePrecision,
     Out,
-    Precision,
     Printed,
+    Seed,
     app,
     check_out,
     join,
@@ -26,7 +27,7 @@ from dcgan_eval.cli.common import (
     splits,
 )
 from dcgan_eval.errors import InputError
-from dcgan_eval.kinds import KINDS, PRECISIONS
+from dcgan_eval.options import KINDS, PRECISIONS
 
 if TYPE_CHECKING:
     from dcgan_eval.results import Row
@@ -38,46 +39,51 @@ def classify(
     features: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"What to classify with: {', '.join(KINDS)}. Repeat to compare. "
+            help=f"Features to classify with: {', '.join(KINDS)}. Repeat the option to compare several. "
             "[default, with digits only: pixels, random:digits and disc:digits]"
         ),
     ] = None,
     data: Annotated[
-        str, typer.Option(help="A named set (CIFAR-10, SVHN, MNIST, digits, …), folder, .zip or .npz.")
+        str,
+        typer.Option(help="Labelled images: a named dataset (CIFAR-10, SVHN, MNIST, digits, …), folder, .zip or .npz."),
     ] = "digits",
-    test: Annotated[str | None, typer.Option(help="Test images, where --data has no split of that name.")] = None,
+    test: Annotated[str | None, typer.Option(help="Test images, if --data has no test split.")] = None,
     valid: Annotated[
         str | None,
         typer.Option(
-            help="Images that choose C, or how many training images to set aside for it, as in 10000 (Table 2). "
-            "[default: a valid split of --data, else folds of the training labels]"
+            help="Validation images to choose C on, or the number of training images to set aside for that, as in "
+            "10000 (Table 2). [default: the valid split of --data, else cross-validation]"
         ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="all labels, or balanced draws: per-class:400 (Table 1), labels:1000 (Table 2).")
+        str,
+        typer.Option(
+            help="Training labels: all, or balanced draws such as per-class:400 (Table 1), labels:1000 (Table 2)."
+        ),
     ] = "all",
     C: Annotated[
         str | None,
-        typer.Option("--C", help="One or more values, by commas. [default: 1e-4, 2e-4, 5e-4 … as far as it helps]"),
+        typer.Option(
+            "--C", help="Values of C to try, separated by commas. [default: 1e-4, 2e-4, 5e-4 … as far as it helps]"
+        ),
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Stratified folds that choose C.")] = 5,
-    repeats: Annotated[int, typer.Option(min=1, help="Label draws.")] = 10,
-    knn: Annotated[int | None, typer.Option(min=1, help="Also classify by so many nearest neighbours.")] = None,
-    per_layer: Annotated[bool, typer.Option("--per-layer", help="Also each layer's features alone.")] = False,
-    batchnorm: Annotated[
-        BatchNorm, typer.Option(help="Statistics of a disc:'s BatchNorm; auto is what its file format calls for.")
-    ] = BatchNorm.auto,
-    precision: Annotated[Precision, typer.Option(help="Of the discriminator's convolutions.")] = Precision.float32,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides folds, draws, and random weights.")] = 0,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Number of stratified folds that choose C by cross-validation.")
+    ] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of label draws.")] = 10,
+    knn: Annotated[int | None, typer.Option(min=1, help="Also report k-NN accuracy with this k.")] = None,
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="Also report the accuracy of each layer's features alone.")
+    ] = False,
+    batchnorm: BatchNormStatistics = "auto",
+    precision: FeaturePrecision = "float32",
+    seed: Seed = 0,
     device: DeviceName = "auto",
     batch_size: BatchSize = 256,
-    cache: Annotated[
-        Path | None,
-        typer.Option(help="Folder that keeps features for the next run; large ones are then mapped, not loaded."),
-    ] = None,
+    cache: Cache = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
-    format: Printed = Format.table,
+    format: Printed = "table",
     out: Out = None,
 ) -> None:
     """Classify with fixed features and the paper's L2-SVM (Tables 1 and 2).
@@ -97,13 +103,13 @@ def classify(
     if not specs:
         raise InputError(f"--features is needed with --data {data}: one or more of {', '.join(KINDS)}")
     kinds = {spec.partition(":")[0] for spec in specs}
-    if batchnorm is not BatchNorm.auto and "disc" not in kinds:
+    if batchnorm != "auto" and "disc" not in kinds:
         raise InputError(
             f"--batchnorm {batchnorm}: is a choice for disc:CHECKPOINT only, which --features does not name"
         )
-    if precision is not Precision.float32 and not kinds & PRECISIONS:
+    if precision != "float32" and not kinds & PRECISIONS:
         raise InputError(f"--precision {precision}: is a choice for {', '.join(sorted(PRECISIONS))} only")
-    options = FeatureOptions(batchnorm.value, precision.value, seed, download)
+    options = FeatureOptions(batchnorm, precision, seed, download)
     plans = {spec: open_extractor(spec, options) for spec in specs}
     set_aside = int(valid) if valid is not None and valid.isdecimal() else None
     sets = splits(data, test, None if set_aside is not None else valid, data_root, download)

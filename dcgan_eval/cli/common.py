@@ -4,13 +4,13 @@ import dataclasses
 import json
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from dcgan_eval.errors import InputError
+from dcgan_eval.errors import InputError, nearest
+from dcgan_eval.options import BatchNormChoice, Format, Precision
 
 # everything that imports torch is imported where it is used: --help must not wait for it
 if TYPE_CHECKING:
@@ -33,93 +33,38 @@ app = typer.Typer(
 )
 
 
-class Format(StrEnum):
-    """How results are printed."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-
-
-class BatchNorm(StrEnum):
-    """Which statistics BatchNorm uses."""
-
-    auto = "auto"
-    stored = "stored"
-    batch = "batch"
-    reestimated = "reestimated"
-
-
-class Precision(StrEnum):
-    """Of the convolutions."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
-class Resize(StrEnum):
-    """Of images, for Inception."""
-
-    tf1 = "tf1"
-    clean = "clean"
-
-
-class Method(StrEnum):
-    """What makes two images one."""
-
-    autoencoder = "autoencoder"
-    paper = "paper"
-    exact = "exact"
-    phash = "phash"
-
-
-class StoredPrecision(StrEnum):
-    """Of arrays in a file."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class Network(StrEnum):
-    """One of the two in a checkpoint."""
-
-    generator = "generator"
-    discriminator = "discriminator"
-
-
-class TurnBy(StrEnum):
-    """How a direction comes from two groups."""
-
-    mean = "mean"
-    svm = "svm"
-
-
-class WalkPath(StrEnum):
-    """From one z to another."""
-
-    straight = "straight"
-    spherical = "spherical"
-
-
-DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time; results do not depend on it.")]
-DataRoot = Annotated[Path, typer.Option(help="Where named sets lie.")]
-Download = Annotated[bool, typer.Option("--download", help="Fetch what is missing.")]
-Printed = Annotated[Format, typer.Option(help="Of what is printed.")]
-Data = Annotated[str | None, typer.Option(help="Labelled images, whose classes name what samples show.")]
+DeviceName = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda or mps.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Number of images per batch; results do not depend on it.")]
+DataRoot = Annotated[Path, typer.Option(help="Directory of the named datasets.")]
+Download = Annotated[bool, typer.Option("--download", help="Download missing datasets and weights.")]
+Printed = Annotated[Format, typer.Option(help="Output format.")]
+Data = Annotated[str | None, typer.Option(help="Labelled images; the sample classifier learns their classes.")]
 JudgeFeatures = Annotated[
-    str | None, typer.Option(help="That classes are told by. [default: disc: of the checkpoint itself]")
+    str | None, typer.Option(help="Features for the sample classifier. [default: disc: of the checkpoint itself]")
 ]
-Sheet = Annotated[Path | None, typer.Option(help=".png, .svg or .pdf of the samples with their numbers.")]
-Num = Annotated[int, typer.Option(min=2, help="Samples that exemplars are found among.")]
-Figure = Annotated[Path | None, typer.Option(help=".png, .svg or .pdf of the study.")]
+Sheet = Annotated[
+    Path | None, typer.Option(help="Contact sheet of the numbered samples to write (.png, .svg or .pdf).")
+]
+Num = Annotated[int, typer.Option(min=2, help="Number of samples to choose exemplars from.")]
+Figure = Annotated[Path | None, typer.Option(help="Figure of the study to write (.png, .svg or .pdf).")]
 OtherDiscriminator = Annotated[
-    str | None, typer.Option(help="Checkpoint of the discriminator, where the generator's holds none.")
+    str | None, typer.Option(help="Discriminator checkpoint, if the generator's checkpoint contains none.")
 ]
-Label = Annotated[int | None, typer.Option(min=0, help="Class that a conditional generator draws.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides all that is drawn.")]
-Out = Annotated[Path | None, typer.Option(help="CSV or Parquet file to append the rows to.")]
+Label = Annotated[int | None, typer.Option(min=0, help="Class to generate, for a conditional generator.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
+Cache = Annotated[
+    Path | None, typer.Option(help="Directory that keeps features for later runs, and for resuming this one.")
+]
+GeneratorCheckpoint = Annotated[str, typer.Argument(help="Generator checkpoint, in any format that `info` reads.")]
+BatchNormStatistics = Annotated[
+    BatchNormChoice,
+    typer.Option(help="BatchNorm statistics of a disc: network; auto is what its file format calls for."),
+]
+FeaturePrecision = Annotated[Precision, typer.Option(help="Precision of the network's convolutions.")]
+InceptionWeights = Annotated[
+    Path | None, typer.Option(help="File of Inception's weights, if they are not in torch.hub's directory.")
+]
+Out = Annotated[Path | None, typer.Option(help="CSV or Parquet file to append the results to.")]
 
 
 def splits(data: str, test: str | None, valid: str | None, root: Path, download: bool) -> "dict[str, Images]":
@@ -256,6 +201,14 @@ def check_picture(path: Path, option: str) -> None:
     kind_of(path)
 
 
+def one_of(text: str, choices: Any, option: str) -> Any:
+    """The text, if it is one of a Literal's values; typer has no lists of Literals."""
+    if text not in get_args(choices):
+        known = get_args(choices)
+        raise InputError(f"{option} {text!r} is not one of {', '.join(known)}{nearest(text, known)}")
+    return text
+
+
 def numbers(text: str | None, option: str) -> list[float] | None:
     if text is None:
         return None
@@ -271,10 +224,10 @@ def numbers(text: str | None, option: str) -> list[float] | None:
 def show(rows: "list[Row]", format: Format) -> None:
     from dcgan_eval import report, results
 
-    if format is Format.json:
+    if format == "json":
         records = [dataclasses.asdict(row) for row in rows]
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False))
-    elif format is Format.csv:
+    elif format == "csv":
         typer.echo(results.to_csv(rows), nl=False)
     else:
         typer.echo(report.text(report.tables(rows)))

@@ -11,49 +11,56 @@ from dcgan_eval.cli.common import (
     DataRoot,
     DeviceName,
     Download,
-    Format,
-    Method,
     Out,
     Printed,
+    Seed,
     app,
     check_file,
     check_out,
     choose_device,
     note,
+    one_of,
     show,
 )
 from dcgan_eval.errors import InputError
+from dcgan_eval.options import DuplicateMethod
 
 
 @app.command()
 def dedup(
     context: typer.Context,
-    data: Annotated[str, typer.Argument(help="Images: a named set, folder, .zip or .npz; of several splits, train.")],
+    data: Annotated[
+        str, typer.Argument(help="Images: a named dataset, folder, .zip or .npz; of several splits the train split.")
+    ],
     against: Annotated[
-        str | None, typer.Option(help="Held-out images: what is like one of these is not kept, either.")
+        str | None, typer.Option(help="Held-out images; an image that duplicates one of them is not kept either.")
     ] = None,
     method: Annotated[
-        list[Method] | None,
+        list[str] | None,
         typer.Option(
-            help="Codes of an autoencoder: near ones, or equal ones as in the paper; perceptual hashes; equal pixels. "
-            "Repeat to compare; files are by the first. [default: autoencoder, exact]"
+            help="Near codes of an autoencoder, equal codes as in the paper, equal pixels (exact), or perceptual "
+            "hashes (phash). Repeat to compare; files are by the first. [default: autoencoder, exact]"
         ),
     ] = None,
     radius: Annotated[
-        int | None, typer.Option(min=0, help="Bits that two codes may differ in. [default: 4, or 0 for paper, exact]")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of bits in which the codes of duplicates may differ. [default: 4, or 0 for paper, exact]",
+        ),
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Where keep.json, groups.csv and groups.png are written.")] = Path(
+    folder: Annotated[Path, typer.Option(help="Folder to write keep.json, groups.csv and groups.png to.")] = Path(
         "duplicates"
     ),
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides the autoencoder.")] = 0,
+    seed: Seed = 0,
     device: DeviceName = "auto",
     batch_size: BatchSize = 1024,
     data_root: DataRoot = Path("data"),
     download: Download = False,
-    format: Printed = Format.table,
+    format: Printed = "table",
     out: Out = None,
 ) -> None:
-    """Find the images that repeat others, near-duplicates included, and say which to keep.
+    """Find duplicate images, near-duplicates included, and list the images to keep.
 
     `python -m training … --keep-list duplicates/keep.json` trains on these alone.
     """
@@ -65,10 +72,10 @@ def dedup(
     check_out(out)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--folder {folder}: is a file; want a folder")
-    methods = list(dict.fromkeys(method or [Method.autoencoder, Method.exact]))
-    if radius is not None and not {Method.autoencoder, Method.phash} & set(methods):
+    methods = [one_of(each, DuplicateMethod, "--method") for each in dict.fromkeys(method or ["autoencoder", "exact"])]
+    if radius is not None and not {"autoencoder", "phash"} & set(methods):
         raise InputError(f"--radius {radius}: is a choice for autoencoder and phash; {methods[0]} asks for equal codes")
-    radii = {each: radius if each in (Method.autoencoder, Method.phash) else None for each in methods}
+    radii = {each: radius if each in ("autoencoder", "phash") else None for each in methods}
     for each in methods:
         dedup.check(each, radii[each])
     files = {name: folder / name for name in ("groups.csv", "groups.png", "keep.json")}
@@ -83,7 +90,7 @@ def dedup(
         dedup.find(
             train,
             held_out,
-            method=each.value,
+            method=each,
             radius=radii[each],
             seed=seed,
             batch_size=batch_size,

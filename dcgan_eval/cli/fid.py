@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcgan_eval.cli.common import (
-    BatchNorm,
+    BatchNormStatistics,
     BatchSize,
+    Cache,
     DataRoot,
     DeviceName,
     Download,
-    Format,
+    FeaturePrecision,
+    InceptionWeights,
     Out,
-    Precision,
     Printed,
-    Resize,
+    Seed,
     app,
     check_out,
     join,
@@ -24,7 +25,7 @@ from dcgan_eval.cli.common import (
     show,
 )
 from dcgan_eval.errors import InputError
-from dcgan_eval.kinds import KINDS, PRECISIONS
+from dcgan_eval.options import KINDS, PRECISIONS, Resize
 
 if TYPE_CHECKING:
     from dcgan_eval.statistics import Statistics
@@ -41,42 +42,48 @@ def fid(
         ),
     ] = None,
     fake: Annotated[
-        str | None, typer.Argument(help="Images to judge, written alike; optional with --save-stats.")
+        str | None, typer.Argument(help="Images to evaluate, in the same notation; optional with --save-stats.")
     ] = None,
     metrics: Annotated[
-        str, typer.Option(help="By commas, of fid, is, kid, prdc (precision, recall, density, coverage), fid-infinity.")
+        str,
+        typer.Option(
+            help="Metrics, by commas: fid, is, kid, prdc (precision, recall, density, coverage), fid-infinity."
+        ),
     ] = "fid",
     features: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(KINDS)}. [default: inception; with digits: disc:digits]")
+        str | None,
+        typer.Option(help=f"Feature extractor: {', '.join(KINDS)}. [default: inception; with digits: disc:digits]"),
     ] = None,
-    resize: Annotated[Resize, typer.Option(help="Inception's: TensorFlow 1's bilinear, or clean-fid's.")] = Resize.tf1,
-    weights: Annotated[Path | None, typer.Option(help="Inception's, where they are not in torch.hub's folder.")] = None,
+    resize: Annotated[
+        Resize, typer.Option(help="Resizing of images for Inception: bilinear as in TensorFlow 1, or clean-fid's.")
+    ] = "tf1",
+    weights: InceptionWeights = None,
     classifier: Annotated[
-        Path | None, typer.Option(help="A program (TorchScript, torch.export) that gives class logits, for `is`.")
+        Path | None,
+        typer.Option(help="Program (TorchScript or torch.export) whose class logits the Inception score uses."),
     ] = None,
     num: Annotated[
-        int | None, typer.Option(min=2, help="Samples drawn from a gen:CHECKPOINT. [default: 50000; with digits: 898]")
+        int | None,
+        typer.Option(min=2, help="Number of samples drawn from a gen:CHECKPOINT. [default: 50000; with digits: 898]"),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Times a gen: FAKE is sampled, by so many seeds.")] = 1,
-    subsets: Annotated[int, typer.Option(min=1, help="Of kid.")] = 100,
-    subset_size: Annotated[int, typer.Option(min=2, help="Of kid.")] = 1000,
-    splits: Annotated[int, typer.Option(min=1, help="Of is.")] = 10,
-    k: Annotated[int, typer.Option("--k", min=1, help="Nearest neighbour that the balls of prdc reach to.")] = 5,
-    save_stats: Annotated[Path | None, typer.Option(help="Keep REAL's mean and covariance as an .npz.")] = None,
-    skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="Leave out files that cannot be read.")] = False,
-    batchnorm: Annotated[
-        BatchNorm, typer.Option(help="Statistics of a disc:'s BatchNorm; auto is what its file format calls for.")
-    ] = BatchNorm.auto,
-    precision: Annotated[Precision, typer.Option(help="Of the network's convolutions.")] = Precision.float32,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides samples, subsets and shuffles.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of independent sample sets drawn from a gen: FAKE.")] = 1,
+    subsets: Annotated[int, typer.Option(min=1, help="Number of KID subsets.")] = 100,
+    subset_size: Annotated[int, typer.Option(min=2, help="Number of images in each KID subset.")] = 1000,
+    splits: Annotated[int, typer.Option(min=1, help="Number of splits for the Inception score.")] = 10,
+    k: Annotated[int, typer.Option("--k", min=1, help="k for precision, recall, density and coverage.")] = 5,
+    save_stats: Annotated[Path | None, typer.Option(help="File (.npz) to save REAL's mean and covariance to.")] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave out image files that cannot be read, and count them.")
+    ] = False,
+    batchnorm: BatchNormStatistics = "auto",
+    precision: FeaturePrecision = "float32",
+    seed: Seed = 0,
     device: DeviceName = "auto",
     batch_size: BatchSize = 256,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder that keeps features for the next run, or for this one's resumption.")
-    ] = None,
+    cache: Cache = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
-    format: Printed = Format.table,
+    format: Printed = "table",
     out: Out = None,
 ) -> None:
     """Compare generated images with real ones: FID, IS, KID, precision, recall, density, coverage.
@@ -108,12 +115,12 @@ def fid(
         raise InputError(f"--repeats {repeats}: {what}; only a gen:CHECKPOINT is drawn again")
     for given, option, owner in (
         (weights is not None, "--weights", "inception"),
-        (resize is not Resize.tf1, f"--resize {resize}", "inception"),
-        (batchnorm is not BatchNorm.auto, f"--batchnorm {batchnorm}", "disc"),
+        (resize != "tf1", f"--resize {resize}", "inception"),
+        (batchnorm != "auto", f"--batchnorm {batchnorm}", "disc"),
     ):
         if given and kind != owner:
             raise InputError(f"{option}: is a choice for {owner} features only, not for {features}")
-    if precision is not Precision.float32 and kind not in PRECISIONS:
+    if precision != "float32" and kind not in PRECISIONS:
         raise InputError(f"--precision {precision}: is a choice for {', '.join(sorted(PRECISIONS))} only")
     if save_stats is not None and not save_stats.absolute().parent.is_dir():
         raise InputError(f"--save-stats {save_stats}: the folder {save_stats.absolute().parent} does not exist")
@@ -125,9 +132,7 @@ def fid(
         raise InputError(f"--num {num}: is a choice for gen:CHECKPOINT only")
     if classifier is not None and "is" not in settings.metrics:
         raise InputError(f"--classifier {classifier}: judges metric `is` only, which --metrics does not name")
-    options = FeatureOptions(
-        batchnorm.value, precision.value, seed, download, grid=1, logits=True, weights=weights, resize=resize.value
-    )
+    options = FeatureOptions(batchnorm, precision, seed, download, grid=1, logits=True, weights=weights, resize=resize)
     plan = open_extractor(features, options)
     if save_stats is not None and is_fitted(features, options):
         raise InputError(f"--save-stats: {features} is fitted to REAL, and cannot be found again from its statistics")

@@ -10,7 +10,6 @@ from dcgan_eval.cli.common import (
     DeviceName,
     Download,
     Figure,
-    Format,
     Label,
     Out,
     Printed,
@@ -27,18 +26,22 @@ from dcgan_eval.errors import InputError
 @app.command()
 def filters(
     context: typer.Context,
-    checkpoint: Annotated[str, typer.Argument(help="Of a discriminator; any that `info` understands.")],
-    data: Annotated[str, typer.Argument(help="Images that the most exciting ones are found among.")],
+    checkpoint: Annotated[str, typer.Argument(help="Discriminator checkpoint, in any format that `info` reads.")],
+    data: Annotated[str, typer.Argument(help="Images to search for those that excite each filter most.")],
     picture: Figure = None,
-    layer: Annotated[str | None, typer.Option(help="conv1, conv2, …  [default: the last]")] = None,
-    chosen: Annotated[str, typer.Option("--filters", help="Numbers of filters.")] = "0,1,2,3,4,5",
-    num: Annotated[int, typer.Option(min=1, help="Images, drawn from the data by the seed.")] = 512,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer of the filters: conv1, conv2, …  [default: the last]")
+    ] = None,
+    chosen: Annotated[
+        str, typer.Option("--filters", help="Numbers of the filters to show, separated by commas.")
+    ] = "0,1,2,3,4,5",
+    num: Annotated[int, typer.Option(min=1, help="Number of images drawn from the data.")] = 512,
     label: Label = None,
     seed: Seed = 0,
     device: DeviceName = "auto",
     data_root: DataRoot = Path("data"),
     download: Download = False,
-    format: Printed = Format.table,
+    format: Printed = "table",
     out: Out = None,
 ) -> None:
     """Show what excites a discriminator's filters, by guided backpropagation, beside a network of random weights."""

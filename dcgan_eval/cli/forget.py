@@ -11,7 +11,7 @@ from dcgan_eval.cli.common import (
     DeviceName,
     Download,
     Figure,
-    Format,
+    GeneratorCheckpoint,
     JudgeFeatures,
     Label,
     Num,
@@ -34,21 +34,23 @@ from dcgan_eval.errors import InputError
 @app.command()
 def forget(
     context: typer.Context,
-    checkpoint: Annotated[str, typer.Argument(help="Of a generator; any that `info` understands.")],
+    checkpoint: GeneratorCheckpoint,
     what: Annotated[
-        str | None, typer.Argument(help="Class of --data to forget, or dark or bright. Not with --boxes.")
+        str | None, typer.Argument(help="Class of --data to ablate, or dark or bright. Not with --boxes.")
     ] = None,
     boxes: Annotated[
         Path | None,
-        typer.Option(help='Of the object in samples: {"12": [[left, top, right, bottom], …]} in pixels, or COCO.'),
+        typer.Option(
+            help='File of boxes around the object in samples: {"12": [[left, top, right, bottom], …]}, or COCO.'
+        ),
     ] = None,
     samples: Annotated[
-        Path | None, typer.Option(help="New folder to write the samples to, 0000.png, …, for boxes to be drawn on.")
+        Path | None, typer.Option(help="New folder to write the samples to (0000.png, …), to draw boxes on.")
     ] = None,
     data: Data = None,
     features: JudgeFeatures = None,
     layer: Annotated[
-        str | None, typer.Option(help="Of the generator. [default: the second-highest, as in the paper]")
+        str | None, typer.Option(help="Layer of the generator. [default: the second-highest, as in the paper]")
     ] = None,
     picture: Figure = None,
     num: Num = 256,
@@ -58,10 +60,10 @@ def forget(
     device: DeviceName = "auto",
     data_root: DataRoot = Path("data"),
     download: Download = False,
-    format: Printed = Format.table,
+    format: Printed = "table",
     out: Out = None,
 ) -> None:
-    """Drop the maps that draw an object, and count how much of it is gone and how much else changed."""
+    """Ablate the generator's maps that draw an object, and measure how much of it is gone and what else changed."""
     from dcgan_eval import results
     from dcgan_eval.studies import forget as study
 

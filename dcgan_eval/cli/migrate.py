@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
-from dcgan_eval.cli.common import app, check_file, note
+from dcgan_eval.cli.common import (
+    app,
+    check_file,
+    note,
+)
 from dcgan_eval.errors import InputError
 
 

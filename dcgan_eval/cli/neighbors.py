@@ -10,12 +10,14 @@ import typer
 
 from dcgan_eval.cli.common import (
     BatchSize,
+    Cache,
     DataRoot,
     DeviceName,
     Download,
-    Format,
+    InceptionWeights,
     Out,
     Printed,
+    Seed,
     app,
     check_file,
     check_out,
@@ -24,7 +26,7 @@ from dcgan_eval.cli.common import (
     show,
 )
 from dcgan_eval.errors import InputError
-from dcgan_eval.kinds import KINDS
+from dcgan_eval.options import KINDS
 
 if TYPE_CHECKING:
     from dcgan_eval.images import Images
@@ -35,38 +37,45 @@ if TYPE_CHECKING:
 def neighbors(
     context: typer.Context,
     fake: Annotated[
-        str | None, typer.Argument(help="Samples: gen:CHECKPOINT, a folder, .zip or .npz. [default: gen:digits]")
+        str | None,
+        typer.Argument(help="Generated images: gen:CHECKPOINT, a folder, .zip or .npz. [default: gen:digits]"),
     ] = None,
-    train: Annotated[str | None, typer.Argument(help="The images that the generator was trained on.")] = None,
+    train: Annotated[str | None, typer.Argument(help="Images that the generator was trained on.")] = None,
     test: Annotated[
-        str | None, typer.Option(help="Real images that it was not trained on: what makes a distance mean something.")
+        str | None,
+        typer.Option(help="Held-out real images, which the generator was not trained on, to compare distances with."),
     ] = None,
     features: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(KINDS)}. Repeat to compare. [default: pixels]")
+        list[str] | None,
+        typer.Option(
+            help=f"Feature extractor: {', '.join(KINDS)}. Repeat the option to compare several. [default: pixels]"
+        ),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Inception's, where they are not in torch.hub's folder.")] = None,
+    weights: InceptionWeights = None,
     num: Annotated[
-        int | None, typer.Option(min=2, help="Samples drawn from a gen:CHECKPOINT. [default: 10000; with digits: 899]")
+        int | None,
+        typer.Option(min=2, help="Number of samples drawn from a gen:CHECKPOINT. [default: 10000; with digits: 899]"),
     ] = None,
     picture: Annotated[
         Path | None,
         typer.Option(
-            help=".png, .svg or .pdf of the most suspicious samples and their neighbours, by the first features."
+            help="Figure of the nearest samples and their neighbours to write (.png, .svg, .pdf); first features only."
         ),
     ] = None,
     nearest: Annotated[
-        Path | None, typer.Option(help="CSV of every sample's nearest training image, by every features.")
+        Path | None,
+        typer.Option(help="CSV file to write with every sample's nearest training image, by every extractor."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides samples and C_T's cells.")] = 0,
+    seed: Seed = 0,
     device: DeviceName = "auto",
     batch_size: BatchSize = 256,
-    cache: Annotated[Path | None, typer.Option(help="Folder that keeps features for the next run.")] = None,
+    cache: Cache = None,
     data_root: DataRoot = Path("data"),
     download: Download = False,
-    format: Printed = Format.table,
+    format: Printed = "table",
     out: Out = None,
 ) -> None:
-    """Ask whether a generator copies: its samples' distances to training images beside those of held-out images.
+    """Test whether a generator copies: distances of samples to training images, beside those of held-out images.
 
     Without arguments: 899 samples of the embedded digits generator, by pixels and the embedded discriminator.
     """

@@ -2,54 +2,48 @@
 
 import dataclasses
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcgan_eval.cli.common import app, check_file, note
+from dcgan_eval.cli.common import (
+    app,
+    check_file,
+    note,
+)
 from dcgan_eval.errors import InputError
+from dcgan_eval.options import ReportFormat
 
 if TYPE_CHECKING:
     from dcgan_eval.report import Table
     from dcgan_eval.results import Row
 
 
-class ReportFormat(StrEnum):
-    """What a report is written as."""
-
-    table = "table"
-    md = "md"
-    latex = "latex"
-    html = "html"
-    csv = "csv"
-    json = "json"
-
-
-FILES = {ReportFormat.md: (".md", "svg"), ReportFormat.latex: (".tex", "pdf")}  # of a table, and of a curve
+FILES = {"md": (".md", "svg"), "latex": (".tex", "pdf")}  # of a table, and of a curve
 
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="CSV or Parquet file that --out of the other commands wrote.")] = Path(
-        "reproduction/results.csv"
-    ),
+    results: Annotated[
+        Path, typer.Argument(help="Results file (CSV or Parquet), as --out of the other commands writes it.")
+    ] = Path("reproduction/results.csv"),
     format: Annotated[
-        ReportFormat, typer.Option(help="latex wants booktabs; html is one page; csv and json are the rows themselves.")
-    ] = ReportFormat.table,
+        ReportFormat,
+        typer.Option(help="Output format: latex needs booktabs; html is one page; csv and json are the rows."),
+    ] = "table",
     pivot: Annotated[
-        str | None, typer.Option(help="A table of your own: two columns of the results, as in features,labels.")
+        str | None, typer.Option(help="Custom table: two columns of the results, as in features,labels.")
     ] = None,
     where: Annotated[
-        list[str] | None, typer.Option(help="With --pivot: which results, as in metric=accuracy. Repeat to narrow.")
+        list[str] | None, typer.Option(help="Results to include in --pivot, as in metric=accuracy. Repeat to narrow.")
     ] = None,
     figures: Annotated[
-        Path | None, typer.Option(help="With html: folder of pictures, and a figures.csv that lists them.")
+        Path | None, typer.Option(help="Folder of pictures to include in html, with a figures.csv that lists them.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write; with md and latex a folder gets a file per table and per curve (svg, pdf)."),
+        typer.Option(help="File to write; with md and latex an existing folder gets a file per table and curve."),
     ] = None,
 ) -> None:
     """Turn results into tables: the paper's three beside what was measured, and one for everything else."""
@@ -69,16 +63,16 @@ def report(
         check_file(out, "--out")
         if out.exists() and results.exists() and out.samefile(results):
             raise InputError(f"--out {out}: holds the results; choose another file")
-    if figures is not None and format is not ReportFormat.html:
+    if figures is not None and format != "html":
         raise InputError(f"--figures {figures}: is a choice for --format html only")
     if where and pivot is None:
         raise InputError("--where: is a choice for --pivot only")
     rows = load(results)
     tables = everything(rows) if pivot is None else [_pivot(rows, pivot, where or [])]
-    if format is ReportFormat.html:
+    if format == "html":
         shown = [*(listed(figures) if figures is not None else []), *(curves(rows) if pivot is None else [])]
         written = page("What the networks learnt", tables, shown)
-    elif format in (ReportFormat.csv, ReportFormat.json):
+    elif format in ("csv", "json"):
         used = (
             [*rows, *(quote.row for quote in QUOTES if quote.row not in rows)]
             if pivot is None
@@ -86,7 +80,7 @@ def report(
         )
         written = _rows(used, format)
     else:
-        write = {ReportFormat.table: text, ReportFormat.md: markdown, ReportFormat.latex: latex}[format]
+        write = {"table": text, "md": markdown, "latex": latex}[format]
         if folder:
             assert out is not None
             ending, kind = FILES[format]
@@ -123,6 +117,6 @@ def _pivot(rows: "list[Row]", axes: str, where: list[str]) -> "Table":
 def _rows(rows: "list[Row]", format: ReportFormat) -> str:
     from dcgan_eval.results import to_csv
 
-    if format is ReportFormat.csv:
+    if format == "csv":
         return to_csv(rows)
     return json.dumps([dataclasses.asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)

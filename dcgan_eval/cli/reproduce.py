@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcgan_eval.cli.common import DataRoot, DeviceName, Download, Format, Printed, app, choose_device, note, show
+from dcgan_eval.cli.common import (
+    DataRoot,
+    DeviceName,
+    Download,
+    Printed,
+    Seed,
+    app,
+    choose_device,
+    note,
+    show,
+)
 from dcgan_eval.errors import InputError
+from dcgan_eval.options import Format
 
 if TYPE_CHECKING:
     from dcgan_eval.results import Row
@@ -22,31 +33,33 @@ HEADLINES = ("accuracy", "FID", "Fréchet distance", "AuthPct", "nearer than any
 
 @app.command()
 def reproduce(
-    target: Annotated[str, typer.Argument(help="digits, table1, table2, table3, figures or all.")] = "digits",
-    folder: Annotated[Path, typer.Option(help="Where everything goes, and what is finished is found again.")] = Path(
-        "reproduction"
-    ),
+    target: Annotated[
+        str, typer.Argument(help="Target to reproduce: digits, table1, table2, table3, figures or all.")
+    ] = "digits",
+    folder: Annotated[
+        Path, typer.Option(help="Folder of all outputs; a step that is finished there is not run again.")
+    ] = Path("reproduction"),
     cifar10: Annotated[str, typer.Option(help="Labelled images of Table 1.")] = "CIFAR-10",
     svhn: Annotated[str, typer.Option(help="Labelled images of Table 2.")] = "SVHN",
     mnist: Annotated[str, typer.Option(help="Labelled images of Table 3.")] = "MNIST",
-    imagenet: Annotated[
-        str | None, typer.Option(help="With --train: images that Table 1's network is fitted to.")
-    ] = None,
+    imagenet: Annotated[str | None, typer.Option(help="Images to fit Table 1's network to, with --train.")] = None,
     cifar10_disc: Annotated[str | None, typer.Option(help="Checkpoint of Table 1's discriminator.")] = None,
     svhn_disc: Annotated[
         str | None, typer.Option(help="Checkpoint of Table 2's discriminator, such as the authors'.")
     ] = None,
     mnist_gen: Annotated[str | None, typer.Option(help="Checkpoint of Table 3's conditional generator.")] = None,
     train: Annotated[
-        bool, typer.Option("--train", help="Fit the networks that no checkpoint is named for, by the paper's recipes.")
+        bool, typer.Option("--train", help="Fit the networks for which no checkpoint is given, by the paper's recipes.")
     ] = False,
-    num: Annotated[int, typer.Option(min=1, help="Samples of Table 3; the paper's are 10,000,000.")] = 1_000_000,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of every step.")] = 0,
+    num: Annotated[
+        int, typer.Option(min=1, help="Number of samples for Table 3; the paper's is 10,000,000.")
+    ] = 1_000_000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
+    seed: Seed = 0,
     device: DeviceName = "auto",
     data_root: DataRoot = Path("data"),
     download: Download = False,
-    format: Printed = Format.table,
+    format: Printed = "table",
 ) -> None:
     """Make tables and figures of the paper again, as far as data and weights are at hand; says what is missing.
 
@@ -116,7 +129,7 @@ def _summary(rows: "list[Row]", format: Format) -> None:
     from dcgan_eval.report.formats import text
     from dcgan_eval.report.table import Cell, number, table
 
-    if format is not Format.table:
+    if format != "table":
         show(rows, format)
         return
     lines = [

@@ -5,17 +5,29 @@ from typing import Annotated
 
 import typer
 
-from dcgan_eval.cli.common import DeviceName, app, check_file, choose_device, note
+from dcgan_eval.cli.common import (
+    DeviceName,
+    GeneratorCheckpoint,
+    Seed,
+    app,
+    check_file,
+    choose_device,
+    note,
+)
 from dcgan_eval.errors import InputError
 
 
 @app.command()
 def sample(
-    checkpoint: Annotated[str, typer.Argument(help="Of a generator; any that `info` understands.")],
-    out: Annotated[Path, typer.Option(help="PNG to write.")],
-    num: Annotated[int, typer.Option(min=1, help="Samples; of a conditional generator the classes take turns.")] = 64,
-    columns: Annotated[int | None, typer.Option(min=1, help="Of the grid. [default: 8, or one for each class]")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides the samples.")] = 0,
+    checkpoint: GeneratorCheckpoint,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    num: Annotated[
+        int, typer.Option(min=1, help="Number of samples; a conditional generator cycles through its classes.")
+    ] = 64,
+    columns: Annotated[
+        int | None, typer.Option(min=1, help="Number of columns of the grid. [default: 8, or one per class]")
+    ] = None,
+    seed: Seed = 0,
     device: DeviceName = "auto",
 ) -> None:
     """Draw a grid of samples."""

@@ -10,9 +10,9 @@ from dcgan_eval.cli.common import (
     DataRoot,
     DeviceName,
     Download,
-    Format,
     Out,
     Printed,
+    Seed,
     app,
     check_file,
     check_out,
@@ -30,18 +30,20 @@ def table3(
         str, typer.Option(help="Checkpoint of a conditional generator, as `python -m training mnist28` makes.")
     ],
     data: Annotated[str, typer.Option(help="Labelled images with the splits train and test.")] = "MNIST",
-    num: Annotated[int, typer.Option(min=1, help="Samples to go up to; the paper's are 10,000,000.")] = 1_000_000,
+    num: Annotated[
+        int, typer.Option(min=1, help="Largest number of samples to search; the paper's is 10,000,000.")
+    ] = 1_000_000,
     state: Annotated[
-        Path | None, typer.Option(help="File that keeps the search every minute, to go on from after a stop.")
+        Path | None, typer.Option(help="File to save the search to every minute, and to resume it from.")
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help=".png, .svg or .pdf of the error by the number of images.")
+        Path | None, typer.Option(help="Figure of the error by the number of images to write (.png, .svg or .pdf).")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides the samples.")] = 0,
+    seed: Seed = 0,
     device: DeviceName = "auto",
     data_root: DataRoot = Path("data"),
     download: Download = False,
-    format: Printed = Format.table,
+    format: Printed = "table",
     out: Out = None,
 ) -> None:
     """Classify test digits by the nearest of more and more generated digits, and of real ones."""

@@ -11,7 +11,7 @@ from dcgan_eval.cli.common import (
     DeviceName,
     Download,
     Figure,
-    Format,
+    GeneratorCheckpoint,
     JudgeFeatures,
     Label,
     Num,
@@ -19,7 +19,6 @@ from dcgan_eval.cli.common import (
     Printed,
     Seed,
     Sheet,
-    TurnBy,
     app,
     attributes_of,
     check_out,
@@ -33,36 +32,39 @@ from dcgan_eval.cli.common import (
     open_model,
 )
 from dcgan_eval.errors import InputError
+from dcgan_eval.options import DirectionMethod
 
 
 @app.command()
 def turn(
     context: typer.Context,
-    checkpoint: Annotated[str, typer.Argument(help="Of a generator; any that `info` understands.")],
+    checkpoint: GeneratorCheckpoint,
     start: Annotated[
         str | None,
         typer.Argument(
             metavar="FROM",
-            help="Numbers of samples, as on --sheet: 3,17,40,8; or a class of --data, dark, bright, joined by &.",
+            help="Group at the start: sample numbers as on --sheet (3,17,40,8), or classes of --data, dark, bright, "
+            "joined by &.",
         ),
     ] = None,
-    end: Annotated[str | None, typer.Argument(metavar="TO", help="The other end, in the same way.")] = None,
+    end: Annotated[str | None, typer.Argument(metavar="TO", help="Group at the end, in the same notation.")] = None,
     by: Annotated[
-        TurnBy, typer.Option(help="The difference of means of four samples, or a linear SVM in z.")
-    ] = TurnBy.mean,
+        DirectionMethod,
+        typer.Option(help="Direction: the difference of the means of four samples, or a linear SVM in z."),
+    ] = "mean",
     data: Data = None,
     features: JudgeFeatures = None,
     sheet: Sheet = None,
     picture: Figure = None,
     num: Num = 256,
-    starts: Annotated[int, typer.Option(min=1, help="Further samples that are turned.")] = 8,
-    steps: Annotated[int, typer.Option(min=3, help="Images from one end to the other.")] = 8,
+    starts: Annotated[int, typer.Option(min=1, help="Number of further samples to move along the direction.")] = 8,
+    steps: Annotated[int, typer.Option(min=3, help="Number of images from one end to the other.")] = 8,
     label: Label = None,
     seed: Seed = 0,
     device: DeviceName = "auto",
     data_root: DataRoot = Path("data"),
     download: Download = False,
-    format: Printed = Format.table,
+    format: Printed = "table",
     out: Out = None,
 ) -> None:
     """Find a direction in z between two groups, move samples along it, and measure whether the change is straight."""
@@ -86,7 +88,7 @@ def turn(
     ends = [[word.strip() for word in text.split("&" if data or is_named(text) else ",")] for text in (start, end)]
     if data or any(map(is_named, (start, end))):
         attributes = attributes_of(model, checkpoint, data, features, num, seed, data_root, download)
-        groups = study.named(model, ends[0], ends[1], attributes, num, seed, by.value)
+        groups = study.named(model, ends[0], ends[1], attributes, num, seed, by)
     else:
         numbers = []
         for name, words in (("FROM", ends[0]), ("TO", ends[1])):
@@ -99,7 +101,7 @@ def turn(
     found = study.turn(
         model,
         groups,
-        by=by.value,
+        by=by,
         num=num,
         starts=starts,
         steps=steps,

@@ -11,13 +11,12 @@ from dcgan_eval.cli.common import (
     DeviceName,
     Download,
     Figure,
-    Format,
+    GeneratorCheckpoint,
     Label,
     OtherDiscriminator,
     Out,
     Printed,
     Seed,
-    WalkPath,
     app,
     check_file,
     check_out,
@@ -28,32 +27,38 @@ from dcgan_eval.cli.common import (
     open_model,
 )
 from dcgan_eval.errors import InputError
+from dcgan_eval.options import Interpolation
 
 
 @app.command()
 def walk(
     context: typer.Context,
-    checkpoint: Annotated[str, typer.Argument(help="Of a generator; any that `info` understands.")],
+    checkpoint: GeneratorCheckpoint,
     picture: Figure = None,
-    animation: Annotated[Path | None, typer.Option(help=".webp or .gif of the walk, forth and back.")] = None,
-    num: Annotated[int, typer.Option(min=2, help="z to walk between.")] = 9,
-    steps: Annotated[int, typer.Option(min=2, help="Images from each z to the next, both included.")] = 8,
-    path: Annotated[WalkPath, typer.Option(help="Of the picture; numbers are of both.")] = WalkPath.straight,
-    images: Annotated[
-        str | None, typer.Option(help="Walk between the first of these images instead, their z being searched for.")
+    animation: Annotated[
+        Path | None,
+        typer.Option(help="Animation of the interpolation to write (.webp or .gif), forwards and backwards."),
     ] = None,
-    optimise: Annotated[int, typer.Option(min=1, help="Steps of that search.")] = 200,
-    pairs: Annotated[int, typer.Option(min=2, help="Of z, over which the numbers are means.")] = 16,
+    num: Annotated[int, typer.Option(min=2, help="Number of latent vectors z to interpolate between.")] = 9,
+    steps: Annotated[int, typer.Option(min=2, help="Number of images from one z to the next, both ends included.")] = 8,
+    path: Annotated[
+        Interpolation, typer.Option(help="Interpolation shown in the figure; both are measured.")
+    ] = "straight",
+    images: Annotated[
+        str | None, typer.Option(help="Images to interpolate between instead; latent inversion finds their z.")
+    ] = None,
+    optimise: Annotated[int, typer.Option(min=1, help="Number of latent inversion steps.")] = 200,
+    pairs: Annotated[int, typer.Option(min=2, help="Number of pairs of z that the reported means are over.")] = 16,
     discriminator: OtherDiscriminator = None,
     label: Label = None,
     seed: Seed = 0,
     device: DeviceName = "auto",
     data_root: DataRoot = Path("data"),
     download: Download = False,
-    format: Printed = Format.table,
+    format: Printed = "table",
     out: Out = None,
 ) -> None:
-    """Walk between points of the latent space, and measure how smooth the way is, beside blended pixels."""
+    """Interpolate between points of the latent space, and measure how smooth the path is, beside blended pixels."""
     from dcgan_eval import figures, results
     from dcgan_eval.files import write_whole
     from dcgan_eval.images import fitted, open_split
@@ -83,7 +88,7 @@ def walk(
         model,
         num=num,
         steps=steps,
-        path=path.value,
+        path=path,
         pairs=pairs,
         images=given,
         optimise=optimise,
@@ -93,4 +98,4 @@ def walk(
     )
     if animation is not None and kind is not None:
         write_whole(animation, figures.animation(list(study.frames(found)), kind))  # type: ignore[arg-type]
-    conclude(found.rows, out, format, picture, lambda: study.picture(found, model, path.value))
+    conclude(found.rows, out, format, picture, lambda: study.picture(found, model, path))

@@ -1,8 +1,8 @@
 """Everything that turns images into features: extractors, and `extract`, which runs them and remembers the result."""
 
 from dcgan_eval.features.discriminator import discriminator_features, random_features
-from dcgan_eval.features.extract import Extractor, Precision, extract, feature_blocks, share
-from dcgan_eval.features.inception import Resize, inception_features
+from dcgan_eval.features.extract import Extractor, extract, feature_blocks, share
+from dcgan_eval.features.inception import inception_features
 from dcgan_eval.features.kmeans import kmeans_features
 from dcgan_eval.features.module import module_features
 from dcgan_eval.features.pixels import pixel_features
@@ -10,8 +10,6 @@ from dcgan_eval.features.torchvision import torchvision_features
 
 __all__ = [
     "Extractor",
-    "Precision",
-    "Resize",
     "discriminator_features",
     "extract",
     "feature_blocks",

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dcgan_eval.errors import InputError, nearest
-from dcgan_eval.features.extract import CPU_CHUNK, Extractor, Function, Precision, fingerprint
+from dcgan_eval.features.extract import CPU_CHUNK, Extractor, Function, fingerprint
 from dcgan_eval.images import Images
 from dcgan_eval.networks import (
     LEAK,
-    BatchNormMode,
     Discriminator,
     Layer,
     has_statistics,
@@ -26,6 +25,7 @@ from dcgan_eval.networks import (
     reestimate_batchnorm,
     scale_images,
 )
+from dcgan_eval.options import BatchNormMode, Precision
 
 
 def discriminator_features(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +20,11 @@ from tqdm import tqdm
 from dcgan_eval.errors import InputError
 from dcgan_eval.features import store
 from dcgan_eval.images import Images
+from dcgan_eval.options import Precision
 from dcgan_eval.ranks import ALONE, Ranks
 from dcgan_eval.runtime.precision import exact
 
 Function = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float32 (n, d), both on one device
-Precision = Literal["float32", "bfloat16"]
 
 CACHE_VERSION = 1  # of what the numbers in a file mean; raise it when any extractor changes what it computes
 IN_MEMORY = 2 << 30  # bytes of features; more of them stay in the cache's file, mapped

@@ -10,7 +10,6 @@ import io
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +17,9 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dcgan_eval.errors import InputError
-from dcgan_eval.features.extract import Extractor, Function, Precision, fingerprint
+from dcgan_eval.features.extract import Extractor, Function, fingerprint
 from dcgan_eval.features.weights import published_weights
-
-Resize = Literal["tf1", "clean"]
+from dcgan_eval.options import Precision, Resize
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 PUBLISHED = "6726825d"  # the first digits of that file's SHA-256

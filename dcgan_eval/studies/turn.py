@@ -8,7 +8,7 @@ random directions of the same length.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from dcgan_eval import figures
 from dcgan_eval.errors import InputError
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, from_tensor
+from dcgan_eval.options import DirectionMethod
 from dcgan_eval.results import Row
 from dcgan_eval.results.intervals import Z95
 from dcgan_eval.runtime.precision import exact
@@ -25,7 +26,6 @@ from dcgan_eval.studies.judge import Attribute, attribute_of, certain, certified
 from dcgan_eval.studies.model import Model
 from dcgan_eval.studies.rows import row, share, spread
 
-By = Literal["mean", "svm"]
 Score = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float64 (n,): more of it is nearer to the end of the turn
 
 AVERAGED = 4  # samples of each group, as in the paper
@@ -85,7 +85,13 @@ def numbered(model: Model, start: Sequence[int], end: Sequence[int], num: int, s
 
 @exact()
 def named(
-    model: Model, start: Sequence[str], end: Sequence[str], attributes: Sequence[Attribute], num: int, seed: int, by: By
+    model: Model,
+    start: Sequence[str],
+    end: Sequence[str],
+    attributes: Sequence[Attribute],
+    num: int,
+    seed: int,
+    by: DirectionMethod,
 ) -> Groups:
     """Groups of samples that the choosers are sure of: the `AVERAGED` surest, or for a linear SVM the surer half.
 
@@ -118,7 +124,7 @@ def named(
     return Groups(rows[0], rows[1], score, (differ[0], differ[1]), attribute.about, attribute.extractor, attribute.data)
 
 
-def direction(z: Tensor, groups: Groups, by: By) -> Tensor:
+def direction(z: Tensor, groups: Groups, by: DirectionMethod) -> Tensor:
     """From the first group to the second, float32 (d,), as long as their means are apart along it.
 
     'mean': the difference of both means. 'svm': normal to the plane of a linear SVM between them; UncertifiedError if
@@ -173,7 +179,7 @@ def turn(
     model: Model,
     groups: Groups,
     *,
-    by: By = "mean",
+    by: DirectionMethod = "mean",
     num: int = 256,
     starts: int = 8,
     steps: int = 8,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,13 +19,13 @@ from dcgan_eval import figures
 from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images
 from dcgan_eval.networks import Discriminator, sample_z, scale_images
+from dcgan_eval.options import Interpolation
 from dcgan_eval.results import Row
 from dcgan_eval.runtime.precision import exact
 from dcgan_eval.streams import stream
 from dcgan_eval.studies.model import AT_ONCE, Model
 from dcgan_eval.studies.rows import row, spread
 
-Path = Literal["straight", "spherical"]
 EPSILON = 1e-3  # of a path: a tenth of it changes lengths by 0.4 % at most
 CANDIDATES = 256  # z, the nearest of which optimisation starts from
 RATE = 0.1  # of Adam; 0.03 found images less near in as many steps
@@ -52,10 +52,10 @@ def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return (arc * torch.lerp(lengths[0], lengths[1], t.double())).to(a.dtype).where(~flat, straight(a, b, t))
 
 
-PATHS: dict[Path, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"straight": straight, "spherical": spherical}
+PATHS: dict[Interpolation, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"straight": straight, "spherical": spherical}
 
 
-def between(z: Tensor, steps: int, path: Path = "straight") -> Tensor:
+def between(z: Tensor, steps: int, path: Interpolation = "straight") -> Tensor:
     """z (n, d) → (n - 1, steps, d): from each to the next, both ends included. InputError for n or steps below 2."""
     if len(z) < 2 or steps < 2:
         raise InputError(f"a walk goes between at least 2 z in at least 2 steps, not {len(z)} z in {steps}")
@@ -181,7 +181,7 @@ def walk(
     *,
     num: int = 9,
     steps: int = 8,
-    path: Path = "straight",
+    path: Interpolation = "straight",
     pairs: int = 16,
     images: Images | None = None,
     optimise: int = 200,
@@ -251,7 +251,7 @@ def walk(
     return Walk(z, given, drawn, torch.stack(ways), rows)
 
 
-def picture(found: Walk, model: Model, path: Path) -> figures.Picture:
+def picture(found: Walk, model: Model, path: Interpolation) -> figures.Picture:
     """The walk, a row from each z to the next, above the first row three ways."""
     steps = found.path.shape[1]
     columns = figures.fitting(steps)
