@@ -1359,7 +1359,7 @@ def test_neighbors_by_default_judges_samples_of_the_embedded_generator(judged_by
 def test_help_of_neighbors_says_what_is_judged_by_default(judged_by_default):
     (_, [row, *_]), _ = judged_by_default
     text = " ".join(run("neighbors", "--help")[1].split())
-    assert f"{row['n']} samples of the embedded digits generator" in text
+    assert f"{row['n']} samples of the digits generator" in text
     for option in ("--test", "--features", "--num", "--picture", "--nearest", "--seed", "--cache", "--out"):
         assert option in text
 

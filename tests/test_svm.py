@@ -360,15 +360,22 @@ def test_factors_of_what_rounding_made_indefinite_or_not_finite():
     assert forms.factors(torch.empty(2, 0, 0, dtype=torch.float64), 1e-7).shape == (2, 0, 0)
 
 
+def test_where_float32_leads_astray_the_ladder_is_climbed_again_in_float64():
+    problem = drawn(45, most_rows=600, most_columns=2000, most_values=2**18)
+    with path("float32"):
+        solution = next(solve_path(problem.X, problem.signs, torch.ones_like(problem.signs), [problem.C]))
+    assert solution.converged
+
+
 def test_a_gram_matrix_that_a_rung_fails_on_is_given_up(monkeypatch):
     monkeypatch.setattr(newton, "PATIENCE", 2)
     problem = drawn(165)
     tried = []
     more = newton._Path._more_precise
 
-    def tried_next(path):
-        tried.append(path.form.precision)
-        return more(path)
+    def tried_next(path, form):
+        tried.append(form.precision)
+        return more(path, form)
 
     monkeypatch.setattr(newton._Path, "_more_precise", tried_next)
     solution = next(solve_path(problem.X, problem.signs, torch.ones_like(problem.signs), [problem.C]))

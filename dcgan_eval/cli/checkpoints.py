@@ -70,5 +70,5 @@ def convert(
 
     from dcgan_eval.checkpoint import convert
 
-    converted = convert(checkpoint, out, only=None if only is None else only, dtype=getattr(torch, precision))
+    converted = convert(checkpoint, out, only=only, dtype=getattr(torch, precision))
     typer.echo(f"{out}: sha256 {converted.sha256}")

@@ -40,25 +40,26 @@ def classify(
         list[str] | None,
         typer.Option(
             help=f"Features to classify with: {', '.join(KINDS)}. Repeat the option to compare several. "
-            "[default, with digits only: pixels, random:digits and disc:digits]"
+            "[default with --data digits: pixels, random:digits and disc:digits]"
         ),
     ] = None,
     data: Annotated[
         str,
         typer.Option(help="Labelled images: a named dataset (CIFAR-10, SVHN, MNIST, digits, …), folder, .zip or .npz."),
     ] = "digits",
-    test: Annotated[str | None, typer.Option(help="Test images, if --data has no test split.")] = None,
+    test: Annotated[str | None, typer.Option(help="Test images. [default: the test split of --data]")] = None,
     valid: Annotated[
         str | None,
         typer.Option(
-            help="Validation images to choose C on, or the number of training images to set aside for that, as in "
-            "10000 (Table 2). [default: the valid split of --data, else cross-validation]"
+            help="Validation images for choosing C, or a number of training images to hold out for it (10000 in "
+            "Table 2). [default: the valid split of --data, else cross-validation]"
         ),
     ] = None,
     protocol: Annotated[
         str,
         typer.Option(
-            help="Training labels: all, or balanced draws such as per-class:400 (Table 1), labels:1000 (Table 2)."
+            help="Training labels: all; per-class:N random labels per class (400 in Table 1); labels:N random labels "
+            "in total, equally many per class (1000 in Table 2)."
         ),
     ] = "all",
     C: Annotated[
@@ -67,11 +68,14 @@ def classify(
             "--C", help="Values of C to try, separated by commas. [default: 1e-4, 2e-4, 5e-4 … as far as it helps]"
         ),
     ] = None,
-    folds: Annotated[
-        int, typer.Option(min=2, help="Number of stratified folds that choose C by cross-validation.")
-    ] = 5,
-    repeats: Annotated[int, typer.Option(min=1, help="Number of label draws.")] = 10,
-    knn: Annotated[int | None, typer.Option(min=1, help="Also report k-NN accuracy with this k.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Number of stratified cross-validation folds for choosing C.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Number of random label draws; not used with --protocol all.")
+    ] = 10,
+    knn: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also report the accuracy of k nearest neighbours (Euclidean) with this k."),
+    ] = None,
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="Also report the accuracy of each layer's features alone.")
     ] = False,
@@ -86,10 +90,10 @@ def classify(
     format: Printed = "table",
     out: Out = None,
 ) -> None:
-    """Classify with fixed features and the paper's L2-SVM (Tables 1 and 2).
+    """Classify images by fixed features with a linear L2-SVM, as Radford et al. 2015 do (Tables 1 and 2).
 
-    Without options: scikit-learn's digits, by pixels, a discriminator with random weights, and one that was trained on
-    them; in seconds, offline.
+    Without options: classifies scikit-learn's digits by three kinds of features, pixels, a discriminator with random
+    weights, and a discriminator trained on digits. It takes seconds and needs no network.
     """
     from dcgan_eval import results
     from dcgan_eval.classification import aside, classify, labelled

@@ -35,7 +35,7 @@ app = typer.Typer(
 
 DeviceName = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda or mps.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Number of images per batch; results do not depend on it.")]
-DataRoot = Annotated[Path, typer.Option(help="Directory of the named datasets.")]
+DataRoot = Annotated[Path, typer.Option(help="Directory of named datasets; --download stores them there.")]
 Download = Annotated[bool, typer.Option("--download", help="Download missing datasets and weights.")]
 Printed = Annotated[Format, typer.Option(help="Output format.")]
 Data = Annotated[str | None, typer.Option(help="Labelled images; the sample classifier learns their classes.")]
@@ -53,14 +53,18 @@ OtherDiscriminator = Annotated[
 Label = Annotated[int | None, typer.Option(min=0, help="Class to generate, for a conditional generator.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 Cache = Annotated[
-    Path | None, typer.Option(help="Directory that keeps features for later runs, and for resuming this one.")
+    Path | None,
+    typer.Option(help="Directory to cache features in, for later runs and for resuming. [default: no cache]"),
 ]
 GeneratorCheckpoint = Annotated[str, typer.Argument(help="Generator checkpoint, in any format that `info` reads.")]
 BatchNormStatistics = Annotated[
     BatchNormChoice,
-    typer.Option(help="BatchNorm statistics of a disc: network; auto is what its file format calls for."),
+    typer.Option(
+        help="BatchNorm statistics of a disc: network: stored in its file, of each batch of 128 images, or "
+        "reestimated from training images; auto uses what its file format calls for."
+    ),
 ]
-FeaturePrecision = Annotated[Precision, typer.Option(help="Precision of the network's convolutions.")]
+FeaturePrecision = Annotated[Precision, typer.Option(help="Floating-point type of the network's convolutions.")]
 InceptionWeights = Annotated[
     Path | None, typer.Option(help="File of Inception's weights, if they are not in torch.hub's directory.")
 ]

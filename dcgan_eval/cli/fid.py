@@ -38,42 +38,63 @@ def fid(
         str | None,
         typer.Argument(
             help="Real images: NAME[:split], PATH[:split] of a folder, .zip or .npz, gen:CHECKPOINT, or an .npz of "
-            "statistics (mu, sigma). [default, with neither: digits]"
+            "statistics (mu, sigma). [default, without REAL and FAKE: digits:train]"
         ),
     ] = None,
     fake: Annotated[
-        str | None, typer.Argument(help="Images to evaluate, in the same notation; optional with --save-stats.")
+        str | None, typer.Argument(help="Images to evaluate, in the same notation. Optional if --save-stats is given.")
     ] = None,
     metrics: Annotated[
         str,
         typer.Option(
-            help="Metrics, by commas: fid, is, kid, prdc (precision, recall, density, coverage), fid-infinity."
+            help="Metrics, separated by commas: fid, is, kid, prdc (precision, recall, density, coverage), "
+            "fid-infinity (FID extrapolated to infinitely many samples)."
         ),
     ] = "fid",
     features: Annotated[
         str | None,
-        typer.Option(help=f"Feature extractor: {', '.join(KINDS)}. [default: inception; with digits: disc:digits]"),
+        typer.Option(
+            help=f"Feature extractor: {', '.join(KINDS)}. [default: inception; without REAL and FAKE: disc:digits]"
+        ),
     ] = None,
     resize: Annotated[
-        Resize, typer.Option(help="Resizing of images for Inception: bilinear as in TensorFlow 1, or clean-fid's.")
+        Resize,
+        typer.Option(
+            help="Resizing for Inception: tf1 is TensorFlow 1's bilinear, clean is clean-fid's antialiased bicubic."
+        ),
     ] = "tf1",
     weights: InceptionWeights = None,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="Program (TorchScript or torch.export) whose class logits the Inception score uses."),
+        typer.Option(
+            help="Exported classifier (TorchScript or torch.export) for the Inception score. [default: Inception]"
+        ),
     ] = None,
     num: Annotated[
         int | None,
-        typer.Option(min=2, help="Number of samples drawn from a gen:CHECKPOINT. [default: 50000; with digits: 898]"),
+        typer.Option(
+            min=2, help="Number of samples drawn from a gen:CHECKPOINT. [default: 50000; without REAL and FAKE: 898]"
+        ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Number of independent sample sets drawn from a gen: FAKE.")] = 1,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Number of sample sets to draw from a gen: FAKE, for a mean and a spread.")
+    ] = 1,
     subsets: Annotated[int, typer.Option(min=1, help="Number of KID subsets.")] = 100,
     subset_size: Annotated[int, typer.Option(min=2, help="Number of images in each KID subset.")] = 1000,
     splits: Annotated[int, typer.Option(min=1, help="Number of splits for the Inception score.")] = 10,
-    k: Annotated[int, typer.Option("--k", min=1, help="k for precision, recall, density and coverage.")] = 5,
-    save_stats: Annotated[Path | None, typer.Option(help="File (.npz) to save REAL's mean and covariance to.")] = None,
+    k: Annotated[
+        int,
+        typer.Option("--k", min=1, help="Number of nearest neighbours k for precision, recall, density and coverage."),
+    ] = 5,
+    save_stats: Annotated[
+        Path | None, typer.Option(help="File (.npz) to save the mean and covariance of REAL's features to.")
+    ] = None,
     skip_corrupt: Annotated[
-        bool, typer.Option("--skip-corrupt", help="Leave out image files that cannot be read, and count them.")
+        bool,
+        typer.Option(
+            "--skip-corrupt",
+            help="Leave out unreadable image files and report their number. [default: stop with an error]",
+        ),
     ] = False,
     batchnorm: BatchNormStatistics = "auto",
     precision: FeaturePrecision = "float32",
@@ -88,9 +109,10 @@ def fid(
 ) -> None:
     """Compare generated images with real ones: FID, IS, KID, precision, recall, density, coverage.
 
-    Only numbers by Inception's published weights are called FID, KID and IS. Images of another size than the features
-    take are resized, and grey ones made RGB, and the protocol says so. Without arguments: 898 samples of the embedded
-    digits generator against as many of scikit-learn's digits, by the embedded discriminator.
+    With features other than Inception's, FID is reported as Fréchet distance, KID as kernel distance and IS as
+    classifier score. Images are resized to the extractor's input size, and greyscale images are converted to RGB; the
+    protocol states it. Without arguments: 898 samples of the digits generator that comes with the package, against the
+    898 training images of scikit-learn's digits, with the features of its discriminator.
     """
     from dcgan_eval import results
     from dcgan_eval.comparison import Settings, compare

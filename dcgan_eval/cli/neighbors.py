@@ -40,31 +40,37 @@ def neighbors(
         str | None,
         typer.Argument(help="Generated images: gen:CHECKPOINT, a folder, .zip or .npz. [default: gen:digits]"),
     ] = None,
-    train: Annotated[str | None, typer.Argument(help="Images that the generator was trained on.")] = None,
+    train: Annotated[
+        str | None, typer.Argument(help="Images that the generator was trained on. Required if FAKE is given.")
+    ] = None,
     test: Annotated[
         str | None,
-        typer.Option(help="Held-out real images, which the generator was not trained on, to compare distances with."),
+        typer.Option(
+            help="Held-out real images, not used in training, to compare distances with. "
+            "[default, without FAKE: digits:test]"
+        ),
     ] = None,
     features: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Feature extractor: {', '.join(KINDS)}. Repeat the option to compare several. [default: pixels]"
+            help=f"Feature extractor: {', '.join(KINDS)}. Repeat the option to compare several. "
+            "[default: pixels; without FAKE: pixels and disc:digits]"
         ),
     ] = None,
     weights: InceptionWeights = None,
     num: Annotated[
         int | None,
-        typer.Option(min=2, help="Number of samples drawn from a gen:CHECKPOINT. [default: 10000; with digits: 899]"),
+        typer.Option(min=2, help="Number of samples drawn from a gen:CHECKPOINT. [default: 10000; without FAKE: 899]"),
     ] = None,
     picture: Annotated[
         Path | None,
         typer.Option(
-            help="Figure of the nearest samples and their neighbours to write (.png, .svg, .pdf); first features only."
+            help="Figure to write (.png, .svg or .pdf): the samples nearest to training images, with these images."
         ),
     ] = None,
     nearest: Annotated[
         Path | None,
-        typer.Option(help="CSV file to write with every sample's nearest training image, by every extractor."),
+        typer.Option(help="CSV file to write: each sample's nearest training image, by each extractor."),
     ] = None,
     seed: Seed = 0,
     device: DeviceName = "auto",
@@ -75,9 +81,10 @@ def neighbors(
     format: Printed = "table",
     out: Out = None,
 ) -> None:
-    """Test whether a generator copies: distances of samples to training images, beside those of held-out images.
+    """Test whether a generator copies training images: compare its samples' distances with those of held-out images.
 
-    Without arguments: 899 samples of the embedded digits generator, by pixels and the embedded discriminator.
+    Without arguments: 899 samples of the digits generator that comes with the package, beside the 899 test images of
+    scikit-learn's digits.
     """
     from dcgan_eval import results
     from dcgan_eval.copying import copying

@@ -145,8 +145,8 @@ class _Path:
         self.steps = 0
         form = self._form(C)
         solution = self._attempt(form, C)
-        while not solution.converged and isinstance(form, Gram):
-            form = self._more_precise()
+        while not solution.converged and (isinstance(form, Gram) or form.rough_dtype != torch.float64):
+            form = self._more_precise(form)
             other = self._attempt(form, C)
             before, after = (float(some.relative_gap.max()) for some in (solution, other))
             if after <= before or not np.isfinite(before):
@@ -216,17 +216,19 @@ class _Path:
                 self.error = self.form.error(self.exact)
             if 2 * C * float(self.weight.max()) * self.error <= CONTRACTS:
                 break
-            self._more_precise()
+            self._more_precise(self.form)
         return self.form
 
-    def _more_precise(self) -> Primal | Gram:
-        """The next form: a Gram matrix of higher precision or, after the last, the weights themselves."""
-        assert isinstance(self.form, Gram)
-        del self.form.K  # before its successor is made: there is room for one
-        if self.form.precision == self.precisions[-1]:
+    def _more_precise(self, form: Primal | Gram) -> Primal | Gram:
+        """The next form: a Gram matrix of higher precision or, after the last, the weights themselves, at last with
+        products in float64 throughout."""
+        if isinstance(form, Primal):
             self.form = self.exact
+            self.exact.rough_dtype = torch.float64
         else:
-            self.form = Gram(self.exact, self.precisions[self.precisions.index(self.form.precision) + 1])
+            del form.K  # before its successor is made: there is room for one
+            at = self.precisions.index(form.precision) + 1
+            self.form = self.exact if at == len(self.precisions) else Gram(self.exact, self.precisions[at])
         # rounding may have led the iterates far away: again from the foot of the ladder
         self.U = torch.zeros(self.form.order, self.Y.shape[1], dtype=torch.float64, device=self.Y.device)
         self.reached = self.foot
