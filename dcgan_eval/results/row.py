@@ -1,6 +1,5 @@
 """A number: what was measured, and what it was measured from, with and by."""
 
-import dataclasses
 import os
 import platform
 import re
@@ -92,8 +91,8 @@ class Provenance:
     data_sha256, features_sha256: SHA-256 of the content; of images that are part of a split with a digest of which,
     after a '/'. model: what is evaluated by the data, None where the features are; of quoted numbers the paper's name.
     features_protocol: everything that decides the features. dtype: the precision they were computed in, of which
-    'float32' means IEEE float32 products and never TF32. layer: 'all', or
-    the one layer used. dimensions: of the features. seed: of all that is random.
+    'float32' means IEEE float32 products and never TF32. layer: 'all', or the one layer used. dimensions: of the
+    features. seed: of all that is random.
     seconds_features, seconds: taken by the features of all images, fitting included, and by what was done with them.
     device: such as 'cpu' or '2 x cuda'. instruction_set: that the processor computed with, as
     `dcgan_eval.runtime.fast_ops.instruction_set` names it; threads: of the processor, in each process; '' and 0 where
@@ -129,7 +128,7 @@ class Row(Provenance, Measurement):
 
 def stamp(measurement: Measurement, provenance: Provenance) -> Row:
     """A row with the fields of a measurement and of its provenance."""
-    return Row(**_fields(measurement), **_fields(provenance))
+    return Row(**vars(measurement), **vars(provenance))
 
 
 def provenance(**known: Any) -> Provenance:
@@ -148,10 +147,6 @@ def provenance(**known: Any) -> Provenance:
             **known,
         }
     )
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 @cache
