@@ -17,9 +17,9 @@ from pathlib import Path
 from benchmarks import features, frechet, inception, manifold, neighbors, startup, svm, training_throughput
 from benchmarks.arguments import add_data_root
 from benchmarks.measure import Case, Limits, Measured, header, limits, measure
-from dcgan_eval import devices
-from dcgan_eval.files import write_whole
 from dcgan_eval.images import open_images
+from dcgan_eval.runtime import devices
+from dcgan_eval.runtime.files import write_whole
 
 NAMES = {
     "help": "start: `dcgan-eval --help`",

@@ -12,9 +12,11 @@ import numpy as np
 
 from benchmarks.arguments import add_data_root
 from dcgan_eval import figures, report, results
-from dcgan_eval.copying import copying
+from dcgan_eval.evaluations.neighbors import neighbors
 from dcgan_eval.images import Images, open_split
-from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
+from dcgan_eval.inputs import open_extractor, open_side
+from dcgan_eval.options import FeatureOptions
+from dcgan_eval.runtime.run import Run
 
 SHOWN = {
     "nearest distance": "mean distance to training images",
@@ -43,7 +45,7 @@ def main() -> None:
     if not all(epochs.isdigit() and int(epochs) > 0 for epochs in epochs_of):
         parser.error("checkpoints are written EPOCHS=CHECKPOINT, as in 16=netG.safetensors")
     command = results.command(["python", "-m", "benchmarks.copying_epochs", *sys.argv[1:]]).removeprefix("dcgan-eval ")
-    extractor = open_extractor(arguments.features, FeatureOptions(seed=arguments.seed, grid=1))(train)
+    extractor = open_extractor(arguments.features, FeatureOptions(seed=arguments.seed))(train)
     panels: dict[str, dict[str, figures.Line]] = {title: {} for title in SHOWN.values()}
     points: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
     for word in arguments.checkpoints:
@@ -51,15 +53,13 @@ def main() -> None:
         drawn = open_side(f"gen:{checkpoint}", num=arguments.num, seed=arguments.seed, device=arguments.device)
         assert isinstance(drawn, Images)
         found = next(
-            copying(
+            neighbors(
                 drawn,
                 train,
                 held_out,
                 [extractor],
+                run=Run(device=arguments.device, cache=arguments.cache, command=command),
                 seed=arguments.seed,
-                device=arguments.device,
-                cache=arguments.cache,
-                command=command,
             )
         )
         print(f"\nafter {epochs} epochs\n{report.text(report.tables(found.rows))}", flush=True)

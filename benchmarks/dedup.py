@@ -23,10 +23,10 @@ from torch.nn import functional
 
 from benchmarks.arguments import add_data_root
 from dcgan_eval import results
-from dcgan_eval.dedup import Duplicates, find
+from dcgan_eval.evaluations.dedup import Duplicates, find
 from dcgan_eval.images import from_tensor, open_split
 from dcgan_eval.options import DuplicateMethod
-from dcgan_eval.streams import stream
+from dcgan_eval.runtime.random import stream
 
 ALIKE = 0.9
 COMPARED = 20  # members of a group that an image is compared with

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from benchmarks.measure import Case
 from dcgan_eval.features import Extractor, discriminator_features
-from dcgan_eval.networks import Discriminator, initialise, preset, reestimate_batchnorm, scale_images
+from dcgan_eval.models.architecture import preset
+from dcgan_eval.models.networks import Discriminator, initialise, reestimate_batchnorm, scale_images
 
 BATCH = 256
 

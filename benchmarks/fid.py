@@ -24,12 +24,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from benchmarks.arguments import add_data_root
-from dcgan_eval import devices, results
-from dcgan_eval.comparison import Settings, compare
-from dcgan_eval.errors import InputError
+from dcgan_eval import results
+from dcgan_eval.evaluations.fid import fid
 from dcgan_eval.features import inception_features
 from dcgan_eval.images import Images, from_tensor, open_images
-from dcgan_eval.options import Precision
+from dcgan_eval.options import FidOptions, Precision
+from dcgan_eval.runtime import devices
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.run import Run
 from tests.inception import write_weights
 
 TOLERANCE = 1e-3
@@ -48,8 +50,8 @@ class Pixels(Dataset[Tensor]):
 
 def ours(real: Images, fake: Images, weights: Path, precision: Precision, device: str) -> dict[str, float]:
     extractor = inception_features(weights=weights, precision=precision, logits=True)
-    settings = Settings(("fid", "is", "kid", "prdc"), subsets=10, subset_size=100, k=3)
-    return {row.metric: row.value for row in compare(real, [fake], extractor, settings, device=device)}
+    settings = FidOptions(("fid", "is", "kid", "prdc"), kid_subsets=10, kid_subset_size=100, prdc_k=3)
+    return {row.metric: row.value for row in fid(real, [fake], extractor, settings, run=Run(device=device))}
 
 
 def peer(real: Images, fake: Images, weights: Path, device: str) -> dict[str, float]:
@@ -87,7 +89,7 @@ def grow(weights: Path, n: int) -> None:
     images = Images("noise", "all", (3, 32, 32), None, (), n, lambda rows: tiles[_indices(rows) % 64], lambda: "")
     extractor = inception_features(weights=weights, logits=True)
     start = time.perf_counter()
-    list(compare(images, [images], extractor, Settings(("fid", "is"))))
+    list(fid(images, [images], extractor, FidOptions(("fid", "is"))))
     print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

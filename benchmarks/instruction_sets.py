@@ -76,7 +76,7 @@ def classified(words: list[str], held: dict[str, str]) -> dict[str, str]:
 def reproduced(held: dict[str, str]) -> dict[str, str]:
     """Every number of `reproduce digits` but p-values and seconds, four digits."""
     with tempfile.TemporaryDirectory() as folder:
-        run(["reproduce", "digits", "--folder", folder], held)
+        run(["reproduce", "digits", "--out", folder], held)
         path = next(Path(folder).rglob("results.csv"))
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     keys = (

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from benchmarks.measure import header
-from dcgan_eval import checkpoint
-from dcgan_eval.files import write_whole
-from dcgan_eval.networks import Generator, initialise, preset
+from dcgan_eval.models import checkpoint
+from dcgan_eval.models.architecture import preset
+from dcgan_eval.models.networks import Generator, initialise
+from dcgan_eval.runtime.files import write_whole
 
 MIB = 2**20
 # what is freed goes back to the system, so that the peak is of what is held and not of glibc's heap
@@ -60,14 +61,14 @@ COMMANDS = [
     ),
     Command(
         "fid",
-        "fid {images} {fake} --features random:svhn32 --metrics fid --device cpu",
+        "fid {images} {fake} --features random:svhn32@1x1 --metrics fid --device cpu",
         500,
         2 * IMAGE,
         "bytes of both sides; of features only sums",
     ),
     Command(
         "fid, kid and prdc",
-        "fid {images} {fake} --features random:svhn32 --metrics kid,prdc --subset-size 100 --device cpu",
+        "fid {images} {fake} --features random:svhn32@1x1 --metrics kid,prdc --kid-subset-size 100 --device cpu",
         500,
         2 * IMAGE + 2 * 4 * 1792,
         "bytes and 1,792 features of both sides",
@@ -82,23 +83,23 @@ COMMANDS = [
     ),
     Command(
         "dedup",
-        "dedup {images} --folder {out} --device cpu",
+        "dedup {images} --out {out} --device cpu",
         1000,
         2 * IMAGE,
         "bytes, and those that the autoencoder is fitted to (up to 50,000)",
     ),
     Command(
         "table3",
-        "table3 --generator {generator} --data {digits} --num {n} --device cpu",
+        "table3 --generator {generator} --data {digits} --num-samples {n} --device cpu",
         8000,
         8,
         "the label of a sample; samples are forgotten",
     ),
-    Command("sample", "sample digits --num {n} --out {out}.png", 250, 3 * 64, "the pixels of the picture"),
-    Command("turn", "turn digits dark bright --num {n} --device cpu", 500, 64 + 40, "pixels and z of a sample"),
+    Command("sample", "sample digits --num-samples {n} --out {out}.png", 250, 3 * 64, "the pixels of the picture"),
+    Command("turn", "turn digits dark bright --num-samples {n} --device cpu", 500, 64 + 40, "pixels and z of a sample"),
     Command(
         "forget",
-        "forget digits 3 --data digits --num {n} --device cpu",
+        "forget digits 3 --data digits --num-samples {n} --device cpu",
         500,
         3 * 64 * 64,
         "1,024 activations, and in float64 for the regression",

@@ -23,15 +23,18 @@ from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
 from benchmarks.arguments import add_data_root
-from dcgan_eval import devices, figures, report, results
-from dcgan_eval.comparison import Settings, compare
-from dcgan_eval.errors import InputError
+from dcgan_eval import figures, report, results
+from dcgan_eval.evaluations.fid import fid
 from dcgan_eval.features import module_features
+from dcgan_eval.features.moments import Statistics
 from dcgan_eval.images import Images, from_tensor, open_images
+from dcgan_eval.inputs import open_extractor, open_side
+from dcgan_eval.options import FeatureOptions, FidOptions, MetricName
 from dcgan_eval.results import Row
-from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
-from dcgan_eval.statistics import Statistics
-from dcgan_eval.streams import stream
+from dcgan_eval.runtime import devices
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.run import Run
 
 STRENGTHS = {
     "noise": (8, 16, 32, 64),  # standard deviation, of 255
@@ -44,7 +47,7 @@ MUST = {  # which fall with which damage, besides distances, which grow with all
     "blur": ("recall", "coverage", "classifier score"),
     "classes dropped": ("recall", "coverage", "classifier score"),
 }
-METRICS = ("fid", "kid", "is", "prdc")
+METRICS: tuple[MetricName, ...] = ("fid", "kid", "is", "prdc")
 
 
 class Classifier(nn.Module):
@@ -132,7 +135,7 @@ def main() -> int:
         for split, n in (("train", a.real), ("test", splits["test"].n))
     )
     command = results.command(["python", "-m", "benchmarks.metrics_move", *sys.argv[1:]]).removeprefix("dcgan-eval ")
-    extractor = open_extractor(a.features, FeatureOptions(grid=1))(train)
+    extractor = open_extractor(a.features, FeatureOptions())(train)
     found: dict[str, dict[tuple[str, int], float]] = {}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -142,17 +145,15 @@ def main() -> int:
         classifier = module_features(path, train.shape)
 
         def measure(fake: Images | Statistics) -> list[Row]:
-            settings = Settings(METRICS)
+            settings = FidOptions(METRICS)
             measured = list(
-                compare(
+                fid(
                     train,
                     [fake],
                     extractor,
                     settings,
+                    run=Run(device=device, cache=Path(folder), command=command),
                     classifier=classifier,
-                    device=device,
-                    cache=Path(folder),  # for the real images, which come every time
-                    command=command,
                 )
             )
             print(report.text(report.tables(measured)).split("\n\n")[1], flush=True)

@@ -28,7 +28,7 @@ from benchmarks.arguments import add_data_root
 from benchmarks.measure import Case
 from dcgan_eval import results
 from dcgan_eval.images import Images, open_images
-from dcgan_eval.neighbors import k_nearest
+from dcgan_eval.nearest.exact import k_nearest
 
 
 def ours(queries: Tensor, database: Tensor, k: int) -> NDArray[np.int64]:

@@ -25,13 +25,14 @@ from torch import Tensor
 from benchmarks.features import network
 from benchmarks.measure import Limit, header, limits
 from dcgan_eval.features import discriminator_features, extract
-from dcgan_eval.files import write_whole
 from dcgan_eval.images import from_tensor
-from dcgan_eval.neighbors import k_nearest
-from dcgan_eval.ranks import Ranks, joined
-from dcgan_eval.svm import L2SVC, newton
-from dcgan_eval.svm.forms import Basis, Gram, Primal
-from dcgan_eval.svm.preconditioner import Preconditioner
+from dcgan_eval.linear import L2SVC, newton
+from dcgan_eval.linear.operators import Basis, Gram, Primal
+from dcgan_eval.linear.preconditioner import Preconditioner
+from dcgan_eval.nearest.exact import k_nearest
+from dcgan_eval.runtime.files import write_whole
+from dcgan_eval.runtime.ranks import Ranks, joined
+from dcgan_eval.runtime.run import Run
 
 ROUNDS = 3
 
@@ -49,7 +50,7 @@ def worker(ranks: Ranks) -> dict[str, float]:
     del X, database
     model = L2SVC(1e-3, ranks=ranks)
     works: dict[str, Callable[[], object]] = {
-        "features": lambda: extract(extractor, images, ranks=ranks),
+        "features": lambda: extract(extractor, images, run=Run(ranks=ranks)),
         "svm": lambda: model.fit(mine, labels),
         "neighbours": lambda: k_nearest(queries, stored, 5, ranks=ranks),
     }

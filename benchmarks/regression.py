@@ -24,9 +24,9 @@ from benchmarks.measure import header
 from benchmarks.neighbors import by_scikit_learn, ours
 from benchmarks.svm import linear_svc
 from dcgan_eval.features import discriminator_features
+from dcgan_eval.linear import L2SVC
 from dcgan_eval.metrics.frechet import fit, frechet_distance
-from dcgan_eval.networks import scale_images
-from dcgan_eval.svm import L2SVC
+from dcgan_eval.models.networks import scale_images
 
 SLACK = 5
 

@@ -11,12 +11,13 @@ import re
 from collections import Counter
 from pathlib import Path
 
+GRID = re.compile(r"@(\d+)x\1")  # part of the name of features, which say theirs since they may have several
 NUMBER = re.compile(r"[−-]?\d[\d,]*(?:\.\d+)?(?:e[−-]?\d+)?")
 
 
 def numbers(path: Path) -> tuple[list[list[str]], Counter[str]]:
     """Of every line of the tables, header included, and of the notes."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = GRID.sub("", path.read_text(encoding="utf-8")).splitlines()
     cells = [NUMBER.findall(line) for line in lines if line.startswith("|")]
     notes = Counter(found.replace(",", "") for line in lines if line.startswith("- ") for found in NUMBER.findall(line))
     return cells, notes
@@ -27,19 +28,21 @@ def main() -> None:
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     a = parser.parse_args()
-    before, after = ({path.name for path in folder.glob("*.md")} for folder in (a.before, a.after))
-    wrong = [f"{name}: only in {a.before}" for name in sorted(before - after)]
-    wrong += [f"{name}: only in {a.after}" for name in sorted(after - before)]
+    before, after = (
+        {re.sub(r"-(\d+)x\1(?=-)", "", p.name): p for p in folder.glob("*.md")} for folder in (a.before, a.after)
+    )
+    wrong = [f"{name}: only in {a.before}" for name in sorted(before.keys() - after.keys())]
+    wrong += [f"{name}: only in {a.after}" for name in sorted(after.keys() - before.keys())]
     count = 0
-    for name in sorted(before & after):
-        (cells, notes), (cells_after, notes_after) = (numbers(folder / name) for folder in (a.before, a.after))
+    for name in sorted(before.keys() & after.keys()):
+        (cells, notes), (cells_after, notes_after) = (numbers(folder[name]) for folder in (before, after))
         count += sum(map(len, cells))
         wrong += [f"{name}: {x} became {y}" for x, y in zip(cells, cells_after, strict=False) if x != y]
         wrong += [f"{name}: {len(cells)} lines became {len(cells_after)}"] if len(cells) != len(cells_after) else []
         wrong += [f"{name}: notes: {x} is gone" for x in notes - notes_after]
         wrong += [f"{name}: notes: {x} is new" for x in notes_after - notes]
     print(*wrong, sep="\n")
-    print(f"{len(before & after)} tables with {count:,} numbers in both: {len(wrong)} differences")
+    print(f"{len(before.keys() & after.keys())} tables with {count:,} numbers in both: {len(wrong)} differences")
     raise SystemExit(bool(wrong))
 
 

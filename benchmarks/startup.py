@@ -13,7 +13,7 @@ from statistics import median
 from benchmarks.measure import Case, seconds
 
 HELP = "import sys; from dcgan_eval.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
-CLASSIFY = "import dcgan_eval.classification, dcgan_eval.specs"
+CLASSIFY = "import dcgan_eval.evaluations.classify, dcgan_eval.inputs"
 
 
 def started(code: str) -> None:

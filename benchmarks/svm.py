@@ -27,10 +27,11 @@ from sklearn.svm import LinearSVC
 
 from benchmarks.arguments import add_data_root
 from benchmarks.measure import Case, header
+from dcgan_eval.evaluations.probe import CS
 from dcgan_eval.features import extract, random_features
 from dcgan_eval.images import Images, open_images
-from dcgan_eval.probe import CS
-from dcgan_eval.svm import L2SVC, one_vs_rest, solve_path
+from dcgan_eval.linear import L2SVC, one_vs_rest, solve_path
+from dcgan_eval.runtime.run import Run
 
 N = 5000
 
@@ -43,7 +44,7 @@ def features(sets: dict[str, Images], n: int, cache: Path) -> tuple[torch.Tensor
     assert some.labels is not None
     extractor = random_features("imagenet32", train.subset(order[:N]))
     print(f"{train.name} ({train.sha256[:12]}), {extractor.name}: {extractor.protocol}")
-    return extract(extractor, some, cache=cache, progress=True), some.labels
+    return extract(extractor, some, run=Run(cache=cache, progress=True)), some.labels
 
 
 def objective(coef: np.ndarray, intercept: np.ndarray, X: np.ndarray, y: np.ndarray, C: float) -> float:

@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from dcgan_eval import results
-from dcgan_eval.svm import L2SVC
+from dcgan_eval.linear import L2SVC
 
 Array = NDArray[Any]
 Problem = tuple[Array, Array, float]

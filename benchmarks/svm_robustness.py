@@ -18,9 +18,9 @@ from collections import defaultdict
 import torch
 
 from benchmarks.measure import header
-from dcgan_eval.errors import UncertifiedError
+from dcgan_eval.linear import Solution, solve_path
+from dcgan_eval.runtime.errors import UncertifiedError
 from dcgan_eval.runtime.fast_ops import instruction_set
-from dcgan_eval.svm import Solution, solve_path
 from tests.svm_paths import PATHS, path
 from tests.svm_problems import Problem, drawn, objectives
 

@@ -25,13 +25,13 @@ done
 
 classify() { # NAME FEATURES FLAGS: a table, and its rows
   if [ ! -e "$out/$1.txt" ]; then
-    "$python" -m dcgan_eval classify --data "$labelled" --out "$out/results.csv" --cache "$out/cache" \
+    "$python" -m dcgan_eval classify --data "$labelled" --results "$out/results.csv" --cache "$out/cache" \
       --features "$2" "${@:3}" >"$out/$1.partial"
     mv "$out/$1.partial" "$out/$1.txt"
   fi
   cat "$out/$1.txt"
 }
-few=(--protocol "per-class:${PER_CLASS:-400}" --repeats "${REPEATS:-10}")
+few=(--protocol "per-class:${PER_CLASS:-400}" --draws "${REPEATS:-10}")
 classify all-float32 "disc:$out/imagenet32-float32.safetensors"
 classify few-float32 "disc:$out/imagenet32-float32.safetensors" "${few[@]}"
 classify all-bfloat16 "disc:$out/imagenet32-bfloat16.safetensors"

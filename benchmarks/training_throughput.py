@@ -23,11 +23,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.arguments import add_data_root
 from benchmarks.measure import Case, header, peak, wait
-from dcgan_eval import devices
 from dcgan_eval.images import open_images
-from dcgan_eval.networks import sample_z, scale_images
-from dcgan_eval.ranks import Ranks
-from dcgan_eval.streams import stream
+from dcgan_eval.models.networks import sample_z, scale_images
+from dcgan_eval.runtime import devices
+from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.ranks import Ranks
 from training.config import override, preset
 from training.states import create
 from training.step import Trainer

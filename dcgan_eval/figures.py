@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from dcgan_eval.errors import InputError
-from dcgan_eval.files import write_whole
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.files import write_whole
 
 if TYPE_CHECKING:  # a report is made without torch, and a table without matplotlib
     from matplotlib.figure import Figure

@@ -1,9 +1,28 @@
-"""What a user can choose between, each choice declared once; free of torch, since `--help` must not wait for it."""
+"""Every option, declared once: its type, default, limits and help text.
 
-from typing import Literal
+The command line is made from these records (`dcgan_eval.cli.app.command`), and the Python functions take them; what a
+record refuses, it refuses for both. Free of torch, since `--help` must not wait for it.
 
-# features
-KINDS = ("disc:CHECKPOINT", "inception", "random:PRESET", "kmeans:UNITS", "torchvision:NAME", "module:FILE", "pixels")
+An `InputError` names an option in backticks, as Python calls it; the command line writes `prdc_k` as --prdc-k.
+"""
+
+import math
+import types
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+
+from typer import Option
+from typer.models import OptionInfo
+
+from dcgan_eval.runtime.errors import InputError, nearest
+
+# choices
+
+KINDS = (
+    "disc:CHECKPOINT", "inception", "random:PRESET", "kmeans:UNITS", "torchvision:NAME", "module:FILE", "pixels",
+)  # fmt: skip
 NO_ARGUMENT = ("inception", "pixels")
 PRECISIONS = {"disc", "random", "inception"}  # whose convolutions may run in bfloat16
 FITTED = {"random", "kmeans"}  # to the real images, as is a disc: whose BatchNorm is re-estimated
@@ -12,8 +31,7 @@ Precision = Literal["float32", "bfloat16"]  # of a network's convolutions
 Resize = Literal["tf1", "clean"]  # of images, for Inception
 BatchNormMode = Literal["stored", "batch", "reestimated"]  # whose statistics BatchNorm normalises by
 BatchNormChoice = Literal["auto", "stored", "batch", "reestimated"]
-
-# the other commands
+MetricName = Literal["fid", "is", "kid", "prdc", "fid-infinity"]
 DuplicateMethod = Literal["autoencoder", "paper", "exact", "phash"]
 DirectionMethod = Literal["mean", "svm"]  # how a latent direction comes from two groups
 Interpolation = Literal["straight", "spherical"]
@@ -21,3 +39,244 @@ Network = Literal["generator", "discriminator"]
 StoredPrecision = Literal["float32", "bfloat16", "float16"]  # of arrays in a file
 Format = Literal["table", "json", "csv"]
 ReportFormat = Literal["table", "md", "latex", "html", "csv", "json"]
+
+# texts of which a comma may be a part: what separates two of them
+FeatureSpec = NewType("FeatureSpec", str)
+Equation = NewType("Equation", str)  # column=value
+SEPARATORS: dict[Any, str] = {
+    FeatureSpec: rf",(?=\s*(?:{'|'.join(kind.partition(':')[0] for kind in KINDS)})(?:[:,\s]|$))",
+    Equation: r",(?=\s*\w+=)",
+}
+
+# what several records and commands share
+
+Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed.")]
+Download = Annotated[bool, Option("--download", help="Download missing datasets and weights.")]
+BatchSize = Annotated[int, Option(min=1, help="Number of images per batch; results do not depend on it.")]
+NumSamples = Annotated[int, Option(min=2, help="Number of samples to choose exemplars from.")]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options that belong together. Raises InputError for a value that its type or its limits do not allow."""
+
+    def __post_init__(self) -> None:
+        record: Any = type(self)  # hashable, whatever mypy makes of dataclasses
+        options = declaration(record)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                _check(field.name, value, options[field.name])
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What an option's annotation says. choices: () for any value. many: whether it is a list of values."""
+
+    kind: Any
+    choices: tuple[str, ...]
+    many: bool
+    info: OptionInfo
+
+
+@cache
+def declaration(record: type[Any]) -> dict[str, Declaration]:
+    """The options of a record by name, in order."""
+    hints = get_type_hints(record, include_extras=True)
+    return {field.name: declared(hints[field.name]) for field in fields(record)}
+
+
+def declared(hint: Any) -> Declaration:
+    """What `Annotated[kind, typer.Option(…)]` says, where the kind may be a tuple of any length, and may be None."""
+    kind, info = get_args(hint)
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    many = get_origin(kind) is tuple
+    if many:
+        kind = get_args(kind)[0]
+    return Declaration(kind, get_args(kind) if get_origin(kind) is Literal else (), many, info)
+
+
+def _check(name: str, value: Any, declared: Declaration) -> None:
+    for each in value if declared.many else (value,):
+        if declared.choices and each not in declared.choices:
+            raise InputError(f"`{name}` {each!r}: unknown{nearest(str(each), declared.choices)}")
+        low, high = declared.info.min, declared.info.max
+        if (low is not None and each < low) or (high is not None and each > high):
+            raise InputError(f"`{name}` {each}: want {low} or more" + (f", {high} or less" if high else ""))
+
+
+# records
+
+
+@dataclass(frozen=True)
+class DeviceOptions(Options):
+    device: Annotated[str, Option(help="Device to compute on: auto, cpu, cuda or mps.")] = "auto"
+
+
+@dataclass(frozen=True)
+class ExtractionOptions(Options):
+    batch_size: BatchSize = 256
+    cache: Annotated[
+        Path | None,
+        Option(help="Directory to cache features in, for later runs and for resuming. [default: no cache]"),
+    ] = None
+
+
+@dataclass(frozen=True)
+class DataOptions(Options):
+    data_root: Annotated[Path, Option(help="Directory of the named datasets; --download stores them there.")] = Path(
+        "data"
+    )
+    download: Download = False
+
+
+@dataclass(frozen=True)
+class OutputOptions(Options):
+    format: Annotated[Format, Option(help="Output format.")] = "table"
+    results: Annotated[Path | None, Option(help="CSV or Parquet file to append the results to.")] = None
+
+
+@dataclass(frozen=True)
+class FeatureOptions(Options):
+    """What decides features besides their name."""
+
+    batchnorm: Annotated[
+        BatchNormChoice,
+        Option(
+            help="BatchNorm statistics of a disc: network: stored in its file, of each batch of 128 images, or "
+            "reestimated from training images; auto uses what its file format calls for."
+        ),
+    ] = "auto"
+    precision: Annotated[Precision, Option(help="Floating-point type of the network's convolutions.")] = "float32"
+    weights: Annotated[
+        Path | None, Option(help="File of Inception's weights, if they are not in torch.hub's directory.")
+    ] = None
+    resize: Annotated[
+        Resize,
+        Option(
+            help="Resizing for Inception: tf1 is TensorFlow 1's bilinear, clean is clean-fid's antialiased bicubic."
+        ),
+    ] = "tf1"
+    seed: Seed = 0
+    download: Download = False
+
+
+@dataclass(frozen=True)
+class ClassifyOptions(Options):
+    protocol: Annotated[
+        str,
+        Option(
+            help="Training labels: all; per-class:N random labels per class (400 in Table 1); labels:N random labels "
+            "in total, equally many per class (1000 in Table 2)."
+        ),
+    ] = "all"
+    C: Annotated[
+        tuple[float, ...] | None,
+        Option("--C", help="Values of C to try. [default: 1e-4, 2e-4, 5e-4 … as far as it helps]"),
+    ] = None
+    folds: Annotated[int, Option(min=2, help="Number of stratified cross-validation folds for choosing C.")] = 5
+    draws: Annotated[int, Option(min=1, help="Number of random label draws; not used with --protocol all.")] = 10
+    knn: Annotated[
+        int | None, Option(min=1, help="Also report the accuracy of k nearest neighbours (Euclidean) with this k.")
+    ] = None
+    per_layer: Annotated[
+        bool, Option("--per-layer", help="Also report the accuracy of each layer's features alone.")
+    ] = False
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.C is not None and not (self.C and all(0 < C < math.inf for C in self.C)):
+            given = ",".join(f"{C:g}" for C in self.C)
+            raise InputError(f"`C` {given!r}: want positive, finite numbers, as in 1e-4,1e-3")
+
+
+@dataclass(frozen=True)
+class FidOptions(Options):
+    metrics: Annotated[
+        tuple[MetricName, ...],
+        Option(
+            help="Metrics: fid, is, kid, prdc (precision, recall, density, coverage), fid-infinity (FID extrapolated "
+            "to infinitely many samples)."
+        ),
+    ] = ("fid",)
+    kid_subsets: Annotated[int, Option(min=1, help="Number of KID subsets.")] = 100
+    kid_subset_size: Annotated[int, Option(min=2, help="Number of images in each KID subset.")] = 1000
+    is_splits: Annotated[int, Option(min=1, help="Number of splits for the Inception score.")] = 10
+    prdc_k: Annotated[
+        int, Option(min=1, help="Number of nearest neighbours k for precision, recall, density and coverage.")
+    ] = 5
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.metrics or len(set(self.metrics)) < len(self.metrics):
+            known = ", ".join(get_args(MetricName))
+            raise InputError(f"`metrics` {','.join(self.metrics)!r}: name each once, of {known}")
+
+
+@dataclass(frozen=True)
+class DedupOptions(Options):
+    method: Annotated[
+        tuple[DuplicateMethod, ...],
+        Option(
+            help="Near codes of an autoencoder, equal codes as in the paper, equal pixels (exact), or perceptual "
+            "hashes (phash); the files are by the first."
+        ),
+    ] = ("autoencoder", "exact")
+    radius: Annotated[
+        int | None,
+        Option(
+            min=0,
+            help="Number of bits in which the codes of duplicates may differ. [default: 4, or 0 for paper, exact]",
+        ),
+    ] = None
+    batch_size: BatchSize = 1024
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class WalkOptions(Options):
+    num_points: Annotated[int, Option(min=2, help="Number of latent vectors z to interpolate between.")] = 9
+    steps: Annotated[int, Option(min=2, help="Number of images from one z to the next, both ends included.")] = 8
+    path: Annotated[Interpolation, Option(help="Interpolation shown in the figure; both are measured.")] = "straight"
+    inversion_steps: Annotated[int, Option(min=1, help="Number of latent inversion steps.")] = 200
+    pairs: Annotated[int, Option(min=2, help="Number of pairs of z that the reported means are over.")] = 16
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class ArithmeticOptions(Options):
+    num_samples: NumSamples = 256
+    draws: Annotated[
+        int, Option(min=1, help="Number of exemplar draws for named terms, which the reported fractions are over.")
+    ] = 100
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class TurnOptions(Options):
+    method: Annotated[
+        DirectionMethod, Option(help="Direction: the difference of the means of four samples, or a linear SVM in z.")
+    ] = "mean"
+    num_samples: NumSamples = 256
+    starts: Annotated[int, Option(min=1, help="Number of further samples to move along the direction.")] = 8
+    steps: Annotated[int, Option(min=3, help="Number of images from one end to the other.")] = 8
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class FiltersOptions(Options):
+    layer: Annotated[str | None, Option(help="Layer of the filters: conv1, conv2, …  [default: the last]")] = None
+    filters: Annotated[tuple[int, ...], Option(min=0, help="Numbers of the filters to show.")] = (0, 1, 2, 3, 4, 5)
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class ForgetOptions(Options):
+    layer: Annotated[
+        str | None, Option(help="Layer of the generator. [default: the second-highest, as in the paper]")
+    ] = None
+    num_samples: NumSamples = 256
+    seed: Seed = 0

@@ -23,4 +23,4 @@ srun --cpus-per-task "$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 torchrun \
   --features "disc:$DATA/netD.safetensors" \
   --C 1e-3 \
   --cache "$DATA/features" \
-  --out "$DATA/results.csv"
+  --results "$DATA/results.csv"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dcgan_eval import cli
 from dcgan_eval.features import store
-from dcgan_eval.svm import newton
+from dcgan_eval.linear import newton
 
 Blocks = Callable[[int], Iterator[Tensor]]
 

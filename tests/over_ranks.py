@@ -13,17 +13,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dcgan_eval.classification import classify
-from dcgan_eval.comparison import Settings, compare
-from dcgan_eval.copying import copying
-from dcgan_eval.errors import InputError
+from dcgan_eval.evaluations.classify import classify
+from dcgan_eval.evaluations.fid import fid
+from dcgan_eval.evaluations.neighbors import neighbors
 from dcgan_eval.features import extract, module_features, pixel_features, share
 from dcgan_eval.images import Images, from_tensor, open_split
+from dcgan_eval.linear import L2SVC, one_vs_rest, solve_path
 from dcgan_eval.metrics.manifold import manifold
-from dcgan_eval.neighbors import inside_balls, k_nearest
-from dcgan_eval.probe import Protocol
-from dcgan_eval.ranks import Ranks, joined
-from dcgan_eval.svm import L2SVC, one_vs_rest, solve_path
+from dcgan_eval.nearest.exact import inside_balls, k_nearest
+from dcgan_eval.options import ClassifyOptions, FidOptions
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.ranks import Ranks, joined
+from dcgan_eval.runtime.run import Run
 
 CLASSES = ("a", "b", "c")
 
@@ -122,37 +123,53 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
     train, test = pictures(330, 10, "p:train"), pictures(200, 11, "p:test")
     fake = pictures(700, 12, "fake")  # a tenth, the least that FID∞ fits, is more than features: nothing is singular
     extractor = pixel_features(train.shape)
-    features = extract(extractor, train, batch_size=10, cache=folder / "cache", ranks=ranks)
+    features = extract(extractor, train, run=Run(batch_size=10, cache=folder / "cache", ranks=ranks))
     assert len(features) == len(share(extractor, train, ranks))
     keep("features", ranks.gathered(features))
-    again = extract(extractor, train, batch_size=50, cache=folder / "cache", ranks=ranks)
+    again = extract(extractor, train, run=Run(batch_size=50, cache=folder / "cache", ranks=ranks))
     keep("features again", ranks.gathered(again))
     for protocol, Cs in (("all", None), ("per-class:30", (1e-3, 1e-2))):
         measured = classify(
-            train, test, extractor, protocol=Protocol.parse(protocol), Cs=Cs, repeats=2, folds=3, knn=3, ranks=ranks
+            train,
+            test,
+            extractor,
+            options=ClassifyOptions(protocol=protocol, C=Cs, draws=2, folds=3, knn=3),
+            run=Run(ranks=ranks),
         )
         rows(f"classify {protocol}", [asdict(row) for row in measured])
     valid = pictures(100, 13, "p:valid")
     rows(
         "validation",
-        [asdict(row) for row in classify(train, test, extractor, valid=valid, Cs=(1e-3, 1e-2), ranks=ranks)],
+        [
+            asdict(row)
+            for row in classify(
+                train, test, extractor, options=ClassifyOptions(C=(1e-3, 1e-2)), run=Run(ranks=ranks), valid=valid
+            )
+        ],
     )
-    settings = Settings(("fid", "is", "kid", "prdc", "fid-infinity"), subsets=3, subset_size=50, splits=2, k=3)
+    settings = FidOptions(
+        ("fid", "is", "kid", "prdc", "fid-infinity"), kid_subsets=3, kid_subset_size=50, is_splits=2, prdc_k=3
+    )
     program = folder / "logits.pt"
     if ranks.first and not program.exists():
         torch.jit.trace(Logits(), torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).save(str(program))
     ranks.sum(torch.zeros(1))  # the file is there from here on
     classifier = module_features(program, train.shape)
-    measured = compare(train, [fake], extractor, settings, classifier=classifier, ranks=ranks)
+    measured = fid(train, [fake], extractor, settings, run=Run(ranks=ranks), classifier=classifier)
     rows("compare", [asdict(row) for row in measured])
     if ranks.first:
         in_files(folder)
     ranks.sum(torch.zeros(1))
-    measured = compare(
-        in_files(folder), [fake], extractor, Settings(("fid",)), skip_corrupt=True, cache=folder / "cache", ranks=ranks
+    measured = fid(
+        in_files(folder),
+        [fake],
+        extractor,
+        FidOptions(("fid",)),
+        run=Run(cache=folder / "cache", ranks=ranks),
+        skip_corrupt=True,
     )
     rows("files", [asdict(row) for row in measured])
-    for copied in copying(fake, train, test, [extractor], ranks=ranks):
+    for copied in neighbors(fake, train, test, [extractor], run=Run(ranks=ranks)):
         rows(f"copying {copied.flips}", [asdict(row) for row in copied.rows])
         keep(f"copying {copied.flips} rows", copied.fake.rows)
 

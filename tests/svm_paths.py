@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from dcgan_eval.linear import newton, operators, preconditioner
 from dcgan_eval.runtime.fast_ops import few_times
-from dcgan_eval.svm import forms, newton, preconditioner
 
 
 def to_bfloat16(x: torch.Tensor) -> torch.Tensor:
@@ -39,12 +39,12 @@ def path(name: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if name != "as here":
             patch.setattr(newton, "EASY", 0)
-            patch.setattr(forms, "EASY", 0)
+            patch.setattr(operators, "EASY", 0)
             patch.setattr(newton, "multiplies_split", lambda device: name == "split bfloat16")
         if name == "float32, on the weights":
             patch.setattr(newton, "GRAM_BYTES", 0)
         if name.endswith("unasked"):
             rounded = rounding(to_bfloat16 if name.startswith("bfloat16") else to_tf32)
-            patch.setattr(forms, "few_times", rounded)
+            patch.setattr(operators, "few_times", rounded)
             patch.setattr(preconditioner, "few_times", rounded)
         yield

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dcgan_eval.svm import one_vs_rest
+from dcgan_eval.linear import one_vs_rest
 
 KINDS = ("normal", "after ReLU", "pixels", "sparse", "far from zero")
 FAULTS = (

@@ -1,9 +1,10 @@
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
 
-from dcgan_eval.errors import InputError
+from dcgan_eval.options import ArithmeticOptions
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.studies import arithmetic as study
 from dcgan_eval.studies.arithmetic import NOISE, arithmetic, around, combined, expected, parse
 from dcgan_eval.studies.judge import brightness
@@ -57,7 +58,7 @@ def test_noise_is_around_the_middle():
 
 
 def test_of_numbers(digits):  # noqa: F811
-    found = arithmetic(digits, "3,4,5 - 7,8,9 + 10,11,12", num=20, seed=1)
+    found = arithmetic(digits, "3,4,5 - 7,8,9 + 10,11,12", options=ArithmeticOptions(num_samples=20, seed=1))
     z = digits.z(20, 1)
     y = z[3:6].mean(0) - z[7:10].mean(0) + z[10:13].mean(0)
     assert torch.equal(found.mean[4], digits.draw(y[None])[0])
@@ -73,13 +74,13 @@ def test_of_numbers(digits):  # noqa: F811
 
 def test_exemplars_out_of_range(digits):  # noqa: F811
     with pytest.raises(InputError, match=r"exemplar 20: samples are numbered 0 to 19"):
-        arithmetic(digits, "3 - 20", num=20)
+        arithmetic(digits, "3 - 20", options=ArithmeticOptions(num_samples=20))
 
 
 def test_of_names_judged_over_draws(digits, digit):  # noqa: F811
     attributes = [digit, brightness(digits.draw(digits.z(600, 0)))]
-    options: dict[str, Any] = {"attributes": attributes, "num": 600, "draws": 30}
-    found = arithmetic(digits, "1 - 1 + 7", **options)
+    options = ArithmeticOptions(num_samples=600, draws=30)
+    found = arithmetic(digits, "1 - 1 + 7", attributes, options)
     assert found.wanted == ("7",)
     values = {row.condition: row for row in found.rows if row.metric == "7"}
     assert set(values) == {"mean of 3", "one exemplar", "mean of 3, in pixels", "the last term alone", "samples"}
@@ -90,15 +91,20 @@ def test_of_names_judged_over_draws(digits, digit):  # noqa: F811
     assert values["samples"].n == 600
     by_judge = 100 * float((digit.judge(digits.draw(digits.z(600, 0))).argmax(1) == 7).double().mean())
     assert values["samples"].value == pytest.approx(by_judge)
-    again = arithmetic(digits, "1 - 1 + 7", **options)
+    again = arithmetic(digits, "1 - 1 + 7", attributes, options)
     assert [row.value for row in again.rows] == [row.value for row in found.rows]
-    other = arithmetic(digits, "1 - 1 + 7", seed=1, **options)
+    other = arithmetic(digits, "1 - 1 + 7", attributes, replace(options, seed=1))
     assert [row.value for row in other.rows] != [row.value for row in found.rows]
 
 
 def test_every_value_is_judged_by_itself_too(digits, digit):  # noqa: F811
     attributes = [digit, brightness(digits.draw(digits.z(1000, 0)))]
-    found = arithmetic(digits, "1 & dark - 1 & bright + 7 & bright", attributes=attributes, num=1000, draws=10)
+    found = arithmetic(
+        digits,
+        "1 & dark - 1 & bright + 7 & bright",
+        options=ArithmeticOptions(num_samples=1000, draws=10),
+        attributes=attributes,
+    )
     assert {row.metric for row in found.rows} == {"dark & 7", "dark", "7", "change by noise"}
     by = {(row.metric, row.condition): row.value for row in found.rows}
     for (metric, way), value in by.items():
@@ -120,13 +126,13 @@ def test_no_exemplar_counts_twice_in_a_draw():
 
 def test_pools_that_a_draw_would_exhaust_are_refused(digits, digit):  # noqa: F811
     with pytest.raises(
-        InputError, match=r"exemplars are of the surer half, which must be 9 at least; draw more by --num"
+        InputError, match=r"exemplars are of the surer half, which must be 9 at least; draw more by `num_samples`"
     ):
-        arithmetic(digits, "1 - 1 + 7", attributes=[digit], num=60)
+        arithmetic(digits, "1 - 1 + 7", options=ArithmeticOptions(num_samples=60), attributes=[digit])
 
 
 def test_terms_of_several_sizes_are_called_so(digits):  # noqa: F811
-    found = arithmetic(digits, "2 - 3,4,5", num=20)
+    found = arithmetic(digits, "2 - 3,4,5", options=ArithmeticOptions(num_samples=20))
     assert found.way == "means of 1 and 3"
     assert {row.condition for row in found.rows} == {"means of 1 and 3", "one exemplar"}
     assert "= means of 1 and 3" in study.picture(found, digits).render("svg").decode()
@@ -134,6 +140,8 @@ def test_terms_of_several_sizes_are_called_so(digits):  # noqa: F811
 
 def test_rows_name_the_classifier_only_where_it_has_a_say(digits, digit):  # noqa: F811
     attributes = [digit, brightness(digits.draw(digits.z(200, 0)))]
-    found = arithmetic(digits, "dark - dark + bright", attributes=attributes, num=200, draws=4)
+    found = arithmetic(
+        digits, "dark - dark + bright", options=ArithmeticOptions(num_samples=200, draws=4), attributes=attributes
+    )
     assert {(row.features, row.data) for row in found.rows} == {("", "")}
     assert "exemplars from 50 dark, 50 dark, 50 bright" in found.rows[0].method.replace("51", "50").replace("49", "50")

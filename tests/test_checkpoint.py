@@ -12,10 +12,9 @@ from safetensors.torch import save_file
 from scipy.signal import convolve2d, correlate2d
 from torch import nn
 
-from dcgan_eval.checkpoint import convert, describe, load, save
-from dcgan_eval.errors import InputError
-from dcgan_eval.networks import (
-    PRESETS,
+from dcgan_eval.models.architecture import PRESETS
+from dcgan_eval.models.checkpoint import convert, describe, load, save
+from dcgan_eval.models.networks import (
     Discriminator,
     Generator,
     has_statistics,
@@ -24,6 +23,7 @@ from dcgan_eval.networks import (
     sample_z,
     scale_images,
 )
+from dcgan_eval.runtime.errors import InputError
 
 DIGITS = PRESETS["digits"]
 

@@ -5,14 +5,15 @@ import pytest
 import torch
 from sklearn.svm import LinearSVC
 
-from dcgan_eval import classification
-from dcgan_eval.classification import aside, classify, labelled
-from dcgan_eval.differences import unequal
-from dcgan_eval.errors import InputError
+from dcgan_eval.evaluations.classify import aside, classify, labelled
+from dcgan_eval.evaluations.probe import linear_probe
 from dcgan_eval.features import Extractor, pixel_features, random_features
 from dcgan_eval.images import from_tensor, open_images
-from dcgan_eval.probe import Protocol, linear_probe
+from dcgan_eval.options import ClassifyOptions
+from dcgan_eval.results.differences import unequal
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.fast_ops import instruction_set
+from dcgan_eval.runtime.run import HERE, Run
 from tests.rows import called
 
 SHAPE = (1, 8, 8)
@@ -34,8 +35,9 @@ TRAIN, TEST = images(120), images(90, 1, name="letters:test")
 PIXELS = pixel_features(SHAPE)
 
 
-def rows(train=TRAIN, test=TEST, extractor=PIXELS, **options):
-    return list(classify(train, test, extractor, **{"Cs": [1e-2], **options}))
+def rows(train=TRAIN, test=TEST, extractor=PIXELS, run=HERE, valid=None, seconds_fit=0.0, **options):
+    made = ClassifyOptions(**{"C": (1e-2,), **options})
+    return list(classify(train, test, extractor, made, run, valid=valid, seconds_fit=seconds_fit))
 
 
 def values(found):
@@ -43,7 +45,7 @@ def values(found):
 
 
 def test_a_pair_of_rows_says_what_was_measured_and_how():
-    accuracy, error = rows(seed=3, command="what was typed")
+    accuracy, error = rows(run=Run(command="what was typed"), seed=3)
     assert (accuracy.metric, error.metric) == ("accuracy", "error")
     assert accuracy.value + error.value == pytest.approx(100)
     for row in (accuracy, error):
@@ -71,7 +73,7 @@ def test_a_pair_of_rows_says_what_was_measured_and_how():
 def test_one_archive_is_named_once():
     both = replace(TEST, digest=TRAIN.digest)
     assert rows(test=both)[0].data_sha256 == TRAIN.sha256
-    found = rows(test=replace(TEST, name="digits:test"), valid=images(60, 2, name="letters:valid"), Cs=None)[0]
+    found = rows(test=replace(TEST, name="digits:test"), valid=images(60, 2, name="letters:valid"), C=None)[0]
     assert found.data == "letters + digits"
 
 
@@ -82,7 +84,7 @@ def test_the_same_images_twice_are_refused(same):
 
 
 def test_draws():
-    found = rows(protocol=Protocol("per-class", 9), repeats=4)[0]
+    found = rows(protocol="per-class:9", draws=4)[0]
     assert (found.labels, found.n_reference) == ("per-class:9", 27)
     assert (found.spread_kind, found.spread_n, found.spread_of) == ("1.96 standard deviations", 4, "label draws")
 
@@ -177,9 +179,9 @@ def test_knn_adds_a_pair():
 
 @pytest.mark.parametrize("make", [lambda: PIXELS, lambda: random_features("digits", TRAIN)], ids=["pixels", "random"])
 def test_batch_size_changes_nothing(make):
-    expected = values(rows(extractor=make(), Cs=None, knn=3))
+    expected = values(rows(extractor=make(), C=None, knn=3))
     for batch_size in (1, 7, 50, 1000):
-        assert values(rows(extractor=make(), Cs=None, knn=3, batch_size=batch_size)) == expected
+        assert values(rows(run=Run(batch_size=batch_size), extractor=make(), C=None, knn=3)) == expected
 
 
 def test_the_cache_changes_nothing(tmp_path):
@@ -192,17 +194,17 @@ def test_the_cache_changes_nothing(tmp_path):
 
     extractor = replace(PIXELS, on=counted)
     for _ in range(2):
-        assert values(rows(extractor=extractor, cache=tmp_path / "cache")) == expected
+        assert values(rows(run=Run(cache=tmp_path / "cache"), extractor=extractor)) == expected
         first, called[:] = list(called), []
     assert first == []
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
     # other images are other features
-    assert values(rows(train=images(120, 5), cache=tmp_path / "cache")) == values(rows(train=images(120, 5)))
+    assert values(rows(run=Run(cache=tmp_path / "cache"), train=images(120, 5))) == values(rows(train=images(120, 5)))
 
 
 def test_validation_images_choose_c():
     valid = images(60, 2, name="letters:valid")
-    found = rows(valid=valid, Cs=None)
+    found = rows(valid=valid, C=None)
     assert "by validation" in found[0].remark
     assert found[0].data_sha256.split() == [TRAIN.sha256, TEST.sha256, valid.sha256]
     assert found[0].n == 90
@@ -210,14 +212,15 @@ def test_validation_images_choose_c():
 
 def test_the_accuracy_at_every_c_has_the_certificate_of_the_probe(monkeypatch):
     """The largest gap of all fits, so that none of its numbers passes for certified where one fit is not."""
-    monkeypatch.setattr(classification, "linear_probe", lambda *a, **k: replace(linear_probe(*a, **k), gap=1e-3))
-    found = rows(Cs=(1e-3, 1e-2), knn=3)
+    unfinished = lambda *a, **k: replace(linear_probe(*a, **k), gap=1e-3)  # noqa: E731
+    monkeypatch.setattr("dcgan_eval.evaluations.classify.linear_probe", unfinished)
+    found = rows(C=(1e-3, 1e-2), knn=3)
     assert [(row.gap, row.certified) for row in found] == [(1e-3, False)] * 4 + [(None, True)] * 2
     assert [called(row) for row in found[2:4]] == ["accuracy on folds"] * 2
 
 
 def test_equal_seeds_give_equal_rows_and_others_do_not():
-    options = {"protocol": Protocol("per-class", 5), "repeats": 3, "Cs": None, "knn": 1}
+    options = {"protocol": "per-class:5", "draws": 3, "C": None, "knn": 1}
     a, b, c = (values(rows(seed=seed, **options)) for seed in (0, 0, 1))
     assert a == b
     assert a[:2] != c[:2]
@@ -227,7 +230,7 @@ def test_equal_seeds_give_equal_rows_and_others_do_not():
 def test_digits_reach_what_sklearn_reports():
     """Of the same halves, scikit-learn's plot_digits_classification: 97 % by an RBF kernel; linear ones reach less."""
     digits = open_images("digits")
-    found = rows(digits["train"], digits["test"], pixel_features(SHAPE), Cs=[0.02], knn=3)
+    found = rows(digits["train"], digits["test"], pixel_features(SHAPE), C=(0.02,), knn=3)
     assert (found[0].n_reference, found[0].n) == (898, 899)
     assert 90 < found[0].value < 95
     assert 95 < found[2].value < 98
@@ -243,12 +246,12 @@ def test_images_set_aside_are_other_training_images():
     assert {row.numpy().tobytes() for row in both} == {row.numpy().tobytes() for row in TRAIN.tensor().flatten(1)}
     again, other = aside(TRAIN, 20, 3), aside(TRAIN, 20, 4)
     assert again[1].fingerprint == valid.fingerprint != other[1].fingerprint
-    found = rows(train=train, valid=valid, Cs=None)
+    found = rows(train=train, valid=valid, C=None)
     assert "by validation" in found[0].remark
     assert {called(row) for row in found} == {"accuracy", "error", "accuracy on validation"}
     assert {row.n for row in found if row.role == "validation"} == {20}
     # whose draws are not those of all training images, and so are not set beside them
-    for different in (rows(), rows(train=other[0], valid=other[1], Cs=None)):
+    for different in (rows(), rows(train=other[0], valid=other[1], C=None)):
         assert (unequal(found[0], different[0]) or "").startswith("data_sha256")
     kept, *_ = found[0].data_sha256.split()
     assert kept.startswith(f"{TRAIN.sha256}/")

@@ -21,15 +21,18 @@ import typer
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dcgan_eval import classification, cli, dedup, devices, hashing, results
-from dcgan_eval.checkpoint import load, save
-from dcgan_eval.cli.common import app
-from dcgan_eval.errors import InputError
-from dcgan_eval.networks import PRESETS
-from dcgan_eval.ranks import ALONE
+from dcgan_eval import cli, results
+from dcgan_eval.cli.app import app
+from dcgan_eval.evaluations import dedup
+from dcgan_eval.linear import newton, operators
+from dcgan_eval.models.architecture import PRESETS
+from dcgan_eval.models.checkpoint import load, save
+from dcgan_eval.nearest import hashing
 from dcgan_eval.results import COLUMNS
-from dcgan_eval.runtime import fast_ops
-from dcgan_eval.svm import forms, newton
+from dcgan_eval.runtime import devices, fast_ops
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.ranks import ALONE
+from dcgan_eval.runtime.run import Run
 from tests.rows import called, of_json
 from tests.test_checkpoint import networks, trained, write_authors
 from tests.test_hashing import photographs as pieces
@@ -93,7 +96,7 @@ def fails(result, message, notes=()):
 def default(tmp_path_factory):
     """What `dcgan-eval classify` does when nothing is said but how to print it and where to keep it."""
     out = tmp_path_factory.mktemp("default") / "results.csv"
-    return run("classify", "--format", "json", "--out", out), out
+    return run("classify", "--format", "json", "--results", out), out
 
 
 def helped():
@@ -144,7 +147,7 @@ def test_out_appends_and_a_second_run_appends_more(default):
     first = results.load(path)
     assert first == of_json(json.loads(out))
     before = path.read_bytes()
-    assert run("classify", *FAST, "--out", path)[0] == 0
+    assert run("classify", *FAST, "--results", path)[0] == 0
     assert path.read_bytes().startswith(before)
     assert len(pd.read_csv(path)) == len(first) + 2
     assert os.listdir(path.parent) == ["results.csv"]
@@ -181,7 +184,7 @@ def test_options_reach_the_probe(tmp_path):
     X, y = load_digits(return_X_y=True)
     images = (X[:300].reshape(-1, 8, 8) * 15).astype(np.uint8)
     np.savez(tmp_path / "valid.npz", x=images, y=y[:300])
-    found = rows("--features", "pixels", "--protocol", "per-class:20", "--repeats", "3", "--folds", "2", "--knn", "3",
+    found = rows("--features", "pixels", "--protocol", "per-class:20", "--draws", "3", "--folds", "2", "--knn", "3",
                  "--seed", "5")  # fmt: skip
     assert {row["labels"] for row in found} == {"per-class:20"}
     found = [row for row in found if row["role"] == "value"]
@@ -195,7 +198,7 @@ def test_options_reach_the_probe(tmp_path):
 
 
 def test_equal_seeds_give_equal_numbers_and_others_do_not():
-    argv = ("--features", "random:digits", "--C", "1e-3", "--protocol", "per-class:10", "--repeats", "2")
+    argv = ("--features", "random:digits", "--C", "1e-3", "--protocol", "per-class:10", "--draws", "2")
     a, b, c = (measured(rows(*argv, "--seed", seed)) for seed in (0, 0, 1))
     assert a == b != c
 
@@ -213,14 +216,15 @@ def test_batch_size_and_cache_change_nothing(tmp_path):
 def test_options_reach_the_extraction(monkeypatch, tmp_path):
     asked = []
 
-    def extract(*_, **options):
-        asked.append(options)
+    def extract(extractor, images, run):
+        asked.append(run)
         raise InputError("enough")
 
-    monkeypatch.setattr(classification, "extract", extract)
+    monkeypatch.setattr("dcgan_eval.evaluations.classify.extract", extract)
     result = run("classify", *FAST, "--batch-size", "37", "--device", "cpu", "--cache", tmp_path)
     fails(result, "enough", ("pixels on digits:train",))
-    assert asked == [{"batch_size": 37, "device": "cpu", "cache": tmp_path, "progress": False, "ranks": ALONE}]
+    command = results.command(["classify", *FAST, "--batch-size", "37", "--device", "cpu", "--cache", str(tmp_path)])
+    assert asked == [Run("cpu", ALONE, batch_size=37, cache=tmp_path, command=command)]
 
 
 def test_precision_and_batchnorm_are_said(tmp_path):
@@ -251,13 +255,13 @@ def test_help_does_not_wait_for_torch(argv):
     assert "Usage: " in done.stdout
     assert done.stderr == "set()\n"
     if argv[:1] == ["classify"]:
-        for option in ("--features", "--data", "--protocol", "--C", "--repeats", "--device", "--seed", "--batch-size",
-                       "--format", "--out"):  # fmt: skip
+        for option in ("--features", "--data", "--protocol", "--C", "--draws", "--device", "--seed", "--batch-size",
+                       "--format", "--results"):  # fmt: skip
             assert option in done.stdout
 
 
 def test_as_a_program(tmp_path):
-    done = shell(MAIN, "classify", *FAST, "--format", "csv", "--out", tmp_path / "r.csv")
+    done = shell(MAIN, "classify", *FAST, "--format", "csv", "--results", tmp_path / "r.csv")
     assert (done.returncode, done.stderr) == (0, "pixels on digits:train\n")
     assert done.stdout == (tmp_path / "r.csv").read_text()
     done = subprocess.run([sys.executable, "-m", "dcgan_eval", "clasify"], capture_output=True, text=True, check=False)
@@ -324,14 +328,14 @@ def test_info_says_what_this_machine_computes_with(checkpoint):
 def test_a_number_without_a_certificate_is_not_printed(monkeypatch, tmp_path):
     """One line, exit 1, and no row; a solution that is finite but not certified is marked in table and row."""
     few_times = fast_ops.few_times
-    monkeypatch.setattr(forms, "few_times", lambda *factors, **more: few_times(*factors, **more) * float("nan"))
-    code, out, err = run("classify", "--features", "pixels", "--C", "1e-3", "--out", tmp_path / "rows.csv")
+    monkeypatch.setattr(operators, "few_times", lambda *factors, **more: few_times(*factors, **more) * float("nan"))
+    code, out, err = run("classify", "--features", "pixels", "--C", "1e-3", "--results", tmp_path / "rows.csv")
     assert (code, out) == (1, "")
     assert err.splitlines()[-1] == "dcgan-eval: the L2-SVM at C=0.001 has no finite solution: scale the features"
     assert not (tmp_path / "rows.csv").exists()
     monkeypatch.undo()
     monkeypatch.setattr(newton, "STUCK", 0)  # which ends Newton at once
-    code, out, _ = run("classify", "--features", "pixels", "--C", "1e-3", "--out", tmp_path / "rows.csv")
+    code, out, _ = run("classify", "--features", "pixels", "--C", "1e-3", "--results", tmp_path / "rows.csv")
     assert code == 0
     assert re.search(r"\d \u2021 .*\n", out)
     (row,) = (row for row in results.read(tmp_path / "rows.csv") if row.metric == "accuracy")
@@ -564,7 +568,7 @@ def truncated_zip(t):
 
 def foreign_results(t):
     (t / "r.csv").write_text("a,b\n1,2\n")
-    return [*FAST, "--out", t / "r.csv"]
+    return [*FAST, "--results", t / "r.csv"]
 
 
 def truncated_npz(t):
@@ -648,16 +652,16 @@ BAD = {
     "a truncated .npz": (truncated_npz, r"a\.npz cannot be read"),
     # numbers
     "C of zero": (typed("--C", "0", "--features", "pixels"), "--C '0': want positive, finite numbers"),
-    "C below zero": (typed("--C", "1e-3,-1", "--features", "pixels"), "--C '1e-3,-1': want positive"),
+    "C below zero": (typed("--C", "1e-3,-1", "--features", "pixels"), "--C '0.001,-1': want positive"),
     "C not a number": (typed("--C", "nan", "--features", "pixels"), "--C 'nan': want positive"),
-    "C infinite": (typed("--C", "1e999", "--features", "pixels"), "--C '1e999': want positive"),
-    "C a word": (typed("--C", "much", "--features", "pixels"), "--C 'much': want positive"),
-    "C empty": (typed("--C", "", "--features", "pixels"), "--C '': want positive"),
+    "C infinite": (typed("--C", "1e999", "--features", "pixels"), "--C 'inf': want positive"),
+    "C a word": (typed("--C", "much", "--features", "pixels"), "--C 'much': want numbers"),
+    "C empty": (typed("--C", "", "--features", "pixels"), "--C '': want numbers"),
     "a seed below zero": (typed("--seed", "-1", *FAST), "'--seed'.* greater than or equal to 0"),
     "a seed too large": (typed("--seed", 2**64, *FAST), "'--seed'.* less than or equal"),
     "no images at a time": (typed("--batch-size", "0", *FAST), "'--batch-size'.* greater than or equal to 1"),
     "one fold": (typed("--folds", "1", "--features", "pixels"), "'--folds'.* greater than or equal to 2"),
-    "no repeats": (typed("--repeats", "0", *FAST), "'--repeats'"),
+    "no repeats": (typed("--draws", "0", *FAST), "'--draws'"),
     "no neighbours": (typed("--knn", "0", *FAST), "'--knn'"),
     "too many neighbours": (typed("--knn", "899", *FAST), "k=899 wants a k from 1 to 898"),
     "a seed that is a word": (typed("--seed", "x", *FAST), "'--seed'"),
@@ -696,9 +700,9 @@ BAD = {
     "no test split": (typed("--data", "digits:train", *FAST), "has no test split besides train; name one with --test"),
     "a fine one and a bad one": (typed(*FAST, "--features", "disc:TMP/absent"), "no such checkpoint"),
     # where results go
-    "--out in a missing folder": (typed(*FAST, "--out", "TMP/absent/r.csv"), "the folder .*absent does not exist"),
-    "--out a folder": (typed(*FAST, "--out", "TMP"), "cannot be read as results: .*directory"),
-    "--out another table": (foreign_results, r"r\.csv: is no file of results: its first line"),
+    "--results in a missing folder": (typed(*FAST, "--results", "TMP/absent/r.csv"), "the folder .*absent does not"),
+    "--results a folder": (typed(*FAST, "--results", "TMP"), "cannot be read as results: .*directory"),
+    "--results another table": (foreign_results, r"r\.csv: is no file of results: its first line"),
     "a file for the cache": (
         lambda t: [*FAST, "--cache", write_npz(t / "a.npz")], "the cache of features cannot be used",
     ),
@@ -714,8 +718,8 @@ def test_bad_input_is_one_clear_line_and_exit_2(case, tmp_path, monkeypatch):
     make, message = BAD[case]
     monkeypatch.chdir(tmp_path)
     argv = [str(word) for word in make(tmp_path)]
-    if "--out" not in argv:
-        argv += ["--out", str(tmp_path / "out.csv")]
+    if "--results" not in argv:
+        argv += ["--results", str(tmp_path / "out.csv")]
     before = contents(tmp_path)
     specs = [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == "--features"]
     result = run("classify", *argv)
@@ -727,7 +731,7 @@ def test_bad_input_is_one_clear_line_and_exit_2(case, tmp_path, monkeypatch):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("early", ["C of zero", "--out a folder", "--out another table", "a mistyped preset"])
+@pytest.mark.parametrize("early", ["C of zero", "--results a folder", "--results another table", "a mistyped preset"])
 def test_what_can_be_said_at_once_is_said_before_any_work(early, tmp_path):
     make, message = BAD[early]
     result = run("classify", *make(tmp_path))
@@ -737,10 +741,10 @@ def test_what_can_be_said_at_once_is_said_before_any_work(early, tmp_path):
 
 def test_results_that_are_there_survive_a_bad_run(tmp_path):
     path = tmp_path / "r.csv"
-    assert run("classify", *FAST, "--out", path)[0] == 0
+    assert run("classify", *FAST, "--results", path)[0] == 0
     before = path.read_bytes()
     bad = f"disc:{tmp_path / 'absent'}"
-    result = run("classify", *FAST, "--features", bad, "--out", path)
+    result = run("classify", *FAST, "--features", bad, "--results", path)
     fails(result, "no such checkpoint", notes=("pixels on digits:train", f"{bad} on digits:train"))
     assert path.read_bytes() == before
 
@@ -780,7 +784,7 @@ def test_the_authors_network_on_house_numbers(data, tmp_path):
     """An independent script: 24.9 % error; the paper, with 1,000 labels of the real SVHN: 22.48 %."""
     prefix, npz_path = data / "authors-svhn" / "200", data / "svhn-mini.npz"
     argv = ("--features", f"disc:{prefix}", "--data", npz_path)
-    found = rows(*argv, "--features", "pixels", "--out", tmp_path / "r.csv")
+    found = rows(*argv, "--features", "pixels", "--results", tmp_path / "r.csv")
     disc_error, pixel_error = (row for row in found if row["metric"] == "error")
     assert disc_error["features"] == "disc:authors-200"
     assert abs(disc_error["value"] - 25) <= 1.5
@@ -816,8 +820,8 @@ def test_info_on_the_authors_network(data):
 
 
 PIXELS = ("--features", "pixels")
-RANDOM = ("--features", "random:digits")
-DIGITS = ("digits:train", "gen:digits", "--num", "60")
+RANDOM = ("--features", "random:digits@1x1")
+DIGITS = ("digits:train", "gen:digits", "--num-samples", "60")
 
 
 def compared(*argv):
@@ -836,7 +840,7 @@ def distance(*argv):
 @pytest.fixture(scope="module")
 def compared_by_default(tmp_path_factory):
     out = tmp_path_factory.mktemp("compared") / "results.csv"
-    return compared("--out", out), out
+    return compared("--results", out), out
 
 
 def test_fid_by_default_compares_samples_of_the_embedded_generator_with_digits(compared_by_default):
@@ -844,14 +848,14 @@ def test_fid_by_default_compares_samples_of_the_embedded_generator_with_digits(c
     [row] = found.values()
     assert row.keys() == set(COLUMNS)
     assert (row["metric"], row["task"], row["data"]) == ("Fréchet distance", "fid", "digits:train")
-    assert (row["model"], row["features"], row["dimensions"]) == ("gen:digits", "disc:digits", 96)
+    assert (row["model"], row["features"], row["dimensions"]) == ("gen:digits", "disc:digits@1x1", 96)
     assert (row["n"], row["n_reference"]) == (898, 898)
     assert "pooled to 1x1" in row["features_protocol"]
     assert 0.5 < row["value"] < 3
     assert row["spread"] is None
     noise = np.random.default_rng(0).integers(0, 256, (898, 8, 8), dtype=np.uint8)
     np.savez(path.with_name("noise.npz"), x=noise)
-    assert distance("digits:train", path.with_name("noise.npz"), "--features", "disc:digits") > 10 * row["value"]
+    assert distance("digits:train", path.with_name("noise.npz"), "--features", "disc:digits@1x1") > 10 * row["value"]
 
 
 def test_help_of_fid_says_what_is_compared_by_default(compared_by_default):
@@ -860,15 +864,15 @@ def test_help_of_fid_says_what_is_compared_by_default(compared_by_default):
 
 
 def test_num_is_heeded_by_default():
-    assert compared("--num", "100")["Fréchet distance"]["n"] == 100
+    assert compared("--num-samples", "100")["Fréchet distance"]["n"] == 100
 
 
 def test_fid_appends_to_out_and_prints_tables(compared_by_default):
     found, path = compared_by_default
     assert results.load(path) == of_json(found.values())
     before = path.read_bytes()
-    metrics = ("--metrics", "fid,kid", "--subset-size", "20", "--subsets", "3")
-    code, out, err = run("fid", *DIGITS, *PIXELS, *metrics, "--format", "csv", "--out", path)
+    metrics = ("--metrics", "fid,kid", "--kid-subset-size", "20", "--kid-subsets", "3")
+    code, out, err = run("fid", *DIGITS, *PIXELS, *metrics, "--format", "csv", "--results", path)
     assert (code, err) == (0, "")
     assert path.read_bytes().startswith(before)
     printed = pd.read_csv(io.StringIO(out))
@@ -895,19 +899,20 @@ def test_samples_depend_on_num_seed_and_repeats():
     assert distance(*DIGITS, *PIXELS, "--seed", "0") == row["value"]
     singles = [row["value"], *(distance(*DIGITS, *PIXELS, "--seed", seed) for seed in (1, 2))]
     assert len(set(singles)) == 3
-    several = compared(*DIGITS, *PIXELS, "--repeats", "3")["Fréchet distance"]
+    several = compared(*DIGITS, *PIXELS, "--seeds", "3")["Fréchet distance"]
     assert several["value"] == pytest.approx(np.mean(singles), rel=1e-9)
     assert several["spread"] == pytest.approx(1.96 * np.std(singles, ddof=1), rel=1e-9)
     assert (several["spread_n"], several["spread_of"]) == (3, "sample sets")
     assert several["model_sha256"] == row["model_sha256"] == load("digits").sha256
-    assert distance("digits:train", "gen:digits", "--num", "61", *PIXELS) != row["value"]
+    assert distance("digits:train", "gen:digits", "--num-samples", "61", *PIXELS) != row["value"]
 
 
 def test_options_reach_the_metrics(tmp_path):
     torch.jit.save(torch.jit.script(Judge()), tmp_path / "judge.pt")
     found = compared(
-        *DIGITS, *PIXELS, "--metrics", "kid,prdc,fid-infinity,is", "--subsets", "3", "--subset-size", "50", "--k", "4",
-        "--splits", "2", "--seed", "5", "--classifier", tmp_path / "judge.pt", "--cache", tmp_path / "cache",
+        *DIGITS, *PIXELS, "--metrics", "kid,prdc,fid-infinity,is", "--kid-subsets", "3", "--kid-subset-size", "50",
+        "--prdc-k", "4",
+        "--is-splits", "2", "--seed", "5", "--classifier", tmp_path / "judge.pt", "--cache", tmp_path / "cache",
     )  # fmt: skip
     assert list(found) == [
         "kernel distance", "precision", "recall", "density", "coverage", "Fréchet distance∞", "classifier score",
@@ -928,12 +933,12 @@ class Judge(torch.nn.Module):
 
 def test_features_that_are_fitted_to_either_side(tmp_path):
     write_npz(tmp_path / "a.npz", n=30, shape=(9, 10, 3))
-    found = compared(f"{tmp_path / 'a.npz'}:train", *DIGITS[1:], "--features", "disc:digits")["Fréchet distance"]
+    found = compared(f"{tmp_path / 'a.npz'}:train", *DIGITS[1:], "--features", "disc:digits@1x1")["Fréchet distance"]
     assert found["features_protocol"].endswith(
         "; a:train: RGB made grey by its luma; 9x10 resized to 8x8, bilinear, antialiased"
     )
     assert (found["data"], found["n_reference"], found["model"], found["n"]) == ("a:train", 30, "gen:digits", 60)
-    for features in ("random:digits", "kmeans:5", "disc:digits"):
+    for features in ("random:digits@1x1", "kmeans:5", "disc:digits@1x1"):
         row = compared(*DIGITS, "--features", features)["Fréchet distance"]
         assert row["features"] == features
 
@@ -954,7 +959,7 @@ def test_corrupt_files_are_left_out_if_asked(tmp_path):
     assert "f:test: 1 of 6 files cannot be read: 'test/dog/1.png' (" in row["features_protocol"]
 
 
-@pytest.mark.parametrize("features", ["kmeans:3", "random:digits"])
+@pytest.mark.parametrize("features", ["kmeans:3", "random:digits@1x1"])
 @pytest.mark.parametrize("case", ["corrupt", "of several sizes"])
 def test_so_they_are_where_features_are_fitted_to_the_reals(tmp_path, features, case):
     folder = write_folder(tmp_path / "f", size=(9, 9) if features == "kmeans:3" else (8, 8))
@@ -988,7 +993,7 @@ def test_statistics_are_kept_and_used_again(tmp_path):
         assert row["value"] == pytest.approx(expected["value"], rel=1e-9)
         for column in ("data", "data_sha256", "n_reference", "features", "features_sha256", "method"):
             assert row[column] == expected[column]
-    judged = compared("digits:train", keep(tmp_path / "gen.npz", "gen:digits", "--num", "60", *PIXELS), *PIXELS)
+    judged = compared("digits:train", keep(tmp_path / "gen.npz", "gen:digits", "--num-samples", "60", *PIXELS), *PIXELS)
     assert judged["Fréchet distance"]["value"] == pytest.approx(expected["value"], rel=1e-9)
     assert (judged["Fréchet distance"]["model"], judged["Fréchet distance"]["n"]) == ("gen:digits", 60)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.npz", "beside.npz", "gen.npz"]
@@ -1002,8 +1007,9 @@ def test_statistics_are_kept_and_used_again(tmp_path):
 def test_inception_with_weights_of_ones_own(weights, photographs, tmp_path):
     for name, start in (("real", 0), ("fake", 600)):
         np.savez(tmp_path / f"{name}.npz", x=photographs(6, start=start).permute(0, 2, 3, 1).numpy())
-    argv = (tmp_path / "real.npz", tmp_path / "fake.npz", "--weights", weights, "--metrics", "is,kid,prdc", "--k", "2",
-            "--splits", "2", "--subset-size", "4", "--subsets", "2")  # fmt: skip
+    argv = (tmp_path / "real.npz", tmp_path / "fake.npz", "--weights", weights, "--metrics", "is,kid,prdc",
+            "--prdc-k", "2",
+            "--is-splits", "2", "--kid-subset-size", "4", "--kid-subsets", "2")  # fmt: skip
     plain, clean = compared(*argv), compared(*argv, "--resize", "clean")
     for found, how in ((plain, "bilinear as TensorFlow 1"), (clean, "bicubic, antialiased, not rounded (clean-fid)")):
         assert list(found) == ["classifier score", "kernel distance", "precision", "recall", "density", "coverage"]
@@ -1099,30 +1105,30 @@ def infinite_stats(t):
 
 BAD_FID = {
     # metrics
-    "an unknown metric": (typed(*DIGITS, "--metrics", "fdi"), "unknown metric 'fdi'; did you mean 'fid'"),
-    "capital letters": (typed(*DIGITS, "--metrics", "FID"), "unknown metric 'FID'"),
-    "a metric that is none": (typed(*DIGITS, "--metrics", "fid, kdi"), "unknown metric 'kdi'; did you mean 'kid'"),
-    "no metric": (typed(*DIGITS, "--metrics", ""), "unknown metric ''"),
+    "an unknown metric": (typed(*DIGITS, "--metrics", "fdi"), "--metrics 'fdi': unknown; did you mean 'fid'"),
+    "capital letters": (typed(*DIGITS, "--metrics", "FID"), "--metrics 'FID': unknown"),
+    "a metric that is none": (typed(*DIGITS, "--metrics", "fid, kdi"), "--metrics 'kdi': unknown; did you mean 'kid'"),
+    "no metric": (typed(*DIGITS, "--metrics", ""), "--metrics '': unknown"),
     "a metric twice": (typed(*DIGITS, "--metrics", "fid,fid"), "'fid,fid': name each once"),
     "a subset too large": (
-        typed(*DIGITS, *PIXELS, "--metrics", "kid", "--subset-size", "61"),
-        "gen:digits: 60 images are too few for kid: .* the largest possible --subset-size is 60$",
+        typed(*DIGITS, *PIXELS, "--metrics", "kid", "--kid-subset-size", "61"),
+        "gen:digits: 60 images are too few for kid: .* the largest possible --kid-subset-size is 60$",
     ),
     "a subset too large for reals": (
         typed("digits:train", "gen:digits", *PIXELS, "--metrics", "kid"),
-        "digits:train: 898 images are too few for kid: .* the largest possible --subset-size is 898$",
+        "digits:train: 898 images are too few for kid: .* the largest possible --kid-subset-size is 898$",
     ),
     "too many neighbours": (
-        typed(*DIGITS, *PIXELS, "--metrics", "prdc", "--k", "60"), "the largest possible --k is 59$",
+        typed(*DIGITS, *PIXELS, "--metrics", "prdc", "--prdc-k", "60"), "the largest possible --prdc-k is 59$",
     ),
     "too few to extrapolate": (
-        against("gen:digits", "--num", "19", *PIXELS, "--metrics", "fid-infinity"), "the extrapolation needs 20$",
+        against("gen:digits", "--num-samples", "19", *PIXELS, "--metrics", "fid-infinity"), "the extrapolation needs",
     ),
     "no class probabilities": (
         typed(*DIGITS, *PIXELS, "--metrics", "fid,is"), "'is' needs class probabilities, which pixels has not",
     ),
     # what is compared
-    "no fake": (against(*PIXELS), "FAKE is missing: name images to judge, or --save-stats"),
+    "no fake": (against(*PIXELS), "FAKE is missing: name images to evaluate, or --save-stats"),
     "three sets": (typed(*DIGITS, "digits:test"), "unexpected extra argument"),
     "a set with several splits": (typed("digits", "gen:digits", *PIXELS), "digits: has the splits train, test; say"),
     "an unknown split": (against("digits:tset", *PIXELS), "no split 'tset'; did you mean 'test'"),
@@ -1132,7 +1138,7 @@ BAD_FID = {
     "no checkpoint": (against("gen:", *PIXELS), "name a checkpoint"),
     "a discriminator to sample from": (discriminator_alone, r"d\.safetensors: holds a discriminator only; samples"),
     "one image": (one_image, "a: a covariance needs at least two images, not 1"),
-    "one sample": (against("gen:digits", "--num", "1", *PIXELS), "'--num'.* greater than or equal to 2"),
+    "one sample": (against("gen:digits", "--num-samples", "1", *PIXELS), "'--num-samples'.*than or equal to 2"),
     "corrupt files": (
         corrupt_files,
         r"f:test: 4 of 6 files cannot be read: 'test/cat/0\.png' \(.*\), 'test/cat/2\.png' \(.*\), 'test/dog/0\.png' "
@@ -1140,12 +1146,12 @@ BAD_FID = {
     ),
     "too few whole files": (
         lambda t: [*corrupt_files(t), "--skip-corrupt", "--metrics", "fid,prdc"],
-        "f:test: 2 images are too few for prdc: the 5-th neighbour needs 6; the largest possible --k is 1$",
+        "f:test: 2 images are too few for prdc: the 5-th neighbour needs 6; the largest possible --prdc-k is 1$",
     ),
     "16-bit images": (kind_of_file("I;16"), "16 bits"),
     "transparent images": (kind_of_file("RGBA"), "transparent"),
     "repeats of a set": (
-        against("digits:test", *PIXELS, "--repeats", "2"), "--repeats 2: digits:test is one set of images; only a gen:",
+        against("digits:test", *PIXELS, "--seeds", "2"), "--seeds 2: digits:test is one set of images; only a gen:",
     ),
     # features
     "features of another kind": (typed(*DIGITS, "--features", "inceptoin"), "did you mean 'inception'"),
@@ -1155,14 +1161,14 @@ BAD_FID = {
     "a module that is a pickle": (no_program, r"net\.pt: not TorchScript"),
     "a generator for features": (generator_for_features, "holds a generator only; features come from a discriminator"),
     "resize with disc": (
-        typed(*DIGITS, "--features", "disc:digits", "--resize", "clean"),
-        "--resize clean: is a choice for inception features only, not for disc:digits",
+        typed(*DIGITS, "--features", "disc:digits@1x1", "--resize", "clean"),
+        "--resize clean: applies only to inception; the features are disc:",
     ),
-    "resize by default": (typed("--resize", "clean"), "--resize clean: is a choice for inception features only"),
-    "weights with pixels": (typed(*DIGITS, *PIXELS, "--weights", "w.pth"), "--weights: is a choice for inception"),
-    "batchnorm with pixels": (typed(*DIGITS, *PIXELS, "--batchnorm", "stored"), "--batchnorm stored: is a choice for"),
+    "resize by default": (typed("--resize", "clean"), "--resize clean: applies only to inception;"),
+    "weights with pixels": (typed(*DIGITS, *PIXELS, "--weights", "w.pth"), "--weights .*: applies only to inception;"),
+    "batchnorm with pixels": (typed(*DIGITS, *PIXELS, "--batchnorm", "stored"), "--batchnorm stored: applies only to"),
     "precision with pixels": (
-        typed(*DIGITS, *PIXELS, "--precision", "bfloat16"), "--precision bfloat16: is a choice for disc, inception, ra",
+        typed(*DIGITS, *PIXELS, "--precision", "bfloat16"), "--precision bfloat16: applies only to disc:",
     ),
     "a mistyped resize": (typed(*DIGITS, "--resize", "lanczos"), "'--resize'.*'clean'"),
     "absent weights": (
@@ -1183,20 +1189,20 @@ BAD_FID = {
         lambda t: [stats_file(t), *PIXELS, "--save-stats", t / "t.npz"], r"s\.npz holds statistics al",
     ),
     "statistics of other features": (
-        lambda t: [stats_of(t, *PIXELS), *DIGITS[1:], "--features", "random:digits"], "statistics of 64 dimensions, ",
+        lambda t: [stats_of(t, *PIXELS), *DIGITS[1:], "--features", "random:digits@1x1"], "statistics of 64 dimens",
     ),
     "statistics of what is fitted": (
-        typed("digits:train", *RANDOM, "--save-stats", "TMP/s.npz"), "--save-stats: random:digits is fitted to REAL",
+        typed("digits:train", *RANDOM, "--save-stats", "TMP/s.npz"), "--save-stats: random:digits@1x1 is fitted",
     ),
     "statistics of other dimensions": (
         lambda t: [stats_file(t, d=63), *DIGITS[1:], *PIXELS], "s: statistics of 63 dimensions, but pixels has 64",
     ),
     "statistics for kid": (
-        lambda t: [stats_file(t), *DIGITS[1:], *PIXELS, "--metrics", "fid,kid,prdc", "--subset-size", "9"],
+        lambda t: [stats_file(t), *DIGITS[1:], *PIXELS, "--metrics", "fid,kid,prdc", "--kid-subset-size", "9"],
         "s: holds statistics only, but kid, prdc needs its images",
     ),
     "repeats of statistics": (
-        lambda t: ["digits:train", stats_file(t), *PIXELS, "--repeats", "2"], r"s\.npz is one set of images",
+        lambda t: ["digits:train", stats_file(t), *PIXELS, "--seeds", "2"], r"s\.npz is one set of images",
     ),
     "truncated statistics": (truncated_stats, r"s\.npz cannot be read"),
     "NaN in statistics": (
@@ -1209,19 +1215,19 @@ BAD_FID = {
         lambda t: [stats_file(t, mu=np.array([Trap()] * 64, object)), *DIGITS[1:], *PIXELS], "Object arrays",
     ),
     # numbers
-    "no subset": (typed(*DIGITS, "--subsets", "0"), "'--subsets'.* greater than or equal to 1"),
-    "a subset of one": (typed(*DIGITS, "--subset-size", "1"), "'--subset-size'.* greater than or equal to 2"),
-    "no split": (typed(*DIGITS, "--splits", "0"), "'--splits'"),
-    "no neighbour": (typed(*DIGITS, "--k", "0"), "'--k'"),
-    "no repeat": (typed(*DIGITS, "--repeats", "0"), "'--repeats'"),
+    "no subset": (typed(*DIGITS, "--kid-subsets", "0"), "'--kid-subsets'.* greater than or equal to 1"),
+    "a subset of one": (typed(*DIGITS, "--kid-subset-size", "1"), "'--kid-subset-size'.* greater than or equal to 2"),
+    "no split": (typed(*DIGITS, "--is-splits", "0"), "'--is-splits'"),
+    "no neighbour": (typed(*DIGITS, "--prdc-k", "0"), "'--prdc-k'"),
+    "no repeat": (typed(*DIGITS, "--seeds", "0"), "'--seeds'"),
     "no images at a time": (typed(*DIGITS, "--batch-size", "0"), "'--batch-size'"),
     "a seed below zero": (typed(*DIGITS, "--seed", "-1"), "'--seed'"),
     "a mistyped device": (typed(*DIGITS, "--device", "gpuda"), "unknown device 'gpuda'; did you mean 'cuda'"),
     "a mistyped format": (typed(*DIGITS, "--format", "jsno"), "'--format'.*'json'"),
     "a mistyped option": (typed(*DIGITS, "--metric", "fid"), "No such option: --metric .*--metrics"),
     # where results go
-    "--out in a missing folder": (typed(*DIGITS, *PIXELS, "--out", "TMP/absent/r.csv"), "the folder .*absent does not"),
-    "--out another table": (
+    "--results in a missing folder": (typed(*DIGITS, *PIXELS, "--results", "TMP/absent/r.csv"), "the folder .*absent"),
+    "--results another table": (
         lambda t: [*DIGITS, *PIXELS, *foreign_results(t)[-2:]], r"r\.csv: is no file of results: its first line",
     ),
     "--save-stats in a missing folder": (
@@ -1240,17 +1246,17 @@ BAD_FID = {
     "a checkpoint whose name is too long": (
         against("gen:" + "x" * 5000, *PIXELS), "x"),
     "a subset too large for both": (
-        typed(*DIGITS, *PIXELS, "--metrics", "kid"), "the largest possible --subset-size is 60$"),
+        typed(*DIGITS, *PIXELS, "--metrics", "kid"), "the largest possible --kid-subset-size is 60$"),
     "repeats of nothing": (
-        against(*PIXELS, "--save-stats", "TMP/s.npz", "--repeats", "2"), "--repeats 2: (?!None)"),
+        against(*PIXELS, "--save-stats", "TMP/s.npz", "--seeds", "2"), "--seeds 2: (?!None)"),
 }  # fmt: skip
 
 
 def check_bad_fid(make, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = [str(word) for word in make(tmp_path)]
-    if "--out" not in argv:
-        argv += ["--out", str(tmp_path / "out.csv")]
+    if "--results" not in argv:
+        argv += ["--results", str(tmp_path / "out.csv")]
     before = contents(tmp_path)
     fails(run("fid", *argv), message)
     assert contents(tmp_path) == before
@@ -1263,12 +1269,12 @@ def test_bad_input_of_fid_is_one_clear_line_and_exit_2(case, tmp_path, monkeypat
 
 def test_results_of_fid_survive_a_bad_run(tmp_path):
     path = tmp_path / "r.csv"
-    compared(*DIGITS, *PIXELS, "--out", path)
+    compared(*DIGITS, *PIXELS, "--results", path)
     stats = keep(tmp_path / "s.npz", "digits:train", *PIXELS)
     before = contents(tmp_path)
     (tmp_path / "f").mkdir()
     broken = [str(word) for word in corrupt_files(tmp_path / "f")]
-    fails(run("fid", broken[1], broken[0], *PIXELS, "--out", path, "--save-stats", stats), "cannot be read")
+    fails(run("fid", broken[1], broken[0], *PIXELS, "--results", path, "--save-stats", stats), "cannot be read")
     assert {name: content for name, content in contents(tmp_path).items() if name in before} == before
     assert not list(tmp_path.glob(".*"))
 
@@ -1278,11 +1284,13 @@ def test_results_of_fid_survive_a_bad_run(tmp_path):
 
 def test_the_authors_samples_beside_photographs(data):
     prefix = data / "authors-svhn" / "200"
-    argv = ("--features", f"disc:{prefix}")
-    drawn = compared(f"{data / 'svhn-mini.npz'}:train", f"gen:{prefix}", "--num", "128", *argv)["Fréchet distance"]
+    argv = ("--features", f"disc:{prefix}@1x1")
+    drawn = compared(f"{data / 'svhn-mini.npz'}:train", f"gen:{prefix}", "--num-samples", "128", *argv)[
+        "Fréchet distance"
+    ]
     assert (drawn["model"], drawn["features"], drawn["dimensions"]) == (
         "gen:authors-200 (BatchNorm of each 128)",
-        "disc:authors-200",
+        "disc:authors-200@1x1",
         448,
     )
     assert "BatchNorm reestimated on 554 of svhn-mini:train" in drawn["features_protocol"]
@@ -1333,7 +1341,7 @@ def probabilities(values):
 @pytest.fixture(scope="module")
 def judged_by_default(tmp_path_factory):
     out = tmp_path_factory.mktemp("judged") / "results.csv"
-    return judged("--out", out), out
+    return judged("--results", out), out
 
 
 def test_neighbors_by_default_judges_samples_of_the_embedded_generator(judged_by_default):
@@ -1343,7 +1351,7 @@ def test_neighbors_by_default_judges_samples_of_the_embedded_generator(judged_by
     assert (covered["features"], covered["condition"].partition(";")[0]) == ("pixels", "without mirror images")
     found = [row for row in found if row is not covered]
     assert len(found) == 2 * (17 + 9)
-    assert {features for features, _, _ in values} == {"pixels", "disc:digits"}
+    assert {features for features, _, _ in values} == {"pixels", "disc:digits@1x1"}
     for row in found:
         assert row.keys() == set(COLUMNS)
         assert (row["task"], row["data"], row["model"]) == ("neighbors", "digits:train digits:test", "gen:digits")
@@ -1360,7 +1368,7 @@ def test_help_of_neighbors_says_what_is_judged_by_default(judged_by_default):
     (_, [row, *_]), _ = judged_by_default
     text = " ".join(run("neighbors", "--help")[1].split())
     assert f"{row['n']} samples of the digits generator" in text
-    for option in ("--test", "--features", "--num", "--picture", "--nearest", "--seed", "--cache", "--out"):
+    for option in ("--test", "--features", "--num-samples", "--picture", "--nearest", "--seed", "--cache", "--results"):
         assert option in text
 
 
@@ -1372,7 +1380,7 @@ def test_neighbors_append_to_out(judged_by_default, copies):
     (_, found), path = judged_by_default
     assert results.load(path) == of_json(found)
     before = path.read_bytes()
-    code, out, err = run("neighbors", *in_folder(copies, COPIES), "--format", "csv", "--out", path)
+    code, out, err = run("neighbors", *in_folder(copies, COPIES), "--format", "csv", "--results", path)
     assert (code, err) == (0, "")
     assert list(pd.read_csv(io.StringIO(out))) == COLUMNS
     assert path.read_bytes().startswith(before)
@@ -1380,7 +1388,7 @@ def test_neighbors_append_to_out(judged_by_default, copies):
 
 
 def test_num_is_heeded_by_default_of_neighbors():
-    _, found = judged("--num", "120", "--features", "pixels")
+    _, found = judged("--num-samples", "120", "--features", "pixels")
     assert {row["n"] for row in found if not row["metric"].startswith("held-out to")} == {120}
 
 
@@ -1390,7 +1398,7 @@ def test_a_generator_that_copies_is_called_so(copies):
     assert len(probabilities(values)) == 2 * (6 + 3)
     assert max(probabilities(values).values()) < 0.01
     shares = [
-        values[features, flips, "nearer than any"] for features in ("pixels", "random:digits") for flips in (0, 1)
+        values[features, flips, "nearer than any"] for features in ("pixels", "random:digits@1x1") for flips in (0, 1)
     ]
     assert shares == pytest.approx([200 / 3, 100, 200 / 3, 100], abs=3)
     code, out, err = run("neighbors", *argv)
@@ -1429,7 +1437,9 @@ def test_without_test_images_there_is_no_verdict(copies):
 
 def test_samples_to_judge_depend_on_num_and_seed(copies):
     argv = ("gen:digits", *in_folder(copies, COPIES[1:]))
-    (values, found), (same, _), (other, _) = (judged(*argv, "--num", "150", "--seed", seed) for seed in (0, 0, 1))
+    (values, found), (same, _), (other, _) = (
+        judged(*argv, "--num-samples", "150", "--seed", seed) for seed in (0, 0, 1)
+    )
     judging = [row for row in found if not row["metric"].startswith("held-out to")]
     assert {(row["model"], row["n"], row["seed"]) for row in judging} == {("gen:digits", 150, 0)}
     assert values == same
@@ -1443,7 +1453,7 @@ def test_nearest_lists_every_sample_by_every_features(copies, tmp_path):
     judged(*in_folder(copies, COPIES), *PIXELS, *RANDOM, "--nearest", path)
     found = pd.read_csv(path)
     assert list(found) == ["features", "mirrored", "sample", "nearest", "distance"]
-    assert found.features.tolist() == ["pixels"] * 300 + ["random:digits"] * 300
+    assert found.features.tolist() == ["pixels"] * 300 + ["random:digits@1x1"] * 300
     assert found["sample"].tolist() == [*range(300), *range(300)]
     train, fake = (np.load(copies / f"{name}.npz")["x"] for name in ("train", "copies"))
     assert (found.distance == 0).all()
@@ -1536,7 +1546,7 @@ def one_sample(t):
     return [t / "one.npz", t / "train.npz"]
 
 
-def copying(*argv):
+def neighbors(*argv):
     return lambda t: in_folder(write_copies(t), argv)
 
 
@@ -1550,26 +1560,26 @@ def stats_instead(where):
 
 
 def corrupt_training_images(t):
-    return ["gen:digits", corrupt_files(t)[1], "--num", "60"]
+    return ["gen:digits", corrupt_files(t)[1], "--num-samples", "60"]
 
 
 def several_sizes(t):
     folder = write_folder(t / "f")
     Image.new("L", (12, 12)).save(folder / "train" / "dog" / "1.png")
-    return ["gen:digits", f"{folder}:train", "--num", "60"]
+    return ["gen:digits", f"{folder}:train", "--num-samples", "60"]
 
 
 BAD_NEIGHBORS = {
-    "no training images": (copying("TMP/copies.npz"), "TRAIN is missing: name the images that the generator was trai"),
+    "no training images": (neighbors("TMP/copies.npz"), "TRAIN is missing: name the images that the"),
     "no training images for a generator": (typed("gen:digits", "--test", "digits:test"), "TRAIN is missing"),
     "as many training images as neighbours": (few, "few: 5 images; the 5 nearest need more"),
-    "a third set": (copying(*COPIES[:2], "TMP/test.npz"), "unexpected extra argument"),
+    "a third set": (neighbors(*COPIES[:2], "TMP/test.npz"), "unexpected extra argument"),
     "statistics of samples": (stats_instead(0), r"s\.npz: holds statistics only; neighbours are sought among images"),
     "statistics of training images": (stats_instead(1), r"s\.npz: holds statistics only; neighbours are sought among"),
     "statistics of test images": (stats_instead(3), r"s\.npz: holds statistics only; neighbours are sought among im"),
     "absent samples": (typed("TMP/absent.npz", "digits:train"), r"absent\.npz': no such file or folder"),
     "absent training images": (typed("gen:digits", "TMP/absent"), "absent': no such file or folder"),
-    "absent test images": (copying(*COPIES[:2], "--test", "TMP/absent.zip"), r"absent\.zip': no such file or folder"),
+    "absent test images": (neighbors(*COPIES[:2], "--test", "TMP/absent.zip"), r"absent\.zip': no such file or folder"),
     "an absent checkpoint": (typed("gen:TMP/absent", "digits:train"), "absent: no such checkpoint"),
     "a discriminator for samples": (
         lambda t: [discriminator_alone(t)[1], "digits:train"], r"d\.safetensors: holds a discriminator only; samples",
@@ -1581,33 +1591,33 @@ BAD_NEIGHBORS = {
     "corrupt training images": (corrupt_training_images, r"'test/cat/0\.png'.* cannot be read"),
     "training images of several sizes": (several_sizes, r"1\.png"),
     "a picture in a missing folder": (
-        copying(*COPIES, "--picture", "TMP/absent/p.png"), "--picture .*p.png: the folder .*absent does not exist",
+        neighbors(*COPIES, "--picture", "TMP/absent/p.png"), "--picture .*p.png: the folder .*absent does not exist",
     ),
     "nearest in a missing folder": (
-        copying(*COPIES, "--nearest", "TMP/absent/n.csv"), "--nearest .*n.csv: the folder .*absent does not exist",
+        neighbors(*COPIES, "--nearest", "TMP/absent/n.csv"), "--nearest .*n.csv: the folder .*absent does not exist",
     ),
     "results in a missing folder": (
-        copying(*COPIES, "--out", "TMP/absent/r.csv"), "--out .*r.csv: the folder .*absent does not exist",
+        neighbors(*COPIES, "--results", "TMP/absent/r.csv"), "--results .*r.csv: the folder .*absent does not exist",
     ),
     "results in another table": (
         lambda t: [*in_folder(write_copies(t), COPIES), *foreign_results(t)[-2:]], r"r\.csv: is no file of results",
     ),
-    "features of another kind": (copying(*COPIES, "--features", "pixles"), "did you mean 'pixels'"),
-    "one right and one wrong": (copying(*COPIES, *PIXELS, "--features", "kmeans:0"), "'kmeans:0': the number of centr"),
+    "features of another kind": (neighbors(*COPIES, "--features", "pixles"), "did you mean 'pixels'"),
+    "one right and one wrong": (neighbors(*COPIES, *PIXELS, "--features", "kmeans:0"), "'kmeans:0': the number of"),
     "no weights": (
-        copying(*COPIES, "--features", "inception", "--weights", "TMP/w.pth"), r"no weights; download https://\S+\.pth",
+        neighbors(*COPIES, "--features", "inception", "--weights", "TMP/w.pth"), r"no weights; download https://\S+\.pth",
     ),
-    "one sample drawn": (typed("--num", "1"), "'--num'.* greater than or equal to 2"),
-    "an unknown device": (copying(*COPIES, "--device", "gpuda"), "unknown device 'gpuda'"),
-    "an option of fid": (copying(*COPIES, "--k", "3"), "No such option: --k"),
+    "one sample drawn": (typed("--num-samples", "1"), "'--num-samples'.* greater than or equal to 2"),
+    "an unknown device": (neighbors(*COPIES, "--device", "gpuda"), "unknown device 'gpuda'"),
+    "an option of fid": (neighbors(*COPIES, "--prdc-k", "3"), "No such option: --prdc-k"),
 }  # fmt: skip
 
 
 def check_bad_neighbors(make, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = [str(word) for word in make(tmp_path)]
-    if "--out" not in argv:
-        argv += ["--out", str(tmp_path / "out.csv")]
+    if "--results" not in argv:
+        argv += ["--results", str(tmp_path / "out.csv")]
     before = contents(tmp_path)
     fails(run("neighbors", *argv), message)
     assert contents(tmp_path) == before
@@ -1624,17 +1634,17 @@ def test_one_sample_to_judge(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("option", ["--picture", "--nearest"])
 def test_a_folder_to_write_to(option, tmp_path, monkeypatch):
-    check_bad_neighbors(copying(*COPIES, option, "TMP"), option, tmp_path, monkeypatch)
+    check_bad_neighbors(neighbors(*COPIES, option, "TMP"), option, tmp_path, monkeypatch)
 
 
 def test_training_images_held_out(tmp_path, monkeypatch):
-    check_bad_neighbors(copying(*COPIES[:3], "TMP/train.npz"), "same images", tmp_path, monkeypatch)
+    check_bad_neighbors(neighbors(*COPIES[:3], "TMP/train.npz"), "same images", tmp_path, monkeypatch)
 
 
 def test_fewer_training_images_than_cells(tmp_path, monkeypatch):
     def make(t):
         np.savez(t / "six.npz", x=np.arange(384, dtype=np.uint8).reshape(6, 8, 8))
-        return ["gen:digits", t / "six.npz", "--num", "899", "--test", "digits:test"]
+        return ["gen:digits", t / "six.npz", "--num-samples", "899", "--test", "digits:test"]
 
     argv = [str(word) for word in make(tmp_path)]
     values, _ = judged(*argv)
@@ -1642,8 +1652,8 @@ def test_fewer_training_images_than_cells(tmp_path, monkeypatch):
 
 
 def test_weights_are_for_inception(tmp_path, monkeypatch):
-    make = copying(*COPIES, *PIXELS, "--weights", "TMP/w.pth")
-    check_bad_neighbors(make, "--weights: is a choice for inception", tmp_path, monkeypatch)
+    make = neighbors(*COPIES, *PIXELS, "--weights", "TMP/w.pth")
+    check_bad_neighbors(make, "--weights .*: applies only to inception;", tmp_path, monkeypatch)
 
 
 # dedup
@@ -1696,8 +1706,8 @@ def test_dedup_by_default_writes_what_to_keep_and_why(little, tmp_path, monkeypa
 
 def test_dedup_against_held_out_images(little, tmp_path):
     path, folder = write_repeated(tmp_path), tmp_path / "a"
-    argv = (path, "--against", tmp_path / "held.npz", "--method", "exact", "--folder", folder)
-    values, found = deduplicated(*argv, "--out", tmp_path / "r.csv")
+    argv = (path, "--against", tmp_path / "held.npz", "--method", "exact", "--out", folder)
+    values, found = deduplicated(*argv, "--results", tmp_path / "r.csv")
     assert values == {("exact", "duplicates"): 3, ("exact", "duplicates of held-out images"): 2}
     assert {(row["data"], row["n"], row["n_reference"]) for row in found} == {("repeated held", 33, 4)}
     record = json.loads((folder / "keep.json").read_text())
@@ -1720,7 +1730,7 @@ def test_dedup_against_held_out_images(little, tmp_path):
 
 def test_files_of_dedup_are_by_the_first_method_and_replaced(little, tmp_path):
     path = write_repeated(tmp_path)
-    argv = (path, "--folder", tmp_path / "d", "--method")
+    argv = (path, "--out", tmp_path / "d", "--method")
     for first, said in (("phash", "perceptual hash of imagehash; "), ("exact", "equal pixels")):
         code, out, err = run("dedup", *argv, first, "--method", "paper", "--method", first)
         assert code == 0
@@ -1735,7 +1745,7 @@ def test_files_of_dedup_are_by_the_first_method_and_replaced(little, tmp_path):
 
 
 def test_of_several_splits_dedup_takes_train(little, tmp_path):
-    argv = ("--method", "exact", "--folder", tmp_path / "d")
+    argv = ("--method", "exact", "--out", tmp_path / "d")
     (row,), (same,) = (deduplicated(data, *argv)[1] for data in ("digits", "digits:train"))
     assert (row["data"], row["data_sha256"], row["value"]) == (same["data"], same["data_sha256"], same["value"])
     (row,) = deduplicated("digits", "--against", "digits:test", *argv)[1][:1]
@@ -1758,7 +1768,7 @@ def test_the_radius_and_the_seed_reach_the_codes(tmp_path, monkeypatch):
     path = write_repeated(tmp_path)
     for argv in (("--seed", "7"), ("--radius", "2", "--method", "phash"),
                  ("--radius", "2", "--method", "paper", "--method", "phash", "--batch-size", "5")):  # fmt: skip
-        fails(run("dedup", path, "--folder", tmp_path / "d", *argv), "enough")
+        fails(run("dedup", path, "--out", tmp_path / "d", *argv), "enough")
     assert asked == [
         ("repeated", None, "autoencoder", None, 7, 1024),
         ("repeated", None, "phash", 2, 0, 1024),
@@ -1771,7 +1781,7 @@ def test_batches_and_equal_seeds_change_nothing_of_dedup(little, tmp_path):
     path = write_repeated(tmp_path)
     written = []
     for batch in ("1024", "5", "1"):
-        deduplicated(path, "--batch-size", batch, "--folder", tmp_path / batch)
+        deduplicated(path, "--batch-size", batch, "--out", tmp_path / batch)
         written.append([(tmp_path / batch / name).read_bytes() for name in FILES])
     assert written[0] == written[1] == written[2]
 
@@ -1788,7 +1798,7 @@ def test_the_command_of_dedup_is_kept(tmp_path, monkeypatch):
 
 def test_help_of_dedup_says_what_it_does_by_default():
     text = " ".join(run("dedup", "--help")[1].split())
-    for part in ("--against", "--method", "--radius", "--folder", "--seed", "--batch-size", "--format", "--out",
+    for part in ("--against", "--method", "--radius", "--out", "--seed", "--batch-size", "--format", "--results",
                  "[default: autoencoder, exact]", "--keep-list duplicates/keep.json"):  # fmt: skip
         assert part in text
     test_help_does_not_wait_for_torch(["dedup", "--help"])
@@ -1806,12 +1816,12 @@ def broken_photographs(t):
 
 def a_file_for_a_folder(t):
     (t / "file").write_text("there already")
-    return [write_repeated(t), "--folder", t / "file"]
+    return [write_repeated(t), "--out", t / "file"]
 
 
 def a_file_above_the_folder(t):
     (t / "file").write_text("there already")
-    return [write_repeated(t), "--folder", t / "file" / "d"]
+    return [write_repeated(t), "--out", t / "file" / "d"]
 
 
 BAD_DEDUP = {
@@ -1823,25 +1833,25 @@ BAD_DEDUP = {
     "held-out images of several splits": (repeated("--against", "digits"), "digits: has the splits train, test; say"),
     "the same images": (repeated("--against", "TMP/repeated.npz"), "--against .*: are the same images as .*repeated"),
     "the same split": (typed("digits", "--against", "digits:train"), "are the same images as digits"),
-    "an unknown method": (repeated("--method", "dhash"), "'dhash' is not one of"),
-    "a radius of equal codes": (repeated("--method", "exact", "--radius", "2"), "--radius 2: is a choice for autoenc"),
+    "an unknown method": (repeated("--method", "dhash"), "--method 'dhash': unknown; did you mean 'phash'"),
+    "a radius of equal codes": (repeated("--method", "exact", "--radius", "2"), "--radius 2: applies only to autoenc"),
     "a radius of the paper's": (repeated("--method", "paper", "--radius", "0"), "paper asks for equal codes"),
     "a negative radius": (repeated("--radius", "-1"), "'--radius'.* greater than or equal to 0"),
     "a radius beyond": (repeated("--radius", "100"), "radius 100: want from 0 to"),
-    "a folder that is a file": (a_file_for_a_folder, "--folder .*file: is a file; want a folder"),
-    "results in a missing folder": (repeated("--out", "TMP/absent/r.csv"), "--out .*r.csv: the folder .* does not exi"),
+    "a folder that is a file": (a_file_for_a_folder, "--out .*file: is a file; want a folder"),
+    "results in a missing folder": (repeated("--results", "TMP/absent/r.csv"), "--results .*r.csv: the folder .* does"),
     "results in another table": (
         lambda t: [write_repeated(t), *foreign_results(t)[-2:]], r"r\.csv: is no file of results",
     ),
     "files that cannot be read": (broken_photographs, r"1 of 6 files cannot be read: 'train/cat/0\.png'"),
     "batches of none": (repeated("--batch-size", "0"), "'--batch-size'.* greater than or equal to 1"),
     "an unknown device": (repeated("--device", "gpuda"), "unknown device 'gpuda'"),
-    "an option of fid": (repeated("--k", "3"), "No such option: --k"),
+    "an option of fid": (repeated("--prdc-k", "3"), "No such option: --prdc-k"),
     "a radius beyond the second method's": (
         repeated("--method", "autoencoder", "--method", "phash", "--radius", "12"), "radius 12: want from 0 to",
     ),
-    "a file above the folder": (a_file_above_the_folder, "--folder .*d: the folder .*file does not exist"),
-    "a folder in a missing one": (repeated("--folder", "TMP/a/b"), "--folder .*b: the folder .*a does not exist"),
+    "a file above the folder": (a_file_above_the_folder, "--out .*d: the folder .*file does not exist"),
+    "a folder in a missing one": (repeated("--out", "TMP/a/b"), "--out .*b: the folder .*a does not exist"),
 }  # fmt: skip
 
 
@@ -1851,20 +1861,20 @@ def test_bad_input_of_dedup_is_one_clear_line_and_exit_2(case, little, tmp_path,
     monkeypatch.chdir(tmp_path)
     argv = [str(word) for word in make(tmp_path)]
     before = contents(tmp_path)
-    fails(run("dedup", *argv, *(() if "--folder" in argv else ("--folder", tmp_path / "d"))), message)
+    fails(run("dedup", *argv, *(() if "--out" in argv else ("--out", tmp_path / "d"))), message)
     assert contents(tmp_path) == before
 
 
 def test_perceptual_hashes_without_their_package(little, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imagehash", None)
     path = write_repeated(tmp_path)
-    fails(run("dedup", path, "--method", "phash", "--folder", tmp_path / "d"), r"pip install 'dcgan-eval\[dedup\]'")
+    fails(run("dedup", path, "--method", "phash", "--out", tmp_path / "d"), r"pip install 'dcgan-eval\[dedup\]'")
     assert not (tmp_path / "d").exists()
 
 
 def test_a_package_that_the_second_method_misses_is_said_before_the_first(little, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imagehash", None)
-    argv = (write_repeated(tmp_path), "--method", "exact", "--method", "phash", "--folder", tmp_path / "d")
+    argv = (write_repeated(tmp_path), "--method", "exact", "--method", "phash", "--out", tmp_path / "d")
     fails(run("dedup", *argv), "imagehash")
     assert not (tmp_path / "d").exists()
 
@@ -1872,6 +1882,6 @@ def test_a_package_that_the_second_method_misses_is_said_before_the_first(little
 def test_a_folder_of_dedup_that_cannot_be_made(little, tmp_path):
     if not Path("/proc/self/task").is_dir():
         pytest.skip("no folder here that refuses files from everybody")
-    result = run("dedup", write_repeated(tmp_path), "--method", "exact", "--folder", "/proc/self/task/d")
-    fails(result, "--folder")
+    result = run("dedup", write_repeated(tmp_path), "--method", "exact", "--out", "/proc/self/task/d")
+    fails(result, "--out")
     assert result[0] == 2

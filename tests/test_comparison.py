@@ -18,21 +18,23 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from dcgan_eval import comparison
-from dcgan_eval.checkpoint import load
-from dcgan_eval.comparison import Settings, compare
-from dcgan_eval.errors import InputError
+from dcgan_eval.evaluations import fid as evaluation
+from dcgan_eval.evaluations.fid import fid
 from dcgan_eval.features import Extractor, extract, inception_features, pixel_features
+from dcgan_eval.features.moments import Statistics, load_statistics, save_statistics
 from dcgan_eval.images import fitted, from_tensor, open_split
 from dcgan_eval.metrics.extrapolation import frechet_distance_at_infinity
 from dcgan_eval.metrics.frechet import Gaussian, fit
-from dcgan_eval.sampling import samples
-from dcgan_eval.statistics import Statistics, load_statistics, save_statistics
+from dcgan_eval.models.checkpoint import load
+from dcgan_eval.models.sampling import samples
+from dcgan_eval.options import FidOptions, MetricName
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.run import HERE, Run
 from tests.test_frechet import definition, features
 from tests.test_inception import of_size
 
-EVERYTHING = ("fid", "is", "kid", "prdc", "fid-infinity")
-QUICK = Settings(EVERYTHING, subsets=3, subset_size=15, splits=4, k=3)
+EVERYTHING: tuple[MetricName, ...] = ("fid", "is", "kid", "prdc", "fid-infinity")
+QUICK = FidOptions(EVERYTHING, kid_subsets=3, kid_subset_size=15, is_splits=4, prdc_k=3)
 
 
 def toy(name="toy", d=12, classes=5, seed=0):
@@ -59,10 +61,10 @@ def fakes(photographs):
     return from_tensor((of_size(photographs(40, start=500), 8, 8) * 0.8).byte(), name="gen:toy")
 
 
-def numbers(real, fake, extractor=None, settings=QUICK, **options):
+def numbers(real, fake, extractor=None, settings=QUICK, run=HERE, **options):
     """Rows by metric, of one set of fakes or several."""
     several = fake if isinstance(fake, list) else [fake]
-    found = list(compare(real, several, extractor or toy(), settings, **options))
+    found = list(fid(real, several, extractor or toy(), settings, run, **options))
     assert len({row.metric for row in found}) == len(found)
     return {row.metric: row for row in found}
 
@@ -89,7 +91,7 @@ class Tensors(Dataset):
         return self.images[i]
 
 
-INCEPTION = Settings(("fid", "is", "kid", "prdc"), seed=7, subsets=5, subset_size=20, splits=10, k=3)
+INCEPTION = FidOptions(("fid", "is", "kid", "prdc"), seed=7, kid_subsets=5, kid_subset_size=20, is_splits=10, prdc_k=3)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +207,7 @@ def test_numbers_are_their_definitions(reals, fakes):
 
 def test_a_subset_of_all_is_no_matter_of_chance(reals, fakes):
     few = reals.subset(range(40))
-    settings = Settings(("kid",), subsets=2, subset_size=40)
+    settings = FidOptions(("kid",), kid_subsets=2, kid_subset_size=40)
     real, fake = (extract(toy(), images)[:, :12].double() for images in (few, fakes))
     peer = kid_features_to_metric(fake, real, kid_subsets=1, kid_subset_size=40, verbose=False)
     found = numbers(few, fakes, settings=settings)["kernel distance"]
@@ -237,20 +239,20 @@ def test_a_set_against_itself(reals):
 def test_batches_change_nothing(reals, fakes):
     expected = numbers(reals, fakes)
     for size in (1, 7, 1000):
-        check_equal(numbers(reals, fakes, batch_size=size), expected, 1e-5)
+        check_equal(numbers(reals, fakes, run=Run(batch_size=size)), expected, 1e-5)
 
 
 def test_a_cache_changes_nothing_and_saves_the_extraction(reals, fakes, tmp_path):
     expected = numbers(reals, fakes)
-    assert values(numbers(reals, fakes, cache=tmp_path)) == values(expected)
+    assert values(numbers(reals, fakes, run=Run(cache=tmp_path))) == values(expected)
     assert len(list(tmp_path.glob("*.npy"))) == 2
 
     def fail(device):
         raise AssertionError("extracted again")
 
     broken = replace(toy(), on=fail)
-    assert values(numbers(reals, fakes, broken, cache=tmp_path)) == values(expected)
-    check_equal(numbers(reals, fakes, broken, cache=tmp_path, batch_size=7), expected)
+    assert values(numbers(reals, fakes, broken, run=Run(cache=tmp_path))) == values(expected)
+    check_equal(numbers(reals, fakes, broken, run=Run(cache=tmp_path, batch_size=7)), expected)
     with pytest.raises(AssertionError):
         numbers(reals, fakes, broken)
 
@@ -263,13 +265,13 @@ def test_the_seed_decides_draws_only(reals, fakes):
 
 
 def test_sums_are_all_that_is_kept_where_they_suffice(reals, fakes, monkeypatch):
-    kept, measure = [], comparison._measure
+    kept, measure = [], evaluation._measure
 
     def looking(metric, real, fake, *rest):
         kept.append((metric, real.features is not None, fake.features is not None))
         return measure(metric, real, fake, *rest)
 
-    monkeypatch.setattr(comparison, "_measure", looking)
+    monkeypatch.setattr(evaluation, "_measure", looking)
     for metrics in (("fid", "is"), ("kid",), ("prdc",), ("fid-infinity",)):
         numbers(reals, fakes, settings=replace(QUICK, metrics=metrics))
     assert kept == [
@@ -291,7 +293,7 @@ def test_every_side_is_read_once(reals, fakes):
 
         return replace(images, read=look)
 
-    numbers(counting(reals), counting(fakes), batch_size=16)
+    numbers(counting(reals), counting(fakes), run=Run(batch_size=16))
     assert read == [*range(50), *range(40)]
 
 
@@ -343,7 +345,7 @@ def test_images_of_several_sizes_are_fitted_each_and_counted_in_their_order(real
             image = image[:, 1:2]
         files[f"{i:03}.png"] = png(image[0])
         expected[i] = fitted(from_tensor(image, name="one"), (3, 8, 8))[0].tensor()[0]
-    found = numbers(reals, write_zip(tmp_path / "z.zip", files), batch_size=5)
+    found = numbers(reals, write_zip(tmp_path / "z.zip", files), run=Run(batch_size=5))
     check_equal(found, numbers(reals, from_tensor(expected, name="all")), 1e-5)
     assert values(found) != values(numbers(reals, fakes))
     for row in found.values():
@@ -352,7 +354,7 @@ def test_images_of_several_sizes_are_fitted_each_and_counted_in_their_order(real
             "z: 13 images 12x9 resized to 8x8, bilinear, antialiased; z: 13 images grey replicated to RGB"
         )
         assert row.n == 40
-    cached = numbers(reals, write_zip(tmp_path / "z.zip", files), cache=tmp_path / "cache")
+    cached = numbers(reals, write_zip(tmp_path / "z.zip", files), run=Run(cache=tmp_path / "cache"))
     check_equal(cached, found)
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 4
 
@@ -373,14 +375,14 @@ def corrupted(files, broken):
 def test_corrupt_files_are_left_out_if_asked(reals, fakes, tmp_path, broken):
     images = write_zip(tmp_path / "z.zip", corrupted(encoded(fakes), broken))
     kept = fakes.subset([i for i in range(40) if i not in broken])
-    found = numbers(reals, images, skip_corrupt=True, batch_size=7)
+    found = numbers(reals, images, run=Run(batch_size=7), skip_corrupt=True)
     check_equal(found, numbers(reals, kept), 1e-5)
     named = ", ".join(rf"'{i:03}.png' \(.+?\)" for i in broken[:3]) + ", …" * (len(broken) > 3)
     for row in found.values():
         assert (row.n, row.n_reference) == (kept.n, 50)
         note = row.features_protocol.partition("; ")[2]
         assert re.fullmatch(rf"z: {len(broken)} of 40 files cannot be read: {named}; left out", note)
-    message = rf"z: {len(broken)} of 40 files cannot be read: {named}; replace them, or .* with --skip-corrupt"
+    message = rf"z: {len(broken)} of 40 files cannot be read: {named}; replace them, or .* with `skip_corrupt`"
     for sides in ((reals, images), (images, fakes)):
         with pytest.raises(InputError, match=message) as caught:
             numbers(*sides)
@@ -390,9 +392,9 @@ def test_corrupt_files_are_left_out_if_asked(reals, fakes, tmp_path, broken):
 @pytest.mark.parametrize(
     ("metric", "left", "message"),
     [
-        ("kid", 14, "z: 14 images are too few for kid: a subset of 15 needs as many; the largest possible"),
-        ("prdc", 3, "z: 3 images are too few for prdc: the 3-th neighbour needs 4; the largest possible --k is 2"),
-        ("is", 3, "z: 3 images are too few for is: 4 splits need as many; the largest possible --splits is 3"),
+        ("kid", 14, "z: 14 images are too few for kid: a subset of 15 needs 15; the largest possible"),
+        ("prdc", 3, "z: 3 images are too few for prdc: the 3-th neighbour needs 4; the largest possible `prdc_k` is 2"),
+        ("is", 3, "z: 3 images are too few for is: 4 splits need 4; the largest possible `is_splits` is 3"),
         ("fid", 1, "z: a covariance needs at least two images, not 1"),
         ("fid-infinity", 19, "z: 19 images are too few for fid-infinity: the extrapolation needs 20"),
     ],
@@ -407,7 +409,7 @@ def test_nothing_left(reals, tmp_path):
     files = {"train/0.png": png(reals.tensor()[0])} | {f"test/{i}.png": b"no" for i in range(3)}
     images = write_zip(tmp_path / "z.zip", files, split=":test")
     with pytest.raises(InputError, match="z:test: a covariance needs at least two images, not 0"):
-        numbers(reals, images, settings=Settings(("fid",)), skip_corrupt=True)
+        numbers(reals, images, settings=FidOptions(("fid",)), skip_corrupt=True)
 
 
 # statistics
@@ -415,7 +417,7 @@ def test_nothing_left(reals, tmp_path):
 
 def saved(images, extractor=None, **options):
     kept: list[Statistics] = []
-    assert list(compare(images, [], extractor or toy(), Settings(("fid",)), save=kept.append, **options)) == []
+    assert list(fid(images, [], extractor or toy(), FidOptions(("fid",)), save=kept.append, **options)) == []
     return kept[0]
 
 
@@ -433,14 +435,14 @@ def test_statistics_stand_for_images(reals, fakes, tmp_path):
             assert (row.data, row.data_sha256, row.n_reference) == (reals.name, reals.sha256, 50)
             assert (row.model_sha256, row.method) == (expected[name].model_sha256, expected[name].method)
             assert row.features_protocol.startswith("toy of seed 0")
-    fid = Settings(("fid",))
+    fid = FidOptions(("fid",))
     backwards = numbers(reals, saved(fakes), settings=fid)["Fréchet distance"]
     assert backwards.value == pytest.approx(expected["Fréchet distance"].value, rel=1e-9)
     assert (backwards.model, backwards.n) == ("gen:toy", 40)
 
 
 def test_the_extractor_is_said_once(reals, fakes):
-    row = numbers(saved(reals), fakes, settings=Settings(("fid",)))["Fréchet distance"]
+    row = numbers(saved(reals), fakes, settings=FidOptions(("fid",)))["Fréchet distance"]
     assert row.features_protocol == "toy of seed 0"
 
 
@@ -454,17 +456,17 @@ def test_statistics_say_what_was_done_to_the_images(reals):
 def test_statistics_of_others_are_taken_at_their_word(fakes):
     """They state neither images nor extractor."""
     foreign = Statistics(fit(features(1, 30, 12))._replace(n=0), "cifar10", "ab", "", "statistics of cifar10.npz")
-    row = numbers(foreign, fakes, settings=Settings(("fid",)))["Fréchet distance"]
+    row = numbers(foreign, fakes, settings=FidOptions(("fid",)))["Fréchet distance"]
     assert (row.n, row.n_reference) == (40, 0)
     assert row.features_protocol == "toy of seed 0; statistics of cifar10.npz"
-    row = numbers(fakes, foreign, settings=Settings(("fid",)))["Fréchet distance"]
+    row = numbers(fakes, foreign, settings=FidOptions(("fid",)))["Fréchet distance"]
     assert (row.n, row.model, row.n_reference) == (0, "cifar10", 40)
 
 
 def test_statistics_that_are_none(fakes):
     broken = Statistics(Gaussian(30, torch.zeros(12).double(), -torch.eye(12).double()), "cifar10", "ab", "", "x")
     with pytest.raises(InputError, match="fid of gen:toy and cifar10: not a covariance") as caught:
-        numbers(broken, fakes, settings=Settings(("fid",)))
+        numbers(broken, fakes, settings=FidOptions(("fid",)))
     assert "\n" not in str(caught.value)
 
 
@@ -563,17 +565,17 @@ WRONG = {
     "no fake": (MANY, [unreadable(0)], toy(), ("is",), "0 images: a covariance needs at least two images, not 0"),
     "few reals for kid": (
         unreadable(14), [MANY], toy(), ("fid", "kid"),
-        "14 images: 14 images are too few for kid: .* the largest possible --subset-size is 14$",
+        "14 images: 14 images are too few for kid: .* the largest possible `kid_subset_size` is 14$",
     ),
-    "few fakes for kid": (MANY, [unreadable(14)], toy(), ("kid",), "too few for kid: a subset of 15 needs as many; "),
+    "few fakes for kid": (MANY, [unreadable(14)], toy(), ("kid",), "too few for kid: a subset of 15 needs 15; "),
     "few reals for prdc": (
         unreadable(3), [MANY], toy(), ("prdc",),
-        "3 images are too few for prdc: the 3-th neighbour needs 4; the largest possible --k is 2$",
+        "3 images are too few for prdc: the 3-th neighbour needs 4; the largest possible `prdc_k` is 2$",
     ),
     "few fakes for prdc": (MANY, [unreadable(3)], toy(), ("prdc",), "3 images are too few for prdc"),
     "few fakes for is": (
         MANY, [unreadable(3)], toy(), ("is",),
-        "3 images are too few for is: 4 splits need as many; the largest possible --splits is 3$",
+        "3 images are too few for is: 4 splits need 4; the largest possible `is_splits` is 3$",
     ),
     "few fakes for fid-infinity": (
         MANY, [unreadable(19)], toy(), ("fid-infinity",), "19 images are too few for fid-infinity: .* needs 20$",
@@ -598,17 +600,17 @@ WRONG = {
 def test_what_is_known_to_fail_is_said_before_an_image_is_read(case):
     real, several, extractor, metrics, message = WRONG[case]
     with pytest.raises(InputError, match=message) as caught:
-        next(compare(real, several, extractor, replace(QUICK, metrics=metrics)))
+        next(fid(real, several, extractor, replace(QUICK, metrics=metrics)))
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_enough(reals, fakes):
     """The counts that the messages name."""
-    few = Settings(EVERYTHING, subsets=1, subset_size=20, splits=20, k=19)
+    few = FidOptions(EVERYTHING, kid_subsets=1, kid_subset_size=20, is_splits=20, prdc_k=19)
     assert math.isfinite(sum(values(numbers(reals.subset(range(20)), fakes.subset(range(20)), settings=few)).values()))
-    fewer = Settings(("fid", "is", "kid", "prdc"), subsets=1, subset_size=2, splits=2, k=1)
+    fewer = FidOptions(("fid", "is", "kid", "prdc"), kid_subsets=1, kid_subset_size=2, is_splits=2, prdc_k=1)
     numbers(reals.subset(range(2)), fakes.subset(range(2)), settings=fewer)
-    settings = Settings(("is", "fid-infinity"))  # which need no more of the reals
+    settings = FidOptions(("is", "fid-infinity"))  # which need no more of the reals
     numbers(reals.subset(range(2)), fakes, settings=settings)
     numbers(reals.subset(range(2)), fakes, settings=settings, classifier=toy("judge", classes=0))
 
@@ -616,21 +618,21 @@ def test_what_is_enough(reals, fakes):
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        (("fdi",), "unknown metric 'fdi'; did you mean 'fid'"),
-        (("fid", "FID"), "unknown metric 'FID'"),
-        (("",), "unknown metric ''"),
-        ((), r"metrics '': name each once, of fid, is, kid, prdc, fid-infinity"),
-        (("fid", "kid", "fid"), "metrics 'fid,kid,fid': name each once"),
+        (("fdi",), "`metrics` 'fdi': unknown; did you mean 'fid'"),
+        (("fid", "FID"), "`metrics` 'FID': unknown"),
+        (("",), "`metrics` '': unknown"),
+        ((), r"`metrics` '': name each once, of fid, is, kid, prdc, fid-infinity"),
+        (("fid", "kid", "fid"), "`metrics` 'fid,kid,fid': name each once"),
     ],
 )
 def test_settings(metrics, message):
     with pytest.raises(InputError, match=message):
-        Settings(metrics)
+        FidOptions(metrics)
 
 
 def test_a_subset_of_one(reals, fakes):
-    with pytest.raises(InputError, match="--subset-size 1: a subset needs at least two images"):
-        numbers(reals, fakes, settings=Settings(("kid",), subset_size=1))
+    with pytest.raises(InputError, match="`kid_subset_size` 1: want 2 or more"):
+        numbers(reals, fakes, settings=FidOptions(("kid",), kid_subset_size=1))
 
 
 def test_features_that_are_not_finite(reals, fakes):

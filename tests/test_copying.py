@@ -14,15 +14,17 @@ from torchmetrics.image.mifid import _mifid_compute
 from torchvision.transforms.v2.functional import gaussian_blur as blur
 
 from dcgan_eval import figures
-from dcgan_eval.copying import NEIGHBOURS, copying, picture
-from dcgan_eval.errors import InputError
+from dcgan_eval.evaluations.neighbors import NEIGHBOURS, neighbors, picture
 from dcgan_eval.features import extract, pixel_features
 from dcgan_eval.images import from_tensor, open_split
-from dcgan_eval.memorization import authenticity, copying_test, nearer_than_any, nearest
+from dcgan_eval.inputs import open_extractor
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
+from dcgan_eval.metrics.memorization import authenticity, copying_test, nearer_than_any, nearest
+from dcgan_eval.options import FeatureOptions
 from dcgan_eval.report.tables import FLAGGED
 from dcgan_eval.results import COLUMNS
-from dcgan_eval.specs import FeatureOptions, open_extractor
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.run import Run
 from tests.rows import called
 from tests.test_comparison import toy
 
@@ -32,14 +34,14 @@ TESTED = MIRRORED | {"C_T", "cosine distance", FRECHET}
 
 
 SETS = {"digits": None, "MNIST": "data", "CIFAR-10": "cifar10"}  # and the fixture of the folder
-PAIRS = [(name, features) for name in SETS for features in ("pixels", "random:digits")] + [("MNIST", "kmeans:20")]
+PAIRS = [(name, features) for name in SETS for features in ("pixels", "random:digits@1x1")] + [("MNIST", "kmeans:20")]
 every_pair = pytest.mark.parametrize(("sets", "judged"), PAIRS, indirect=True, scope="module")
 
 
 def found_by(*argv, **options):
     """Samples, training and held-out images, and extractors; default: pixels."""
     fake, train, held_out, *extractors = argv
-    return list(copying(fake, train, held_out, *extractors or [[pixel_features(train.shape)]], **options))
+    return list(neighbors(fake, train, held_out, *extractors or [[pixel_features(train.shape)]], **options))
 
 
 def numbers(*argv, **options):
@@ -84,11 +86,11 @@ def sets(request):
 @pytest.fixture(scope="module")
 def judged(request, sets, tmp_path_factory):
     """Of every kind of samples, p by whether with mirror images and metric."""
-    extractor = open_extractor(request.param, FeatureOptions(grid=1))(sets["train"])
+    extractor = open_extractor(request.param, FeatureOptions())(sets["train"])
     cache = tmp_path_factory.mktemp("cache")
     found = {}
     for kind in ("real", "copies", "noise", "mirrored"):
-        sides = found_by(sets[kind], sets["train"], sets["held-out"], [extractor], cache=cache)
+        sides = found_by(sets[kind], sets["train"], sets["held-out"], [extractor], run=Run(cache=cache))
         found[kind] = {(f.flips, row.metric): row.value for f in sides for row in f.rows if row.role == "p-value"}
     return found
 
@@ -233,7 +235,7 @@ def test_without_held_out_images_there_are_no_probabilities(three):
 def test_rows_carry_their_protocol(three):
     fake, train, held_out = three
     extractor = toy()
-    rows = numbers(*three, [extractor], seed=5, command="as typed")
+    rows = numbers(*three, [extractor], run=Run(command="as typed"), seed=5)
     for (name, flips, metric), row in rows.items():
         assert row.__dict__.keys() == set(COLUMNS)
         assert (row.task, row.data, row.data_sha256) == (
@@ -274,14 +276,14 @@ def test_the_seed_decides_c_t_alone(three):
 
 def test_batches_and_a_cache_change_nothing(three, tmp_path):
     expected = values(numbers(*three, [toy()]))
-    assert values(numbers(*three, [toy()], batch_size=37)) == pytest.approx(expected, rel=1e-4)
-    assert values(numbers(*three, [toy()], cache=tmp_path)) == expected
+    assert values(numbers(*three, [toy()], run=Run(batch_size=37))) == pytest.approx(expected, rel=1e-4)
+    assert values(numbers(*three, [toy()], run=Run(cache=tmp_path))) == expected
     assert len(list(tmp_path.glob("*.npy"))) == 5  # the mirror images of training images are not asked for
 
     def fail(device):
         raise AssertionError("extracted again")
 
-    assert values(numbers(*three, [replace(toy(), on=fail)], cache=tmp_path)) == expected
+    assert values(numbers(*three, [replace(toy(), on=fail)], run=Run(cache=tmp_path))) == expected
 
 
 def test_extractors_follow_one_another(three):

@@ -14,13 +14,16 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from dcgan_eval import dedup, figures, hashing, results
-from dcgan_eval.dedup import FORMAT, RADIUS, counts, find, groups_csv, kept, picture, rows, save_keep_list
-from dcgan_eval.errors import InputError
+from dcgan_eval import figures, results
+from dcgan_eval.evaluations import dedup
+from dcgan_eval.evaluations.dedup import FORMAT, RADIUS, counts, find, groups_csv, kept, picture, rows, save_keep_list
 from dcgan_eval.images import encoded, from_tensor, open_split
+from dcgan_eval.nearest import hashing
 from dcgan_eval.options import DuplicateMethod
 from dcgan_eval.report import tables, text
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.run import Run
 from tests.test_hashing import photographs, whole
 
 WIDER = 6  # bits, of weights that are not trained
@@ -561,7 +564,7 @@ def test_rows_are_the_counts_with_their_protocol(held_out):
     train = source(torch.cat([p[:10], p[:2]]), "a", "train")
     against = source(p[9:], "b", "test") if held_out else None
     found = find(train, against)
-    made = rows(found, seed=0, device="cpu", command="dcgan-eval dedup a")
+    made = rows(found, run=Run(device="cpu", command="dcgan-eval dedup a"), seed=0)
     assert {row.metric: row.value for row in made} == counts(found)
     assert counts(found) == {"duplicates": 2} | ({"duplicates of held-out images": 1} if held_out else {})
     for row in made:
@@ -578,7 +581,7 @@ def test_rows_are_a_table_with_several_methods():
     train, against = source(planted(), "a"), source(photographs(3), "b")
     made = [
         row for method in ("autoencoder", "exact")
-        for row in rows(find(train, against, method=method), seed=0, device="cpu")
+        for row in rows(find(train, against, method=method), run=Run(device="cpu"), seed=0)
     ]  # fmt: skip
     lines = text(tables(made)).splitlines()[2:]
     assert lines[0].split() == ["found", "by", "images", "of", "held", "out"]
@@ -589,13 +592,13 @@ def test_rows_are_a_table_with_several_methods():
     for part in (made[0].features_protocol, "exact: equal pixels; ", "training and held-out images: a b, sha256",
                  train.sha256, "seed 0, on cpu"):  # fmt: skip
         assert part in said
-    alone = text(tables(rows(find(train, method="exact"), seed=0, device="cpu")))
+    alone = text(tables(rows(find(train, method="exact"), run=Run(device="cpu"), seed=0)))
     assert "held out" not in alone.splitlines()[2]
     assert "training images: a, sha256" in alone
 
 
 def test_rows_are_appended_and_read_again(tmp_path):
-    made = rows(find(source(planted()), method="exact"), seed=0, device="cpu")
+    made = rows(find(source(planted()), method="exact"), run=Run(device="cpu"), seed=0)
     results.append(tmp_path / "r.csv", made)
     results.append(tmp_path / "r.csv", made)
     lines = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dcgan_eval.differences import apart, difference, unequal
-from dcgan_eval.errors import InputError
+from dcgan_eval.results.differences import apart, difference, unequal
+from dcgan_eval.runtime.errors import InputError
 from tests.test_results import ROW
 
 

@@ -13,17 +13,17 @@ import pytest
 import yaml
 from PIL import Image
 
-from dcgan_eval.checkpoint import EMBEDDED
 from dcgan_eval.images import open_images
+from dcgan_eval.models.checkpoint import EMBEDDED
 from tests.test_cli import run
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 # what makes a command large, and how large it is here
-TINY = {"--draws": 3, "--starts": 3, "--steps": 3, "--pairs": 2, "--optimise": 3}
+TINY = {"--draws": 3, "--starts": 3, "--steps": 3, "--pairs": 2, "--inversion-steps": 3}
 
-MAKES = ("--picture", "--animation", "--sheet", "--samples")
+MAKES = ("--picture", "--animation", "--contact-sheet", "--samples")
 
 
 def commands():
@@ -36,7 +36,7 @@ def commands():
 def smaller(words):
     found = []
     for before, word in zip(["", *words], words, strict=False):
-        most = 256 if before == "--num" and words[1] == "forget" else TINY.get(before)
+        most = 256 if before == "--num-samples" and words[1] == "forget" else TINY.get(before)
         found.append(str(min(int(word), most)) if most is not None and word.isdigit() else word)
     return found
 
@@ -82,7 +82,7 @@ def test_every_command_on_the_pages_runs(line, place, monkeypatch):
     code, out, err = run(*argv[1:])
     assert code == 0, err
     assert all(len(list(path.iterdir())) == 96 if path.is_dir() else path.stat().st_size > 1000 for path in made)
-    assert out or {"--sheet", "--samples"} & set(argv)
+    assert out or {"--contact-sheet", "--samples"} & set(argv)
 
 
 def test_the_cluster_examples_run_what_there_is():
@@ -136,7 +136,7 @@ def test_the_documentation_builds_without_a_warning(built):
     for page in PAGES:
         assert (built / f"{page.stem}.html").is_file()
     reference = (built / "api.html").read_text(encoding="utf-8")
-    for name in ("dcgan_eval.svm.L2SVC", "dcgan_eval.studies.walk.smoothness", "dcgan_eval.results.Row"):
+    for name in ("dcgan_eval.linear.L2SVC", "dcgan_eval.studies.walk.smoothness", "dcgan_eval.results.Row"):
         assert f'id="{name}"' in reference
 
 

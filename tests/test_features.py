@@ -12,8 +12,6 @@ import torchvision
 from sklearn.cluster import KMeans
 from torch import nn
 
-from dcgan_eval import checkpoint
-from dcgan_eval.errors import InputError
 from dcgan_eval.features import (
     Extractor,
     discriminator_features,
@@ -25,15 +23,11 @@ from dcgan_eval.features import (
 )
 from dcgan_eval.features import kmeans as kmeans_module
 from dcgan_eval.images import from_tensor, open_images
-from dcgan_eval.networks import (
-    PRESETS,
-    Architecture,
-    Discriminator,
-    initialise,
-    reestimate_batchnorm,
-    scale_images,
-    set_batchnorm_mode,
-)
+from dcgan_eval.models import checkpoint
+from dcgan_eval.models.architecture import PRESETS, Architecture
+from dcgan_eval.models.networks import Discriminator, initialise, reestimate_batchnorm, scale_images, set_batchnorm_mode
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.run import Run
 
 extract_module = importlib.import_module("dcgan_eval.features.extract")  # the package shows the function
 
@@ -183,7 +177,7 @@ def test_batch_statistics_are_those_of_fixed_groups():
         groups = [network.conv_features(scale_images(b, TINY))[1] for b in images.batches(8)]
     truth = torch.cat([nn.functional.max_pool2d(g, 1).flatten(1) for g in groups])
     for batch_size in (1, 5, 8, 12, 100):
-        found = extract(extractor, images, batch_size=batch_size)
+        found = extract(extractor, images, run=Run(batch_size=batch_size))
         torch.testing.assert_close(found[:, extractor.slices["conv2"]], truth, atol=1e-5, rtol=1e-5)
 
 
@@ -218,14 +212,14 @@ KINDS = ["stored", "batch", "bfloat16", "pixels", "kmeans", "torchvision"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_batch_size_gives_the_same_features(extractors, kind):
     extractor, images = extractors[kind], noise(37, (3, 12, 12))
-    whole = extract(extractor, images, batch_size=64)
+    whole = extract(extractor, images, run=Run(batch_size=64))
     assert whole.shape == (37, extractor.dimensions)
     assert whole.dtype == torch.float32
     assert whole.std() > 0
     tolerance = 2e-2 if kind == "bfloat16" else 2e-5
     for batch_size in (1, 7, 36):
         torch.testing.assert_close(
-            extract(extractor, images, batch_size=batch_size), whole, atol=tolerance, rtol=tolerance
+            extract(extractor, images, run=Run(batch_size=batch_size)), whole, atol=tolerance, rtol=tolerance
         )
 
 
@@ -462,7 +456,7 @@ def files(folder):
 def test_features_are_found_again(tmp_path):
     counted = Counted()
     for _ in range(2):
-        found = extract(counted.extractor, IMAGES, cache=tmp_path / "new" / "cache")
+        found = extract(counted.extractor, IMAGES, run=Run(cache=tmp_path / "new" / "cache"))
         assert torch.equal(found, TRUTH)
         found += 1  # what the caller does to them stays with the caller
     assert counted.rows == 50
@@ -473,7 +467,7 @@ def test_large_features_stay_in_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(extract_module, "IN_MEMORY", 1000)
     counted = Counted()
     for _ in range(2):
-        found = extract(counted.extractor, IMAGES, cache=tmp_path)
+        found = extract(counted.extractor, IMAGES, run=Run(cache=tmp_path))
         assert torch.equal(found, TRUTH)
         found += 1
     assert counted.rows == 50
@@ -492,10 +486,10 @@ def test_large_features_stay_in_the_file(tmp_path, monkeypatch):
 )
 def test_damaged_files_are_computed_again(tmp_path, damage, caplog):
     counted = Counted()
-    extract(counted.extractor, IMAGES, cache=tmp_path)
+    extract(counted.extractor, IMAGES, run=Run(cache=tmp_path))
     (file,) = tmp_path.iterdir()
     file.write_bytes(damage(file.read_bytes()))
-    assert torch.equal(extract(counted.extractor, IMAGES, cache=tmp_path), TRUTH)
+    assert torch.equal(extract(counted.extractor, IMAGES, run=Run(cache=tmp_path)), TRUTH)
     assert counted.rows == 100
     assert "damaged" in caplog.text
     assert files(tmp_path) == [".npy"]
@@ -505,7 +499,7 @@ def test_damaged_files_are_computed_again(tmp_path, damage, caplog):
 def test_an_interrupted_extraction_goes_on(tmp_path, cut):
     failing = Counted(fail_at=30)
     with pytest.raises(KeyboardInterrupt):
-        extract(failing.extractor, IMAGES, batch_size=8, cache=tmp_path)
+        extract(failing.extractor, IMAGES, run=Run(batch_size=8, cache=tmp_path))
     assert failing.rows == 24
     assert files(tmp_path) == [".partial"]
     (file,) = tmp_path.iterdir()
@@ -513,7 +507,7 @@ def test_an_interrupted_extraction_goes_on(tmp_path, cut):
     file.write_bytes(content[: max(0, len(content) - cut)])
     kept = max(0, 24 - -(-cut // 256))
     counted = Counted()
-    assert torch.equal(extract(counted.extractor, IMAGES, batch_size=11, cache=tmp_path), TRUTH)
+    assert torch.equal(extract(counted.extractor, IMAGES, run=Run(batch_size=11, cache=tmp_path)), TRUTH)
     assert counted.rows == 50 - kept
     assert files(tmp_path) == [".npy"]
 
@@ -521,12 +515,12 @@ def test_an_interrupted_extraction_goes_on(tmp_path, cut):
 def test_groups_stay_whole_when_an_extraction_goes_on(tmp_path):
     network = fitted(TINY)
     extractor = discriminator_features(network, name="d", batchnorm="batch", batchnorm_batch=8)
-    whole = extract(extractor, IMAGES, cache=tmp_path)
+    whole = extract(extractor, IMAGES, run=Run(cache=tmp_path))
     (file,) = tmp_path.iterdir()
     content = file.read_bytes()
     file.with_suffix(".partial").write_bytes(content[: len(content) - 11 * extractor.dimensions * 4])
     file.unlink()
-    torch.testing.assert_close(extract(extractor, IMAGES, cache=tmp_path), whole)
+    torch.testing.assert_close(extract(extractor, IMAGES, run=Run(cache=tmp_path)), whole)
 
 
 def test_one_computes_and_the_others_wait(tmp_path):
@@ -538,7 +532,7 @@ def test_one_computes_and_the_others_wait(tmp_path):
 
     counted, results = Counted(before=wait), []
     threads = [
-        threading.Thread(target=lambda: results.append(extract(counted.extractor, IMAGES, cache=tmp_path)))
+        threading.Thread(target=lambda: results.append(extract(counted.extractor, IMAGES, run=Run(cache=tmp_path))))
         for _ in range(3)
     ]
     threads[0].start()
@@ -556,7 +550,7 @@ def test_one_computes_and_the_others_wait(tmp_path):
 
 def test_a_killed_process_leaves_no_lock(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        extract(Counted(fail_at=30).extractor, IMAGES, batch_size=10, cache=tmp_path)
+        extract(Counted(fail_at=30).extractor, IMAGES, run=Run(batch_size=10, cache=tmp_path))
     (partial,) = tmp_path.iterdir()
     script = "import fcntl, sys, time; f = open(sys.argv[1], 'a+b'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); "
     arguments = [sys.executable, "-c", script + "f.write(b'x' * 100); f.flush(); time.sleep(60)", str(partial)]
@@ -565,7 +559,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
         process.stdout.readline()
         process.kill()
     counted = Counted()
-    assert torch.equal(extract(counted.extractor, IMAGES, cache=tmp_path), TRUTH)
+    assert torch.equal(extract(counted.extractor, IMAGES, run=Run(cache=tmp_path)), TRUTH)
     assert counted.rows == 20
 
 
@@ -593,17 +587,16 @@ def test_the_key_is_weights_settings_and_images(tmp_path):
         ),
     ]
     for count, extractor in enumerate(varied, 1):
-        extract(extractor, IMAGES, cache=tmp_path)
+        extract(extractor, IMAGES, run=Run(cache=tmp_path))
         assert len(files(tmp_path)) == count
     for images in (noise(50, seed=1), IMAGES.subset(range(49)), IMAGES.subset([1, 0])):
-        extract(varied[0], images, cache=tmp_path)
+        extract(varied[0], images, run=Run(cache=tmp_path))
     assert len(files(tmp_path)) == count + 3
     # what a table prints, batch sizes, and the order in which layers are named change no feature
     extract(
         discriminator_features(fitted(TINY), **base | {"name": "e", "layers": ["conv2", "conv1"]}),
         IMAGES,
-        cache=tmp_path,
-        batch_size=3,
+        run=Run(cache=tmp_path, batch_size=3),
     )
     assert len(files(tmp_path)) == count + 3
 
@@ -612,11 +605,11 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(InputError, match="file"):
-        extract(Counted().extractor, IMAGES, cache=file)
+        extract(Counted().extractor, IMAGES, run=Run(cache=file))
 
 
 def test_the_bar_is_on_standard_error(capsys):
-    extract(Counted().extractor, IMAGES, progress=True)
+    extract(Counted().extractor, IMAGES, run=Run(progress=True))
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "pixels" in captured.err
@@ -626,13 +619,13 @@ def test_the_bar_is_on_standard_error(capsys):
 
 def test_no_images_give_no_features(tmp_path):
     for cache in (None, tmp_path):
-        assert extract(pixel_features((1, 8, 8)), IMAGES.subset([]), cache=cache).shape == (0, 64)
+        assert extract(pixel_features((1, 8, 8)), IMAGES.subset([]), run=Run(cache=cache)).shape == (0, 64)
 
 
 def test_batch_sizes_below_one_are_refused():
     for batch_size in (0, -1):
         with pytest.raises(InputError, match="at least 1"):
-            extract(pixel_features((1, 8, 8)), IMAGES, batch_size=batch_size)
+            extract(pixel_features((1, 8, 8)), IMAGES, run=Run(batch_size=batch_size))
 
 
 def test_reading_ahead_keeps_order_and_errors():

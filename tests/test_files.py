@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from dcgan_eval.files import write_whole
+from dcgan_eval.runtime.files import write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path):

@@ -6,10 +6,12 @@ import torch
 from captum.attr import GuidedBackprop
 from torch import nn
 
-from dcgan_eval.checkpoint import load
-from dcgan_eval.errors import InputError
 from dcgan_eval.images import from_tensor, open_images
-from dcgan_eval.networks import Discriminator, Layer, initialise, preset, scale_images, set_batchnorm_mode
+from dcgan_eval.models.architecture import preset
+from dcgan_eval.models.checkpoint import load
+from dcgan_eval.models.networks import Discriminator, Layer, initialise, scale_images, set_batchnorm_mode
+from dcgan_eval.options import FiltersOptions
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.studies import filters as study
 from dcgan_eval.studies.filters import TOP, filters, guided, guided_gradient, receptive_field, sparseness, visible
 
@@ -141,7 +143,18 @@ def test_gradients_are_made_visible():
 
 
 def test_the_most_exciting_images_are(discriminator, train):
-    found = filters(discriminator, train, name="disc:digits", sha256="0", chosen=[0, 9])
+    found = filters(
+        discriminator,
+        train,
+        options=FiltersOptions(
+            filters=(
+                0,
+                9,
+            )
+        ),
+        name="disc:digits",
+        sha256="0",
+    )
     assert found.layer == "conv2"
     x = scale_images(train.tensor(), discriminator.architecture)
     with torch.no_grad():
@@ -156,7 +169,18 @@ def test_the_most_exciting_images_are(discriminator, train):
     labels = train.labels[strongest.topk(TOP, 0).indices.T]
     modes = [int(np.bincount(row).max()) for row in labels.numpy()]
     assert by["one class", "trained"] == pytest.approx(100 * np.mean(modes) / TOP)
-    again = filters(discriminator, train, name="disc:digits", sha256="0", chosen=[0, 9])
+    again = filters(
+        discriminator,
+        train,
+        options=FiltersOptions(
+            filters=(
+                0,
+                9,
+            )
+        ),
+        name="disc:digits",
+        sha256="0",
+    )
     assert [row.value for row in again.rows] == [row.value for row in found.rows]
     svg = study.picture(found, "disc:digits").render("svg").decode()
     assert "random weights: most exciting images" in svg
@@ -164,7 +188,7 @@ def test_the_most_exciting_images_are(discriminator, train):
 
 def test_images_without_labels_have_no_class(discriminator, train):
     plain = from_tensor(train.tensor()[:50], name="x")
-    found = filters(discriminator, plain, name="d", sha256="0", layer="conv1", chosen=[1])
+    found = filters(discriminator, plain, options=FiltersOptions(layer="conv1", filters=(1,)), name="d", sha256="0")
     assert "one class" not in {row.metric for row in found.rows}
     assert {row.layer for row in found.rows} == {"conv1"}
 
@@ -173,13 +197,14 @@ def test_images_without_labels_have_no_class(discriminator, train):
     ("options", "message"),
     [
         ({"layer": "conv3"}, r"no layer 'conv3'.*known: conv1, conv2"),
-        ({"chosen": [64]}, r"no filter 64; those of conv2 are 0 to 63"),
+        ({"filters": (64,)}, r"no filter 64; those of conv2 are 0 to 63"),
         ({"y": 1}, "unconditional"),
     ],
 )
 def test_what_does_not_exist(discriminator, train, options, message):
+    y = options.pop("y", None)
     with pytest.raises(InputError, match=message):
-        filters(discriminator, train, name="d", sha256="0", **options)
+        filters(discriminator, train, FiltersOptions(**options), name="d", sha256="0", y=y)
 
 
 def test_too_few_images(discriminator, train):

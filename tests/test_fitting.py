@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.features import extract, pixel_features
 from dcgan_eval.images import fitted, fitting, from_tensor, min_resized, open_split
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.run import Run
 
 
 def photographs(n, *shape):
@@ -110,7 +111,7 @@ def test_fitted_images_are_other_ones(tmp_path):
     assert {some.sha256 for some in found} == {images.sha256}
     assert fitted(images, (1, 8, 8))[0].fingerprint == found[3].fingerprint
     for some in found[1:5]:
-        features = extract(pixel_features(some.shape), some, cache=tmp_path)
+        features = extract(pixel_features(some.shape), some, run=Run(cache=tmp_path))
         assert torch.equal(features, pixel_features(some.shape)(some.tensor()))
 
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dcgan_eval.errors import InputError
-from dcgan_eval.networks import Generator, preset
+from dcgan_eval.models.architecture import preset
+from dcgan_eval.models.networks import Generator
+from dcgan_eval.options import ForgetOptions
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.studies import forget as study
 from dcgan_eval.studies.forget import (
     activations,
@@ -168,7 +170,7 @@ def rows_of(found):
 
 
 def test_forgetting_a_class(digits, digit):  # noqa: F811
-    found = forget_class(digits, "1", [digit], num=300, seed=0)
+    found = forget_class(digits, "1", [digit], options=ForgetOptions(num_samples=300, seed=0))
     assert found.layer == "project"
     by = rows_of(found)
     assert by["still there", "as drawn"].value == by["rest as before", "as drawn"].value == 100
@@ -193,21 +195,21 @@ def test_forgetting_a_class(digits, digit):  # noqa: F811
     assert len(random.draws) == study.SETS
     assert random.spread is not None
     assert found.images.shape[:2] == (3, 8)
-    again = forget_class(digits, "1", [digit], num=300, seed=0)
+    again = forget_class(digits, "1", [digit], options=ForgetOptions(num_samples=300, seed=0))
     assert [row.value for row in again.rows] == [row.value for row in found.rows]
 
 
 def test_the_maps_of_a_thing_take_more_of_it_than_random_ones(digits):  # noqa: F811
     for seed in range(3):
         attributes = [brightness(digits.samples(256, seed))]
-        by = rows_of(forget_class(digits, "bright", attributes, layer="conv1", seed=seed))
+        by = rows_of(forget_class(digits, "bright", attributes, options=ForgetOptions(layer="conv1", seed=seed)))
         own, random = by["still there", "its maps dropped"], by["still there", "random maps dropped"]
         assert own.value < random.value - random.spread
 
 
 def test_forgetting_what_every_sample_or_none_has(digits, digit):  # noqa: F811
     with pytest.raises(InputError, match=r"in 0 of 2 samples|in 2 of 2 samples"):
-        forget_class(digits, "5", [digit], num=2)
+        forget_class(digits, "5", [digit], options=ForgetOptions(num_samples=2))
 
 
 def where_dark_is_bright(model, num):
@@ -221,7 +223,7 @@ def where_dark_is_bright(model, num):
 
 
 def test_forgetting_what_is_in_boxes(digits):  # noqa: F811
-    found = forget_boxes(digits, where_dark_is_bright(digits, 120), layer="conv1")
+    found = forget_boxes(digits, where_dark_is_bright(digits, 120), options=ForgetOptions(layer="conv1"))
     by = rows_of(found)
     assert by["change in boxes", "as drawn"].value == by["change outside", "as drawn"].value == 0
     # the bright places are what is lost, more than by maps at random
@@ -248,7 +250,7 @@ def test_boxes_to_judge_by_hold_some_places(digits, box, word):  # noqa: F811
 
 
 def test_a_discriminator_without_such_maps_is_no_detector(digits):  # noqa: F811
-    found = forget_boxes(digits, where_dark_is_bright(digits, 40), layer="project")
+    found = forget_boxes(digits, where_dark_is_bright(digits, 40), options=ForgetOptions(layer="project"))
     sides = digits.architecture.conv_sizes
     assert ("found in boxes" in {row.metric for row in found.rows}) == (4 in sides)
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dcgan_eval.evaluations.probe import Protocol, Split, knn_probe, linear_probe
 from dcgan_eval.features import (
     Extractor,
     discriminator_features,
@@ -24,14 +25,15 @@ from dcgan_eval.features import (
     random_features,
 )
 from dcgan_eval.images import from_tensor, open_images
-from dcgan_eval.neighbors import inside_balls, k_nearest
-from dcgan_eval.networks import Discriminator, initialise, preset
+from dcgan_eval.linear import L2SVC, newton, operators, solve_path
+from dcgan_eval.models.architecture import preset
+from dcgan_eval.models.networks import Discriminator, initialise
+from dcgan_eval.nearest.exact import inside_balls, k_nearest
 from dcgan_eval.options import BatchNormMode
-from dcgan_eval.probe import Protocol, Split, knn_probe, linear_probe
-from dcgan_eval.ranks import Ranks
 from dcgan_eval.runtime.fast_ops import product_of_split, split
 from dcgan_eval.runtime.precision import exact
-from dcgan_eval.svm import L2SVC, forms, newton, solve_path
+from dcgan_eval.runtime.ranks import Ranks
+from dcgan_eval.runtime.run import Run
 from tests.svm_paths import path
 from tests.svm_problems import drawn, objectives
 from tests.test_cli import run
@@ -89,15 +91,15 @@ def test_rows_that_do_not_fit_are_streamed(monkeypatch: pytest.MonkeyPatch) -> N
     here = L2SVC(1e-2, device=GPU).fit(problem.X, problem.y)
     monkeypatch.setattr(newton, "place", lambda X, device: X)
     for name, size in (("BLOCK", 2**12), ("STREAM", 2**12), ("WIDTH", 100)):
-        monkeypatch.setattr(forms, name, size)
+        monkeypatch.setattr(operators, name, size)
     read: set[str] = set()
-    blocks = forms.Primal.blocks
+    blocks = operators.Primal.blocks
 
-    def seen(self: forms.Primal, *arguments: Any) -> Any:
+    def seen(self: operators.Primal, *arguments: Any) -> Any:
         read.add(self.X.device.type)
         return blocks(self, *arguments)
 
-    monkeypatch.setattr(forms.Primal, "blocks", seen)
+    monkeypatch.setattr(operators.Primal, "blocks", seen)
     with path("float32, on the weights"):
         streamed = L2SVC(1e-2, device=GPU).fit(problem.X, problem.y)
     assert read == {"cpu"}
@@ -153,7 +155,7 @@ def test_probes_find_the_same_accuracy(protocol: str) -> None:
     train, test = parts
     for probe in (linear_probe, knn_probe):
         cpu, gpu = (
-            probe(train, test, protocol=Protocol.parse(protocol), repeats=3, device=device) for device in (CPU, GPU)
+            probe(train, test, protocol=Protocol.parse(protocol), draws=3, device=device) for device in (CPU, GPU)
         )
         assert (gpu.accuracies, gpu.C) == (cpu.accuracies, cpu.C)
 
@@ -209,7 +211,7 @@ def test_features_are_the_cpus(name: str, precision: str) -> None:
     """1e-6 to 1e-5 apart on an H200; products in TF32, which a user may ask for, are 4e-4 to 1e-3."""
     extractor, images = EXTRACTORS[name](), from_tensor(photographs(300), name="y")
     cpu, gpu, other = (
-        extract(extractor, images, device=device, batch_size=size)
+        extract(extractor, images, run=Run(device=device, batch_size=size))
         for device, size in ((CPU, 256), (GPU, 256), (GPU, 128))
     )
     assert differ(gpu, cpu) < 2e-5
@@ -222,7 +224,7 @@ def test_features_are_the_cpus(name: str, precision: str) -> None:
 def test_inceptions_features_are_the_cpus(weights: Path, precision: str) -> None:
     """3e-5 apart on an H200, as its many layers make of float32's rounding; 3e-2 in TF32."""
     extractor, images = inception_features(weights=weights, logits=True), from_tensor(photographs(12), name="y")
-    cpu, gpu = (extract(extractor, images, device=device) for device in (CPU, GPU))
+    cpu, gpu = (extract(extractor, images, run=Run(device=device)) for device in (CPU, GPU))
     assert differ(gpu, cpu) < 1e-4
     with torch.inference_mode():
         unguarded = extractor.on(GPU)(photographs(12).to(GPU)).cpu()
@@ -285,7 +287,7 @@ def test_recorded_kernels_do_what_they_did(options: dict[str, Any]) -> None:
 
 COMMANDS = {
     "classify": ("classify", "--features", "disc:digits", "--features", "pixels", "--knn", "5"),
-    "fid": ("fid", "--metrics", "fid,kid,prdc,fid-infinity", "--subset-size", "200"),
+    "fid": ("fid", "--metrics", "fid,kid,prdc,fid-infinity", "--kid-subset-size", "200"),
     "neighbors": ("neighbors", "--features", "pixels", "--features", "disc:digits"),
     **STUDIES,
 }

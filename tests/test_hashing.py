@@ -14,9 +14,9 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 from torch.nn import functional
 
-from dcgan_eval import hashing
-from dcgan_eval.errors import InputError, UncertifiedError
-from dcgan_eval.hashing import distinct, encode, exact_codes, fit_autoencoder, near, perceptual_codes, variants
+from dcgan_eval.nearest import hashing
+from dcgan_eval.nearest.hashing import distinct, encode, exact_codes, fit_autoencoder, near, perceptual_codes, variants
+from dcgan_eval.runtime.errors import InputError, UncertifiedError
 
 
 def photographs(n, side=32):

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images, from_tensor, generated, open_images, open_split
 from dcgan_eval.images import encoded as module
 from dcgan_eval.images.source import PUBLISHED
+from dcgan_eval.runtime.errors import InputError
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)  # NHWC, h != w so that a transposition shows

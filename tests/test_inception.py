@@ -15,10 +15,10 @@ from torch import nn
 from torch.nn import functional
 from torch_fidelity import feature_extractor_inceptionv3 as peer_module
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.features import inception as module
 from dcgan_eval.features import inception_features
 from dcgan_eval.images import fitted, from_tensor
+from dcgan_eval.runtime.errors import InputError
 
 
 def of_size(images, *size):

@@ -3,11 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dcgan_eval.errors import InputError, UncertifiedError
 from dcgan_eval.features import pixel_features
 from dcgan_eval.images import from_tensor, open_images
-from dcgan_eval.specs import FeatureOptions, open_extractor
-from dcgan_eval.streams import stream
+from dcgan_eval.inputs import open_extractor
+from dcgan_eval.linear import solve_path
+from dcgan_eval.options import FeatureOptions
+from dcgan_eval.runtime.errors import InputError, UncertifiedError
+from dcgan_eval.runtime.random import stream
 from dcgan_eval.studies.judge import (
     Attribute,
     attribute_of,
@@ -18,7 +20,6 @@ from dcgan_eval.studies.judge import (
     judged,
     learnt,
 )
-from dcgan_eval.svm import solve_path
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_certain_takes_the_surer_half_surest_first():
 
 
 def test_too_few_are_said():
-    with pytest.raises(InputError, match=r"of 3 samples 1 are high; .* must be 3 at least; draw more by --num"):
+    with pytest.raises(InputError, match=r"of 3 samples 1 are high; .* must be 3 at least; draw more by `num_samples`"):
         certain_of(torch.tensor([1, 2, 90]), 3)
 
 
@@ -114,7 +115,7 @@ def test_unknown_values_are_named_with_the_known_ones():
 
 
 def test_an_svm_that_is_not_certified_judges_nothing(monkeypatch):
-    monkeypatch.setattr("dcgan_eval.svm.estimator.solve_path", unfinished(solve_path))
+    monkeypatch.setattr("dcgan_eval.linear.estimator.solve_path", unfinished(solve_path))
     X = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     with pytest.raises(UncertifiedError, match="not certified: L2SVC at C=1 stopped") as caught:
         certified_svm(X, torch.arange(20) % 2, 1.0)

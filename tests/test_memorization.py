@@ -5,8 +5,8 @@ from scipy.spatial.distance import cdist
 from scipy.stats import fisher_exact, kstest, mannwhitneyu, norm
 from torchmetrics.image.mifid import _compute_cosine_distance, _mifid_compute
 
-from dcgan_eval import memorization
-from dcgan_eval.memorization import (
+from dcgan_eval.metrics import memorization
+from dcgan_eval.metrics.memorization import (
     TAU,
     authenticity,
     copying_test,

@@ -49,6 +49,10 @@ def written(path: Path, *rows: dict[str, str]) -> Path:
          {"metric": "accuracy", "role": "folds", "spread": None, "spread_kind": "", "spread_n": 0}),
         ({"method": "5-NN on all labels, Euclidean, features unscaled", "C": "", "gap": ""},
          {"classifier": "5-NN", "method": "Euclidean, features unscaled", "remark": "", "C": None}),
+        ({**NEAR, "metric": "AuthPct", "features_protocol": "conv1+conv2 max-pooled to 1x1, not scaled; float32"},
+         {"features": "disc:x@1x1"}),
+        ({**NEAR, "metric": "AuthPct", "features_protocol": "conv1+conv2 max-pooled to 4x4, not scaled; float32"},
+         {"features": "disc:x"}),
         ({**NEAR, "metric": "nearest distance, p"},
          {"metric": "nearest distance", "role": "p-value", "condition": "with mirror images", "classifier": ""}),
         ({**NEAR, "metric": "AuthPct, held-out"}, {"metric": "AuthPct", "role": "held-out"}),
@@ -75,7 +79,7 @@ def test_what_sentences_said_stands_in_its_own_column(tmp_path, old, expected):
     (row,) = results.load(tmp_path / "new.csv")
     assert {name: getattr(row, name) for name in expected} == expected
     for name in ("data", "features", "features_protocol", "command", "time", "device"):
-        assert getattr(row, name) == OLD[name]
+        assert getattr(row, name) == {**OLD, **old, **expected}[name]
 
 
 @pytest.mark.parametrize(

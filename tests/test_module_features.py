@@ -15,10 +15,11 @@ import torch
 from torch import nn
 from torch._export.serde.schema import SCHEMA_VERSION
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.features import extract, module_features
 from dcgan_eval.features.extract import CPU_CHUNK
 from dcgan_eval.images import from_tensor
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.run import Run
 
 SHAPE = (1, 8, 8)
 
@@ -84,7 +85,7 @@ def test_features_are_what_the_program_computes_whatever_the_batch(tmp_path, nam
     for n in (1, 2, 5, CPU_CHUNK + 1, len(images)):
         torch.testing.assert_close(extractor(images[:n]), expected[:n], rtol=1e-5, atol=1e-6)
     for size in (1, 7, 100):
-        found = extract(extractor, from_tensor(images, name="noise"), batch_size=size)
+        found = extract(extractor, from_tensor(images, name="noise"), run=Run(batch_size=size))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert found.dtype == torch.float32
     assert expected.std(0).min() > 0.01

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from dcgan_eval import neighbors
-from dcgan_eval.errors import InputError
-from dcgan_eval.neighbors import inside_balls, k_nearest
+from dcgan_eval.nearest import exact as search
+from dcgan_eval.nearest.exact import inside_balls, k_nearest
+from dcgan_eval.runtime.errors import InputError
 
 BF16, F32 = torch.bfloat16, torch.float32
 PRECISIONS = {"bfloat16": [BF16], "float32": [F32], "both": [BF16, F32], "bytes": [torch.int8, F32]}
@@ -136,8 +136,8 @@ PROBLEMS = {
 def fixed(monkeypatch, names):
     """These precisions alone, by the processor's own products or the same numbers without them; bytes where values are
     such."""
-    monkeypatch.setattr(neighbors, "sums_bytes", lambda device: torch.int8 in names)
-    monkeypatch.setattr(neighbors, "_precisions", lambda device: [name for name in names if name is not torch.int8])
+    monkeypatch.setattr(search, "sums_bytes", lambda device: torch.int8 in names)
+    monkeypatch.setattr(search, "_precisions", lambda device: [name for name in names if name is not torch.int8])
 
 
 @pytest.fixture(params=PRECISIONS)
@@ -270,7 +270,7 @@ def test_no_balls_hold_nothing():
 def watch(monkeypatch):
     """The precisions that candidates are looked for in, and "rows" for each query measured against all rows."""
     seen = []
-    candidates, measured = neighbors._candidates, neighbors._measured
+    candidates, measured = search._candidates, search._measured
 
     def counted(queries, database, centre, k, dtype, search):
         seen.append(dtype)
@@ -280,8 +280,8 @@ def watch(monkeypatch):
         seen.append("rows")
         return measured(query, database, k)
 
-    monkeypatch.setattr(neighbors, "_candidates", counted)
-    monkeypatch.setattr(neighbors, "_measured", counted_rows)
+    monkeypatch.setattr(search, "_candidates", counted)
+    monkeypatch.setattr(search, "_measured", counted_rows)
     return seen
 
 
@@ -306,8 +306,8 @@ def test_values_that_are_bytes_are_searched_as_such(change, expected, monkeypatc
 
 @pytest.mark.usefixtures("precisions")
 def test_a_product_that_is_wrong_is_noticed(monkeypatch):
-    right = neighbors._squared
-    monkeypatch.setattr(neighbors, "_squared", lambda a, b: right(a, b) * 0.7)
+    right = search._squared
+    monkeypatch.setattr(search, "_squared", lambda a, b: right(a, b) * 0.7)
     with pytest.raises(RuntimeError, match="off by more than rounding"):
         k_nearest(*PROBLEMS["pixels"](), 3)  # type: ignore[call-arg, arg-type]
 
@@ -323,14 +323,14 @@ def test_each_way_to_a_proof_is_taken(monkeypatch):
         assert set(seen) == expected, name
     # of copies the distinct rows; where none are, row by row
     seen.clear()
-    monkeypatch.setattr(neighbors, "SPARE", 0)
+    monkeypatch.setattr(search, "SPARE", 0)
     ring = torch.stack([torch.cos(torch.arange(64) * 0.1), torch.sin(torch.arange(64) * 0.1)], 1)
     k_nearest(torch.zeros(1, 2), ring, 3)
     assert set(seen) == {BF16, F32, "rows"}
 
 
 def test_many_copies_are_not_measured_one_by_one(monkeypatch):
-    monkeypatch.setattr(neighbors, "_measured", None)
+    monkeypatch.setattr(search, "_measured", None)
     distinct, queries = normal(20, 16, 1), normal(30, 16, 2)
     database = distinct[torch.arange(2000) % 20]
     distances, rows = k_nearest(torch.cat([database[:30], queries]), database, 50)
@@ -344,17 +344,17 @@ def test_many_pairs_close_to_a_sphere_are_sorted_out_in_float32(monkeypatch):
     radii = between(points, centres, 10)
     fixed(monkeypatch, [BF16, F32])
     seen = []
-    inside = neighbors._inside
+    inside = search._inside
 
     def counted(a, b, r):
         seen.append(a.values.dtype)
         return inside(a, b, r)
 
-    monkeypatch.setattr(neighbors, "_inside", counted)
+    monkeypatch.setattr(search, "_inside", counted)
     wanted = inside_balls(points, centres, radii)
     assert seen == [BF16]
     seen.clear()
-    monkeypatch.setattr(neighbors, "LIMIT", 10)
+    monkeypatch.setattr(search, "LIMIT", 10)
     found = inside_balls(points, centres, radii)
     assert seen == [BF16, F32]
     assert torch.equal(found.counts, wanted.counts)
@@ -383,7 +383,7 @@ def test_blocks_change_nothing(sizes, monkeypatch):
     points, radii = database[80:160], distances[:, 8]
     balls = inside_balls(points, queries, radii)
     for name, size in sizes.items():
-        monkeypatch.setattr(neighbors, name, size)
+        monkeypatch.setattr(search, name, size)
     again, same = k_nearest(queries, database, 9)
     assert torch.equal(rows, same)
     assert torch.equal(distances, again)
@@ -395,9 +395,9 @@ def test_blocks_change_nothing(sizes, monkeypatch):
 @pytest.mark.parametrize("groups", [2, 3, 16])
 @pytest.mark.parametrize("k", [1, 4, 30])
 def test_smallest_of_groups_are_the_smallest(groups, k, monkeypatch):
-    monkeypatch.setattr(neighbors, "GROUPS", groups)
+    monkeypatch.setattr(search, "GROUPS", groups)
     values = whole(20, 960, k, high=50)
-    found, columns = neighbors._smallest(values, k)
+    found, columns = search._smallest(values, k)
     assert torch.equal(found.sort(1).values, values.sort(1).values[:, :k])
     assert torch.equal(values.gather(1, columns), found)
     assert all(len(set(some)) == k for some in columns.tolist())
@@ -411,15 +411,15 @@ def test_bounds_hold(shape, dtype, sign):
     q, n, d = shape
     a, b = (x.abs() + 1 if sign else x for x in (normal(q, d, 1), normal(n, d, 2)))
     centre = 0.1 * normal(1, d, 3)[0]
-    low, high = neighbors._lowered(a, centre, dtype), neighbors._lowered(b, centre, dtype)
+    low, high = search._lowered(a, centre, dtype), search._lowered(b, centre, dtype)
     for x, lowered in ((a, low), (b, high)):
         error = (x.double() - centre.double() - lowered.values.double()).norm(dim=1)
         assert (error <= lowered.errors).all()
         # and is no more than three times as large as need be
         assert dtype is F32 or lowered.errors.max() < 3 * error.max() + 1e-6 * x.norm()
-    squared = (neighbors._squared(low, high) + low.squares[:, None]).double()
+    squared = (search._squared(low, high) + low.squares[:, None]).double()
     exact = torch.from_numpy(cdist(low.values.double(), high.values.double(), "sqeuclidean"))
-    assert ((squared - exact).abs() <= neighbors._slack(low.squares[:, None], high.squares, dtype, d)).all()
+    assert ((squared - exact).abs() <= search._slack(low.squares[:, None], high.squares, dtype, d)).all()
 
 
 @pytest.mark.usefixtures("precisions")
@@ -439,7 +439,7 @@ def test_a_row_that_rounding_moves_out_of_sight():
 @pytest.mark.usefixtures("precisions")
 @pytest.mark.parametrize("values", [1, 500, 10**6])
 def test_equal_distances_are_ordered_by_row(values, monkeypatch):
-    monkeypatch.setattr(neighbors, "VALUES", values)
+    monkeypatch.setattr(search, "VALUES", values)
     database = normal(300, 8) + 9
     database[50:250:20] = 1
     distances, rows = k_nearest(torch.zeros(3, 8), database, 5)
@@ -568,7 +568,7 @@ def test_whole_numbers_are_exact(problem, names):
     with pytest.MonkeyPatch.context() as monkeypatch:
         fixed(monkeypatch, names)
         for name, size in sizes.items():
-            monkeypatch.setattr(neighbors, name, size)
+            monkeypatch.setattr(search, name, size)
         distances, rows = k_nearest(queries, database, k)
         assert torch.equal(rows, order)
         assert torch.equal(distances, rounded_root(squares.gather(1, order)))

@@ -7,21 +7,19 @@ import pytest
 import torch
 from torch import nn
 
-from dcgan_eval.errors import InputError
-from dcgan_eval.networks import (
-    PRESETS,
-    Architecture,
+from dcgan_eval.models.architecture import PRESETS, Architecture, preset
+from dcgan_eval.models.networks import (
     Discriminator,
     Generator,
     has_statistics,
     initialise,
-    preset,
     reestimate_batchnorm,
     sample_z,
     scale_images,
     set_batchnorm_mode,
     to_uint8,
 )
+from dcgan_eval.runtime.errors import InputError
 
 DIGITS = PRESETS["digits"]
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from dcgan_eval.paper import QUOTES, quoted
 from dcgan_eval.report.words import cite
+from dcgan_eval.results.paper import QUOTES, quoted
 from tests.test_results import ROW
 
 

@@ -8,12 +8,12 @@ from scipy.stats import binomtest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from dcgan_eval import probe
-from dcgan_eval.errors import InputError
-from dcgan_eval.probe import ALL, CS, HIGHEST, LOWEST, Protocol, Split, knn_probe, linear_probe
+from dcgan_eval.evaluations import probe
+from dcgan_eval.evaluations.probe import ALL, CS, HIGHEST, LOWEST, Protocol, Split, knn_probe, linear_probe
+from dcgan_eval.linear import L2SVC
 from dcgan_eval.report import words
 from dcgan_eval.results.intervals import over_draws, wilson
-from dcgan_eval.svm import L2SVC
+from dcgan_eval.runtime.errors import InputError
 
 
 def blobs(n, classes=3, d=6, seed=0, noise=1.0, scale=1.0):
@@ -184,9 +184,9 @@ def test_the_smallest_of_the_best_c_is_chosen():
 
 @pytest.mark.parametrize("protocol", [ALL, Protocol("per-class", 12)])
 def test_test_images_have_no_say_in_c(protocol):
-    found = linear_probe(TRAIN, TEST, protocol=protocol, repeats=3)
+    found = linear_probe(TRAIN, TEST, protocol=protocol, draws=3)
     wrong = Split(TEST.X * 3 + 1, (TEST.y + 1) % 3)
-    other = linear_probe(TRAIN, wrong, protocol=protocol, repeats=3)
+    other = linear_probe(TRAIN, wrong, protocol=protocol, draws=3)
     assert (other.C, other.curve) == (found.C, found.curve)
     assert other.accuracy != found.accuracy
 
@@ -204,7 +204,7 @@ def test_with_given_validation_images_test_has_no_say_either():
 
 def test_draws_are_fitted_one_by_one_with_one_c():
     protocol = Protocol("per-class", 10)
-    found = linear_probe(TRAIN, TEST, protocol=protocol, repeats=4, seed=5, Cs=[0.1])
+    found = linear_probe(TRAIN, TEST, protocol=protocol, draws=4, seed=5, Cs=[0.1])
     rng = np.random.default_rng(5)
     values = []
     for rows in probe._draws(TRAIN.y.numpy(), protocol, 4, rng):
@@ -221,7 +221,7 @@ def test_draws_are_fitted_one_by_one_with_one_c():
 def test_scores_of_several_draws_are_averaged_over_all_of_them():
     """The folds of each draw follow its rows in the generator's stream; the chosen C serves all."""
     protocol, Cs = Protocol("per-class", 8), [1e-3, 0.1]
-    found = linear_probe(TRAIN, TEST, protocol=protocol, repeats=3, seed=2, Cs=Cs, folds=2)
+    found = linear_probe(TRAIN, TEST, protocol=protocol, draws=3, seed=2, Cs=Cs, folds=2)
     rng = np.random.default_rng(2)
     rows = probe._draws(TRAIN.y.numpy(), protocol, 3, rng)
     right = dict.fromkeys(Cs, 0)
@@ -238,7 +238,7 @@ def test_scores_of_several_draws_are_averaged_over_all_of_them():
 
 def test_equal_seeds_give_equal_numbers_and_others_do_not():
     protocol = Protocol("labels", 30)
-    a, b, c = (replace(linear_probe(TRAIN, TEST, protocol=protocol, repeats=3, seed=s), seconds=0) for s in (0, 0, 1))
+    a, b, c = (replace(linear_probe(TRAIN, TEST, protocol=protocol, draws=3, seed=s), seconds=0) for s in (0, 0, 1))
     assert a == b
     assert a.accuracies != c.accuracies
     assert len(set(a.accuracies)) > 1
@@ -334,8 +334,8 @@ def test_the_grid_is_widened_until_the_best_is_inside(scale):
 @pytest.mark.parametrize("protocol", [ALL, Protocol("per-class", 30)])
 def test_features_so_small_that_no_c_of_the_authors_learns_are_classified_all_the_same(protocol):
     train, test = blobs(150, scale=1e-3), blobs(200, seed=1, scale=1e-3)
-    found = linear_probe(train, test, protocol=protocol, repeats=1)
-    assert found.accuracy == pytest.approx(linear_probe(TRAIN, TEST, protocol=protocol, repeats=1).accuracy, abs=3)
+    found = linear_probe(train, test, protocol=protocol, draws=1)
+    assert found.accuracy == pytest.approx(linear_probe(TRAIN, TEST, protocol=protocol, draws=1).accuracy, abs=3)
     valid = blobs(80, seed=2, scale=1e-3)
     assert linear_probe(train, test, valid=valid).accuracy == pytest.approx(found.accuracy, abs=4)
 
@@ -360,7 +360,7 @@ def test_given_values_are_never_widened():
 
 def test_all_draws_are_scored_on_the_widened_grid():
     found = linear_probe(
-        blobs(150, scale=0.01), blobs(50, seed=1, scale=0.01), protocol=Protocol("per-class", 15), repeats=3
+        blobs(150, scale=0.01), blobs(50, seed=1, scale=0.01), protocol=Protocol("per-class", 15), draws=3
     )
     assert len(found.curve) > len(CS)
     assert len(found.accuracies) == 3
@@ -378,7 +378,7 @@ def test_the_interval_of_one_fit_is_wilsons(right, n):
 
 
 def test_one_draw_has_the_interval_of_one_fit():
-    found = linear_probe(TRAIN, TEST, protocol=Protocol("per-class", 10), repeats=1, Cs=[0.1])
+    found = linear_probe(TRAIN, TEST, protocol=Protocol("per-class", 10), draws=1, Cs=[0.1])
     assert found.spread == wilson(found.accuracy / 100, 200, "test images")
 
 
@@ -415,7 +415,7 @@ def test_tied_votes_go_to_the_nearest_of_the_tied(labels, winner):
 
 def test_knn_takes_the_same_draws_as_the_svm():
     protocol = Protocol("per-class", 6)
-    found = knn_probe(TRAIN, TEST, k=1, protocol=protocol, repeats=3, seed=4)
+    found = knn_probe(TRAIN, TEST, k=1, protocol=protocol, draws=3, seed=4)
     values = []
     for rows in draws(TRAIN.y.numpy(), str(protocol), 3, 4):
         model = KNeighborsClassifier(1).fit(TRAIN.X[rows].numpy(), TRAIN.y[rows].numpy())
@@ -472,13 +472,13 @@ BIG = Split(torch.zeros(3000, 6), torch.arange(3000) % 3)
         (TRAIN, TEST, {"protocol": Protocol("labels", 100)}, "labels:100: not a multiple of the 3 classes"),
         (TRAIN, TEST, {"protocol": Protocol("labels", 2)}, "labels:2: not a multiple of the 3 classes"),
         (TRAIN, TEST, {"protocol": Protocol("per-class", 100)}, "class . has only .. training images, .* takes 100"),
-        (TRAIN, TEST, {"protocol": Protocol("per-class", 1), "repeats": 0}, "repeats must be at least 1, got 0"),
+        (TRAIN, TEST, {"protocol": Protocol("per-class", 1), "draws": 0}, "draws must be at least 1, got 0"),
     ],
 )
 def test_bad_input_is_one_clear_line(train, test, options, message):
     with pytest.raises(InputError, match=message) as caught:
         linear_probe(train, test, **options)
     assert "\n" not in str(caught.value)
-    if options.keys() <= {"protocol", "repeats"}:
+    if options.keys() <= {"protocol", "draws"}:
         with pytest.raises(InputError, match=message):
             knn_probe(train, test, k=1, **options)

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dcgan_eval.errors import InputError, RankLostError
-from dcgan_eval.ranks import ALONE, Ranks, joined
+from dcgan_eval.runtime.errors import InputError, RankLostError
+from dcgan_eval.runtime.ranks import ALONE, Ranks, joined
 from tests.over_ranks import work
 from tests.test_cli import run
 
@@ -149,7 +149,7 @@ def killed(world, where, folder, *words):
 
 def classification(folder):
     words = ("classify", "--features", "random:digits", "--C", "0.01", "--batch-size", "16")
-    return *words, "--cache", folder / "cache", "--out"
+    return *words, "--cache", folder / "cache", "--results"
 
 
 def test_a_rank_killed_in_extraction_stops_the_others_and_what_was_finished_is_kept(tmp_path):

@@ -14,11 +14,11 @@ import pytest
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.report import charts, everything, latex, markdown, page, paper_tables, pictures, pivot, tables, text
 from dcgan_eval.report.pictures import curves
 from dcgan_eval.report.table import EMPTY, Cell, Table, table
 from dcgan_eval.results import append, load
+from dcgan_eval.runtime.errors import InputError
 from tests.programs import needed
 from tests.test_cli import fails, run
 from tests.test_results import KNN, ROW
@@ -394,7 +394,7 @@ def test_listed_pictures_are_in_the_page(measured, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["absent.csv"], r"absent\.csv: does not exist; results are written by --out of every command"),
+        (["absent.csv"], r"absent\.csv: does not exist; run a command with --results FILE to make it"),
         (["--pivot", "features"], "--pivot features: want two columns"),
         (["--pivot", "features,labels", "--where", "metric"], "--where metric: want a column and its value"),
         (["--where", "metric=accuracy"], "--where: is a choice for --pivot only"),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dcgan_eval import reproduction, results
-from dcgan_eval.errors import InputError
 from dcgan_eval.reproduction import Inspector, Sources, assemble, plan, running, steps
 from dcgan_eval.reproduction.step import FOLDER, Source, Step, marker
+from dcgan_eval.runtime.errors import InputError
 from tests import test_table3
 from tests.test_cli import fails, run
 from tests.test_results import ROW
@@ -23,7 +23,7 @@ def step(name, *more, argv=PIXELS, spec="digits", **changes):
     out = f"{FOLDER}/steps/{name}.csv"
     given = {"seconds": 1.0, "outputs": (f"steps/{name}.csv",), "options": (), **changes}
     return Step(
-        name, f"step {name}", (*argv, *more, "--out", out), reads=(Source("images", spec, "fetch it"),), **given
+        name, f"step {name}", (*argv, *more, "--results", out), reads=(Source("images", spec, "fetch it"),), **given
     )
 
 
@@ -125,7 +125,7 @@ def test_ctrl_c_in_a_step_ends_the_command_and_the_step_is_not_finished(tmp_path
     def stopped(path, rows):
         raise KeyboardInterrupt
 
-    argv = ("reproduce", "digits", "--folder", tmp_path)
+    argv = ("reproduce", "digits", "--out", tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(results, "append", stopped)
         patch.setattr("dcgan_eval.reproduction.steps", lambda *_: [step("a")])
@@ -188,7 +188,7 @@ def test_every_command_of_the_plan_is_one(tmp_path):
 def test_the_digits_whole(tmp_path):
     """As a newcomer types it; then again, when all is finished."""
     folder = tmp_path / "r"
-    code, out, err = run("reproduce", "--folder", folder)
+    code, out, err = run("reproduce", "--out", folder)
     assert code == 0, err
     assert "[15/15]" in err
     assert out.startswith("Summary\n\ndata ")
@@ -209,13 +209,13 @@ def test_the_digits_whole(tmp_path):
         if (r.metric, r.role, r.labels, r.layer, r.classifier) == ("accuracy", "value", "all", "all", "L2-SVM")
     }
     assert accuracy["disc:digits"] > accuracy["random:digits"] > accuracy["pixels"]
-    again = run("reproduce", "--folder", folder)
+    again = run("reproduce", "--out", folder)
     assert again[:2] == (0, out)
     assert again[2].count("finished before") == 15
 
 
 def test_a_plan_alone_changes_nothing(tmp_path):
-    code, out, err = run("reproduce", "all", "--folder", tmp_path / "r", "--dry-run", "--data-root", tmp_path)
+    code, out, err = run("reproduce", "all", "--out", tmp_path / "r", "--dry-run", "--data-root", tmp_path)
     assert (code, out) == (0, "")
     assert not (tmp_path / "r").exists()
     assert "Table 1: disc features, per-class:400" in err
@@ -225,7 +225,7 @@ def test_a_plan_alone_changes_nothing(tmp_path):
 
 
 def test_a_part_of_which_nothing_can_be_done(tmp_path):
-    code, out, err = run("reproduce", "table1", "--folder", tmp_path / "r", "--data-root", tmp_path)
+    code, out, err = run("reproduce", "table1", "--out", tmp_path / "r", "--data-root", tmp_path)
     assert (code, out) == (2, "")
     assert not (tmp_path / "r").exists()
     last = err.splitlines()[-1]
@@ -239,8 +239,8 @@ def test_a_part_of_which_nothing_can_be_done(tmp_path):
         (["table9"], "reproduce table9: no such part of the paper"),
         (["digts"], "did you mean 'digits'"),
         (["--imagenet", "x"], "--imagenet x: is a choice for --train only"),
-        (["--folder", __file__], "is a file; want a folder"),
-        (["--num", "0"], "num"),
+        (["--out", __file__], "is a file; want a folder"),
+        (["--num-samples", "0"], "num"),
     ],
 )
 def test_what_the_command_refuses(argv, message, tmp_path, monkeypatch):
@@ -251,7 +251,16 @@ def test_what_the_command_refuses(argv, message, tmp_path, monkeypatch):
 
 def test_table_3_of_a_network_that_is_named(files, tmp_path):
     folder = tmp_path / "r"
-    argv = ("--mnist", files / "x.npz", "--mnist-gen", files / "netG.safetensors", "--num", "50", "--folder", folder)
+    argv = (
+        "--mnist",
+        files / "x.npz",
+        "--mnist-gen",
+        files / "netG.safetensors",
+        "--num-samples",
+        "50",
+        "--out",
+        folder,
+    )
     code, out, err = run("reproduce", "table3", *argv)
     assert code == 0, err
     assert re.search(r"^x:test +gen:netG.* 50 +error ", out, re.M)
@@ -259,7 +268,7 @@ def test_table_3_of_a_network_that_is_named(files, tmp_path):
     assert "Table 3: x test digits" in (folder / "index.html").read_text()
     assert "finished before" in run("reproduce", "table3", *argv)[2]
     # more samples are another step
-    code, _, err = run("reproduce", "table3", *argv, "--num", "60")
+    code, _, err = run("reproduce", "table3", *argv, "--num-samples", "60")
     assert (code, "finished before" in err) == (0, False)
 
 
@@ -267,7 +276,7 @@ def test_a_step_that_fails_is_told_and_the_exit_code_says_so(files, tmp_path):
     """Samples can be drawn, but there are no test images to find neighbours of."""
     folder = tmp_path / "r"
     np.savez(tmp_path / "one.npz", x=np.zeros((30, 28, 28), np.uint8), y=np.arange(30) % 10)
-    argv = ("--mnist", tmp_path / "one.npz", "--mnist-gen", files / "netG.safetensors", "--folder", folder)
+    argv = ("--mnist", tmp_path / "one.npz", "--mnist-gen", files / "netG.safetensors", "--out", folder)
     code, _, err = run("reproduce", "figures", *argv, "--data-root", tmp_path)
     assert code == 2
     lines = err.splitlines()

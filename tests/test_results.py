@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from dcgan_eval import results
-from dcgan_eval.errors import InputError
-from dcgan_eval.probe import TOL
+from dcgan_eval.evaluations.probe import TOL
 from dcgan_eval.results import COLUMNS, Row, append, command, frame
+from dcgan_eval.runtime.errors import InputError
 
 ROW = Row(
     task="classify",
@@ -260,7 +260,7 @@ def edited(name, text):
         (edited("draws", "1 x"), r"r\.csv:3: draws is 'x', not a number"),
         (edited("metric", ""), r"r\.csv:3: metric is empty"),
         (lambda lines: [*lines, lines[0]], r"result 4 repeats result 1 \(accuracy of disc:svhn32 on CIFAR-10, 2025"),
-        (lambda _: [], "holds no results"),
+        (lambda _: [], "contains no results"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, change, message):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.runtime import fast_ops
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.fast_ops import few_times, product_of_bytes, product_of_split, split
 from dcgan_eval.runtime.precision import exact, lowered
 from dcgan_eval.runtime.rounding import root, sum_rows

@@ -10,12 +10,12 @@ from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
-from dcgan_eval import sample_neighbors
-from dcgan_eval.checkpoint import load
-from dcgan_eval.errors import InputError
 from dcgan_eval.images import from_tensor, open_split
-from dcgan_eval.sample_neighbors import by_samples, sizes_up_to
-from dcgan_eval.sampling import samples
+from dcgan_eval.models.checkpoint import load
+from dcgan_eval.models.sampling import samples
+from dcgan_eval.nearest import streaming
+from dcgan_eval.nearest.streaming import by_samples, sizes_up_to
+from dcgan_eval.runtime.errors import InputError
 from tests.test_sampling import conditional
 
 
@@ -74,7 +74,7 @@ def test_digits_are_scikit_learns():
 def test_blocks_change_nothing(block, monkeypatch):
     sets = digits(range(900, 1000)), digits(range(300))
     expected = list(by_samples(*sets, [100, 201, 300]))
-    monkeypatch.setattr(sample_neighbors, "BLOCK", block)
+    monkeypatch.setattr(streaming, "BLOCK", block)
     assert list(by_samples(*sets, [100, 201, 300])) == expected
     assert len({point.distance for point in expected}) == 3
 
@@ -90,7 +90,7 @@ def test_a_size_is_what_so_many_alone_would_give():
 @pytest.mark.parametrize("block", [1, 2, 3, 16384])
 def test_ties_go_to_the_earlier_image(block, monkeypatch):
     """All at one distance from the query, or copies; within a block and across two."""
-    monkeypatch.setattr(sample_neighbors, "BLOCK", block)
+    monkeypatch.setattr(streaming, "BLOCK", block)
     around = [[10, 13], [13, 10], [10, 7], [7, 10]]
     queries = source([[10, 10], [10, 10], [50, 50]], [0, 3, 2])
     images = source([*around, [51, 50], [50, 51], [51, 50]], [3, 1, 2, 0, 2, 1, 0])
@@ -162,7 +162,7 @@ def watched(images):
 
 @pytest.mark.parametrize("block", [128, 100])
 def test_a_generated_source_is_read_once_block_by_block(block, monkeypatch):
-    monkeypatch.setattr(sample_neighbors, "BLOCK", block)
+    monkeypatch.setattr(streaming, "BLOCK", block)
     images, reads, most = watched(drawn(1000))
     x = digits(range(60), labelled=False).tensor().reshape(60, 1, 8, 8)
     queries = from_tensor(x, name="queries")
@@ -260,8 +260,8 @@ def stopping(images, after):
 
 @pytest.mark.parametrize("after", [0, 64, 100, 250])
 def test_a_search_that_was_stopped_goes_on(after, tmp_path, monkeypatch):
-    monkeypatch.setattr(sample_neighbors, "BLOCK", 32)
-    monkeypatch.setattr(sample_neighbors, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(streaming, "BLOCK", 32)
+    monkeypatch.setattr(streaming, "SAVE_SECONDS", 0.0)
     queries, images = digits(range(900, 1000)), digits(range(300))
     sizes, state = [100, 200, 300], tmp_path / "search.npz"
     with pytest.raises(Stopped):

@@ -4,21 +4,14 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from dcgan_eval.checkpoint import load
-from dcgan_eval.errors import InputError
 from dcgan_eval.images import BLOCK
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
-from dcgan_eval.networks import (
-    Architecture,
-    Generator,
-    has_statistics,
-    initialise,
-    sample_z,
-    set_batchnorm_mode,
-    to_uint8,
-)
-from dcgan_eval.sampling import samples
-from dcgan_eval.streams import stream
+from dcgan_eval.models.architecture import Architecture
+from dcgan_eval.models.checkpoint import load
+from dcgan_eval.models.networks import Generator, has_statistics, initialise, sample_z, set_batchnorm_mode, to_uint8
+from dcgan_eval.models.sampling import samples
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.random import stream
 from tests.test_checkpoint import DIGITS, assert_equal_weights, networks, trained
 
 CONDITIONAL = Architecture(

@@ -12,9 +12,9 @@ import pytest
 import torch
 from pytorch_fid.fid_score import compute_statistics_of_path
 
-from dcgan_eval.errors import InputError
+from dcgan_eval.features.moments import Statistics, is_statistics, load_statistics, save_statistics
 from dcgan_eval.metrics.frechet import fit, frechet_distance
-from dcgan_eval.statistics import Statistics, is_statistics, load_statistics, save_statistics
+from dcgan_eval.runtime.errors import InputError
 
 
 def features(n=40, d=6, seed=0):

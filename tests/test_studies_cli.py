@@ -9,17 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from dcgan_eval.checkpoint import load, save
-from dcgan_eval.networks import Discriminator, Generator, initialise, preset
+from dcgan_eval.models.architecture import preset
+from dcgan_eval.models.checkpoint import load, save
+from dcgan_eval.models.networks import Discriminator, Generator, initialise
 from tests.test_checkpoint import trained
 from tests.test_cli import fails, run
 
 COMMANDS = {
-    "walk": ("walk", "digits", "--num", "3", "--steps", "3", "--pairs", "4"),
-    "arithmetic": ("arithmetic", "digits", "3,4,5 - 7,8,9 + 10,11,12", "--num", "16"),
-    "turn": ("turn", "digits", "dark", "bright", "--num", "16", "--starts", "3", "--steps", "3"),
-    "filters": ("filters", "digits", "digits:test", "--num", "40", "--filters", "0,1"),
-    "forget": ("forget", "digits", "dark", "--num", "32"),
+    "walk": ("walk", "digits", "--num-points", "3", "--steps", "3", "--pairs", "4"),
+    "arithmetic": ("arithmetic", "digits", "3,4,5 - 7,8,9 + 10,11,12", "--num-samples", "16"),
+    "turn": ("turn", "digits", "dark", "bright", "--num-samples", "16", "--starts", "3", "--steps", "3"),
+    "filters": ("filters", "digits", "digits:test", "--num-images", "40", "--filters", "0,1"),
+    "forget": ("forget", "digits", "dark", "--num-samples", "32"),
 }
 
 
@@ -27,7 +28,7 @@ COMMANDS = {
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_a_study_draws_and_appends_its_numbers(command, kind, tmp_path):
     picture, out = tmp_path / f"x.{kind}", tmp_path / "rows.csv"
-    argv = (*COMMANDS[command], "--picture", picture, "--out", out, "--format", "json")
+    argv = (*COMMANDS[command], "--picture", picture, "--results", out, "--format", "json")
     code, printed, err = run(*argv)
     assert code == 0, err
     rows = json.loads(printed)
@@ -73,14 +74,14 @@ def test_a_walk_moves(kind, tmp_path):
 
 
 def test_a_generator_alone_is_walked_in_pictures(files, tmp_path):
-    code, printed, err = run("walk", files / "g.safetensors", "--picture", tmp_path / "x.png", "--num", "3")
+    code, printed, err = run("walk", files / "g.safetensors", "--picture", tmp_path / "x.png", "--num-points", "3")
     assert (code, printed) == (0, "")
     assert "the pictures alone" in err
     assert (tmp_path / "x.png").exists()
 
 
 def test_the_discriminator_may_lie_in_another_file(files):
-    argv = ("walk", files / "g.safetensors", "--num", "3", "--pairs", "3", "--format", "json")
+    argv = ("walk", files / "g.safetensors", "--num-points", "3", "--pairs", "3", "--format", "json")
     code, printed, err = run(*argv, "--discriminator", files / "d.safetensors")
     assert code == 0, err
     found = json.loads(printed)
@@ -93,11 +94,11 @@ def test_the_discriminator_may_lie_in_another_file(files):
 def test_conditional_networks_are_studied_one_class_at_a_time(files, tmp_path):
     c = files / "c.safetensors"
     for line in (
-        ("walk", c, "--num", "2", "--steps", "3", "--pairs", "2"),
-        ("arithmetic", c, "3,4 - 5,6", "--num", "8"),
-        ("turn", c, "3,4", "5,6", "--num", "8", "--features", "pixels", "--starts", "2", "--steps", "3"),
-        ("filters", c, "digits:test", "--num", "12", "--filters", "1"),
-        ("forget", c, "dark", "--num", "16"),
+        ("walk", c, "--num-points", "2", "--steps", "3", "--pairs", "2"),
+        ("arithmetic", c, "3,4 - 5,6", "--num-samples", "8"),
+        ("turn", c, "3,4", "5,6", "--num-samples", "8", "--features", "pixels", "--starts", "2", "--steps", "3"),
+        ("filters", c, "digits:test", "--num-images", "12", "--filters", "1"),
+        ("forget", c, "dark", "--num-samples", "16"),
     ):
         values = {}
         for label in ("3", "4"):
@@ -110,7 +111,7 @@ def test_conditional_networks_are_studied_one_class_at_a_time(files, tmp_path):
 
 
 def test_long_walks_and_turns_are_drawn_in_columns_that_fit(tmp_path):
-    for line in (("walk", "digits", "--num", "30", "--pairs", "2"), ("turn", "digits", "dark", "bright")):
+    for line in (("walk", "digits", "--num-points", "30", "--pairs", "2"), ("turn", "digits", "dark", "bright")):
         assert run(*line, "--steps", "40", "--picture", tmp_path / "x.png")[0] == 0
         with Image.open(tmp_path / "x.png") as image:
             assert image.height < 2500
@@ -118,29 +119,29 @@ def test_long_walks_and_turns_are_drawn_in_columns_that_fit(tmp_path):
 
 @pytest.mark.parametrize("command", ["arithmetic", "turn"])
 def test_the_contact_sheet_alone(command, tmp_path):
-    code, printed, err = run(command, "digits", "--num", "14", "--sheet", tmp_path / "sheet.svg")
+    code, printed, err = run(command, "digits", "--num-samples", "14", "--contact-sheet", tmp_path / "sheet.svg")
     assert (code, printed) == (0, "")
     assert "14 samples by number" in err
     assert ">13</text>" in (tmp_path / "sheet.svg").read_text()
 
 
 def test_classes_name_what_samples_show(tmp_path):
-    argv = ("arithmetic", "digits", "1 - 1 + 7", "--data", "digits", "--num", "400", "--draws", "10")
+    argv = ("arithmetic", "digits", "1 - 1 + 7", "--data", "digits", "--num-samples", "400", "--draws", "10")
     code, printed, err = run(*argv)
     assert code == 0, err
     assert "% right on the other" in printed
-    code, printed, err = run("forget", "digits", "1", "--data", "digits", "--num", "200", "--layer", "conv1")
+    code, printed, err = run("forget", "digits", "1", "--data", "digits", "--num-samples", "200", "--layer", "conv1")
     assert code == 0, err
     assert "at conv1" in printed
 
 
 def test_boxes_from_samples_to_numbers(tmp_path):
-    code, _, err = run("forget", "digits", "--num", "6", "--samples", tmp_path / "s")
+    code, _, err = run("forget", "digits", "--num-samples", "6", "--samples", tmp_path / "s")
     assert code == 0, err
     assert len(list((tmp_path / "s").glob("*.png"))) == 6
     drawn = {str(i): [[2, 2, 6, 6]] for i in range(6)}
     (tmp_path / "boxes.json").write_text(json.dumps(drawn))
-    argv = ("forget", "digits", "--boxes", tmp_path / "boxes.json", "--num", "6", "--layer", "conv1")
+    argv = ("forget", "digits", "--boxes", tmp_path / "boxes.json", "--num-samples", "6", "--layer", "conv1")
     code, printed, err = run(*argv, "--picture", tmp_path / "x.png")
     assert code == 0, err
     assert "change outside %" in printed
@@ -163,7 +164,7 @@ def files(tmp_path_factory):
 
 
 REFUSED = [
-    ("walk digits --num 1", "Invalid value for '--num'"),
+    ("walk digits --num-points 1", "Invalid value for '--num-points'"),
     ("walk digits --picture x.bmp", "ends in .png, .svg, .pdf"),
     ("walk digits --animation x.mp4", "an animation's name ends in .webp or .gif"),
     ("walk digits --picture no/x.png", "does not exist"),
@@ -180,8 +181,8 @@ REFUSED = [
     ("arithmetic digits 'dark - brihgt + bright'", "did you mean 'bright'"),
     ("arithmetic digits 'dark - dark'", "want each result once"),
     ("arithmetic digits '1 - 1 + 77' --data digits", "'77' is no value known"),
-    ("arithmetic digits '1 - 1 + 7' --data digits --num 5", "draw more by --num"),
-    ("arithmetic {g} '1 - 1 + 7' --data digits", "holds no discriminator; say by --features"),
+    ("arithmetic digits '1 - 1 + 7' --data digits --num-samples 5", "draw more by --num-samples"),
+    ("arithmetic {g} '1 - 1 + 7' --data digits", "contains no discriminator; name features"),
     ("arithmetic digits '3 - 4' --data nowhere.npz", "no such file or folder"),
     ("arithmetic digits 'dark - dark + bright' --features pixels", "name by --data the images"),
     ("turn digits", "FROM and TO are wanted"),
@@ -190,12 +191,12 @@ REFUSED = [
     ("turn digits 3,4 4,5", "samples 4 are in both groups"),
     ("turn digits 3,4 256", "TO: sample 256: samples are numbered 0 to 255"),
     ("turn digits dark dark", "want two values of one thing"),
-    ("turn digits dark bright --by magic", "'magic' is not one of"),
-    ("turn {g} 3 4", "holds no discriminator; say by --features"),
+    ("turn digits dark bright --method magic", "'magic' is not one of"),
+    ("turn {g} 3 4", "contains no discriminator; name features"),
     ("filters digits digits:test --layer conv9", "no layer 'conv9'"),
     ("filters digits digits:test --filters 0,64", "no filter 64; those of conv2 are 0 to 63"),
-    ("filters digits digits:test --filters a", "want numbers of filters"),
-    ("filters digits digits:test --num 5", "5 images"),
+    ("filters digits digits:test --filters a", "--filters 'a': want whole numbers"),
+    ("filters digits digits:test --num-images 5", "5 images"),
     ("filters {g} digits:test", "holds a generator only"),
     ("filters {c} digits:test", "say by --label which class, 0 to 9"),
     ("forget digits", "say what to forget"),
@@ -210,8 +211,8 @@ REFUSED = [
     ("forget digits 11 --data digits --samples s", "'11' is no value known"),
     ("forget digits 1", "classes come from labelled images, by --data"),
     ("forget digits --boxes {outside} --data digits", "needs none; leave it out"),
-    ("arithmetic digits '3 - 400' --sheet s.png", "exemplar 400"),
-    ("arithmetic digits --num 2000 --sheet s.png", "a --sheet shows 1024 samples at most"),
+    ("arithmetic digits '3 - 400' --contact-sheet s.png", "exemplar 400"),
+    ("arithmetic digits --num-samples 2000 --contact-sheet s.png", "a --contact-sheet shows 1024 samples at most"),
     ("turn digits 3,3 4", "FROM: 3, 3: names a sample twice"),
     ("walk {g} --discriminator {c}", "is of another image_size, 28, than gen:g, 8"),
     ("walk {g} --discriminator {g}", "holds a generator only"),
@@ -228,5 +229,5 @@ def test_what_is_refused_is_said_in_one_line_and_nothing_is_written(line, messag
     monkeypatch.chdir(tmp_path)
     names = {name: files / f"{name}.safetensors" for name in "gdc"}
     line = line.format(**names, outside=files / "outside.json", taken=files / "taken")
-    fails(run(*shlex.split(line), "--out", "rows.csv"), re.escape(message))
+    fails(run(*shlex.split(line), "--results", "rows.csv"), re.escape(message))
     assert not list(tmp_path.iterdir())

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from dcgan_eval.checkpoint import load
-from dcgan_eval.errors import InputError
-from dcgan_eval.networks import Generator, initialise, preset
-from dcgan_eval.sampling import latents, samples
+from dcgan_eval.models.architecture import preset
+from dcgan_eval.models.checkpoint import load
+from dcgan_eval.models.networks import Generator, initialise
+from dcgan_eval.models.sampling import latents, samples
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.studies import model as studied
 from dcgan_eval.studies.model import layer_names, ready
 from tests.test_checkpoint import networks, write_authors
@@ -65,7 +66,7 @@ def test_the_discriminator_gets_its_statistics_from_what_the_generator_draws(aut
 def test_a_conditional_generator_wants_a_label():
     generator = Generator(preset("mnist28"))
     initialise(generator, torch.Generator().manual_seed(0))
-    from dcgan_eval.checkpoint import Checkpoint
+    from dcgan_eval.models.checkpoint import Checkpoint
 
     checkpoint = Checkpoint(preset("mnist28"), generator, None, "dcgan-eval", "0" * 64, {})
     with pytest.raises(InputError, match=r"conditional.*--label.*0 to 9"):

@@ -9,11 +9,11 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from benchmarks.svm_parity import PROBLEMS, digits, objective, random
-from dcgan_eval.errors import UncertifiedError
-from dcgan_eval.ranks import ALONE
+from dcgan_eval.linear import L2SVC, newton, one_vs_rest, operators, solve_path
+from dcgan_eval.linear.preconditioner import Preconditioner
 from dcgan_eval.runtime import fast_ops
-from dcgan_eval.svm import L2SVC, forms, newton, one_vs_rest, solve_path
-from dcgan_eval.svm.preconditioner import Preconditioner
+from dcgan_eval.runtime.errors import UncertifiedError
+from dcgan_eval.runtime.ranks import ALONE
 from tests.svm_paths import PATHS, path
 from tests.svm_problems import drawn, objectives
 
@@ -69,7 +69,7 @@ def test_masked_columns_are_the_problems_on_the_rows_they_keep(shape):
 def test_on_the_weights_few_products_are_in_float64(monkeypatch):
     """Those near the optimum and the certificate's; the others are 7 times as fast."""
     X, y, C = random(3, 4000, 600, 3, 0.1, 0.0, "f4")
-    assert X.size > forms.EASY
+    assert X.size > operators.EASY
     counts = {torch.float32: 0, torch.float64: 0}
 
     def counted(product):
@@ -80,7 +80,7 @@ def test_on_the_weights_few_products_are_in_float64(monkeypatch):
         return method
 
     for name in ("forward", "adjoint"):
-        monkeypatch.setattr(forms.Primal, name, counted(getattr(forms.Primal, name)))
+        monkeypatch.setattr(operators.Primal, name, counted(getattr(operators.Primal, name)))
     model = L2SVC(C).fit(X, y)
     assert (model.gap_ <= 1e-6 * model.objective_).all()
     assert counts[torch.float64] <= 10 < counts[torch.float32]
@@ -93,7 +93,7 @@ def test_gram_and_primal_forms_agree_whatever_the_block(monkeypatch, dtype):
     monkeypatch.setattr(newton, "GRAM_BYTES", 0)
     primal = L2SVC(C, tol=1e-10).fit(X, y)
     for name, size in (("BLOCK", 7777), ("STREAM", 7777), ("WIDTH", 333)):
-        monkeypatch.setattr(forms, name, size)
+        monkeypatch.setattr(operators, name, size)
     blocks = L2SVC(C, tol=1e-10).fit(X, y)
     for other in (primal, blocks):
         np.testing.assert_allclose(other.coef_, gram.coef_, atol=2e-5 * np.abs(gram.coef_).max())
@@ -104,13 +104,13 @@ def test_rounding_of_the_gram_matrix_does_not_show(monkeypatch):
     """A Gram matrix wrong in the third digit, as bfloat16 units would make it, costs steps but moves no optimum."""
     X, y, C = random(8, 900, 3000, 3, 1e-3, 1.0, "f4")
     truth = L2SVC(C, tol=1e-8).fit(X, y)
-    exact = forms._gram_matrix
+    exact = operators._gram_matrix
 
     def rough(*arguments):
         K = exact(*arguments)
         return K.bfloat16().to(K.dtype) if K.dtype == torch.float32 else K
 
-    monkeypatch.setattr(forms, "_gram_matrix", rough)
+    monkeypatch.setattr(operators, "_gram_matrix", rough)
     model = L2SVC(C, tol=1e-8).fit(X, y)
     np.testing.assert_allclose(model.objective_, truth.objective_, rtol=1e-8)
     np.testing.assert_allclose(model.coef_, truth.coef_, atol=1e-4 * np.abs(truth.coef_).max())
@@ -165,7 +165,7 @@ def test_a_product_that_is_not_a_number_ends_in_an_error_or_the_optimum(monkeypa
         return product * torch.nan if few.dtype in broken_dtypes else product
 
     broken_dtypes = [torch.float32]
-    monkeypatch.setattr(forms, "few_times", broken)
+    monkeypatch.setattr(operators, "few_times", broken)
     for name in ("float32", "float32, on the weights"):
         with path(name):
             np.testing.assert_allclose(L2SVC(C).fit(X, y).objective_, truth, rtol=1e-6)
@@ -179,13 +179,13 @@ def test_a_gram_matrix_of_split_products_is_left_where_it_is_too_coarse(monkeypa
     """What C allows is known from a few products, before Newton is begun."""
     X, y, _ = random(8, 300, 3000, 3, 1.0, 1.0, "f4")
     made = []
-    exact = forms._gram_matrix
+    exact = operators._gram_matrix
 
     def counted(X, bias, device, precision):
         made.append(precision)
         return exact(X, bias, device, precision)
 
-    monkeypatch.setattr(forms, "_gram_matrix", counted)
+    monkeypatch.setattr(operators, "_gram_matrix", counted)
     Y = one_vs_rest(torch.from_numpy(y), 3)
     with path("split bfloat16"):
         for solution in solve_path(torch.from_numpy(X), Y, torch.ones_like(Y), [1e-6, 1e-5, 10.0]):
@@ -194,8 +194,8 @@ def test_a_gram_matrix_of_split_products_is_left_where_it_is_too_coarse(monkeypa
             assert (len(made) == 1) == (solution.C < 1)
     error = float((exact(torch.from_numpy(X), 1.0, torch.device("cpu"), "split").double()
                    - exact(torch.from_numpy(X), 1.0, torch.device("cpu"), "float64")).norm(2))  # fmt: skip
-    primal = forms.Primal(torch.from_numpy(X), 1.0, torch.device("cpu"), torch.device("cpu"), ALONE, 300)
-    assert error / 2 <= forms.Gram(primal, "split").error(primal) <= 4 * error
+    primal = operators.Primal(torch.from_numpy(X), 1.0, torch.device("cpu"), torch.device("cpu"), ALONE, 300)
+    assert error / 2 <= operators.Gram(primal, "split").error(primal) <= 4 * error
 
 
 @pytest.mark.parametrize("options", [{"fit_intercept": False}, {"intercept_scaling": 10.0}, {"intercept_scaling": 0.1}])
@@ -287,7 +287,7 @@ def test_rows_left_out_have_no_part_in_a_dual_point():
     """Conjugate gradients leave them coefficients; divided by their weight of 0 these are no numbers."""
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(20, 50, generator=generator, dtype=torch.float64)
-    form = forms.Gram(forms.Primal(X, 1.0, torch.device("cpu"), torch.device("cpu"), ALONE, 20), "float64")
+    form = operators.Gram(operators.Primal(X, 1.0, torch.device("cpu"), torch.device("cpu"), ALONE, 20), "float64")
     y = one_vs_rest(torch.arange(20) % 2, 2)
     u, c, alpha = y * torch.rand(20, 1, generator=generator), torch.ones_like(y), torch.zeros_like(y)
     c[::5] = 0
@@ -300,8 +300,8 @@ def test_rows_left_out_have_no_part_in_a_dual_point():
 
 def small_form(kind, n=120, d=90):
     X = torch.randn(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    form = forms.Primal(X, 1.0, torch.device("cpu"), torch.device("cpu"), ALONE, n)
-    return X, form if kind == "primal" else forms.Gram(form, "float64")
+    form = operators.Primal(X, 1.0, torch.device("cpu"), torch.device("cpu"), ALONE, n)
+    return X, form if kind == "primal" else operators.Gram(form, "float64")
 
 
 @pytest.mark.parametrize("kind", ["primal", "gram"])
@@ -331,7 +331,7 @@ def test_the_preconditioner_inverts_each_problems_hessian_on_the_leading_eigenve
 def test_without_a_basis_residuals_stay_as_they_are(kind):
     X, form = small_form(kind)
     X *= 0
-    if isinstance(form, forms.Gram):
+    if isinstance(form, operators.Gram):
         form.K *= 0
     z, _, _ = Preconditioner(form, torch.ones(len(X), 2, dtype=torch.float64))(r := torch.ones(form.order, 2).double())
     # but for the constant feature, which is not 0 in the weights
@@ -341,7 +341,7 @@ def test_without_a_basis_residuals_stay_as_they_are(kind):
 def test_a_basis_of_some_rows_speaks_of_all(monkeypatch):
     X, form = small_form("primal", 3000, 200)
     X[:, :10] *= 10
-    monkeypatch.setattr(forms, "SAMPLE", 8)
+    monkeypatch.setattr(operators, "SAMPLE", 8)
     found = form.basis()
     assert found.V.shape == (201, 26)
     assert found.values[:10].mean() == pytest.approx(float(torch.linalg.eigvalsh(X.T @ X)[-10:].mean()), rel=0.1)
@@ -353,11 +353,11 @@ def test_factors_of_what_rounding_made_indefinite_or_not_finite():
     good = torch.eye(3, dtype=torch.float64)
     slightly, wrong = good.clone(), torch.full((3, 3), torch.nan, dtype=torch.float64)
     slightly[2, 2] = -1e-12
-    L = forms.factors(torch.stack([good, slightly, wrong]), 1e-7)
+    L = operators.factors(torch.stack([good, slightly, wrong]), 1e-7)
     assert torch.equal(L[0], good)
     assert torch.allclose(L[1] @ L[1].T, slightly, atol=2e-7)
     assert L[2].isnan().all()
-    assert forms.factors(torch.empty(2, 0, 0, dtype=torch.float64), 1e-7).shape == (2, 0, 0)
+    assert operators.factors(torch.empty(2, 0, 0, dtype=torch.float64), 1e-7).shape == (2, 0, 0)
 
 
 def test_where_float32_leads_astray_the_ladder_is_climbed_again_in_float64():

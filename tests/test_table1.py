@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dcgan_eval import results
-from dcgan_eval.checkpoint import load
+from dcgan_eval.models.checkpoint import load
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--generator-channels", "8,8,8,8,8,8", "--discriminator-channels", "4,4,4,4,4,4", "--z-dim", "8",

@@ -9,15 +9,16 @@ import pytest
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
-from dcgan_eval import table3
-from dcgan_eval.checkpoint import save
-from dcgan_eval.errors import InputError
+from dcgan_eval.evaluations import table3
+from dcgan_eval.evaluations.table3 import picture
+from dcgan_eval.evaluations.table3 import table3 as rows_of
 from dcgan_eval.images import from_tensor
-from dcgan_eval.paper import QUOTES
+from dcgan_eval.models.checkpoint import save
+from dcgan_eval.models.sampling import samples
 from dcgan_eval.report import tables, text
-from dcgan_eval.sampling import samples
-from dcgan_eval.table3 import picture
-from dcgan_eval.table3 import table3 as rows_of
+from dcgan_eval.results.paper import QUOTES
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.run import Run
 from tests.test_cli import fails, run
 from tests.test_sample_neighbors import digits, drawn
 from tests.test_sampling import conditional
@@ -49,7 +50,7 @@ def few(monkeypatch):
 @pytest.mark.usefixtures("few")
 def test_errors_are_scikit_learns():
     test, train, fake = resized(60), resized(80, start=60), generated(250)
-    rows = list(rows_of(test, train, fake, seed=7, command="x"))
+    rows = list(rows_of(test, train, fake, run=Run(command="x"), seed=7))
     errors = {(row.model, row.n_reference): row.value for row in rows if row.metric == "error"}
     assert list(errors) == [(None, 10), (None, 50), (None, 80), ("gen:x", 10), ("gen:x", 100), ("gen:x", 250)]
     for (model, size), value in errors.items():
@@ -148,15 +149,15 @@ def command(files, *argv, data="x.npz", generator="netG.safetensors"):
 def test_the_command_writes_rows_picture_and_state(files, tmp_path):
     paths = {name: tmp_path / name for name in ("rows.csv", "x.png", "x.npz")}
     argv = [
-        "--num",
+        "--num-samples",
         150,
         "--seed",
         2,
-        "--out",
+        "--results",
         paths["rows.csv"],
         "--picture",
         paths["x.png"],
-        "--state",
+        "--resume-from",
         paths["x.npz"],
     ]
     code, out, _ = command(files, *argv, "--format", "json")
@@ -166,10 +167,15 @@ def test_the_command_writes_rows_picture_and_state(files, tmp_path):
     assert {r["seed"] for r in records} == {2}
     assert len(paths["rows.csv"].read_text().splitlines()) == 1 + len(records)
     assert Image.open(paths["x.png"]).format == "PNG"
-    again = json.loads(command(files, "--num", 150, "--seed", 2, "--state", paths["x.npz"], "--format", "json")[1])
+    again = json.loads(
+        command(files, "--num-samples", 150, "--seed", 2, "--resume-from", paths["x.npz"], "--format", "json")[1]
+    )
     assert [r["value"] for r in again] == [r["value"] for r in records]
     # another seed draws other samples, whose search is another one
-    fails(command(files, "--num", 150, "--seed", 3, "--state", paths["x.npz"]), "is the state of another search")
+    fails(
+        command(files, "--num-samples", 150, "--seed", 3, "--resume-from", paths["x.npz"]),
+        "is the state of another search",
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,9 +185,9 @@ def test_the_command_writes_rows_picture_and_state(files, tmp_path):
         ({"generator": "digits"}, [], "gen:digits: has no labels; Table 3 needs them"),
         ({"data": "none.npz"}, [], "no such file"),
         ({}, ["--picture", "nowhere/x.png"], "--picture nowhere/x.png: the folder .*nowhere does not exist"),
-        ({}, ["--state", "."], r"--state \.: is a folder; want the name of a file"),
-        ({}, ["--num", "0"], "num"),
-        ({}, ["--out", "nowhere/rows.csv"], "--out nowhere/rows.csv: the folder"),
+        ({}, ["--resume-from", "."], r"--resume-from \.: is a folder; want the name of a file"),
+        ({}, ["--num-samples", "0"], "num"),
+        ({}, ["--results", "nowhere/rows.csv"], "--results nowhere/rows.csv: the folder"),
     ],
 )
 def test_what_the_command_refuses(changed, argv, message, files, tmp_path, monkeypatch):

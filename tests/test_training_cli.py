@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from dcgan_eval import dedup, networks
-from dcgan_eval.checkpoint import load
-from dcgan_eval.dedup import FORMAT
+from dcgan_eval.evaluations import dedup
+from dcgan_eval.evaluations.dedup import FORMAT
 from dcgan_eval.images import open_split
-from dcgan_eval.networks import Discriminator, Generator
+from dcgan_eval.models import architecture
+from dcgan_eval.models.checkpoint import load
+from dcgan_eval.models.networks import Discriminator, Generator
 from training import loop
 from training.__main__ import main
 from training.config import PRESETS, options, override, preset
@@ -54,7 +55,7 @@ def test_the_plan_tells_what_a_run_will_cost_and_writes_nothing(capsys):
     code, out, err = run(capsys, "digits", "--dry-run", *SMALL, "--epochs", "2.5")
     assert (code, err) == (0, "")
     a = replace(
-        networks.PRESETS["digits"], generator_channels=(8, 4), discriminator_channels=(4, 8), z_dim=4
+        architecture.PRESETS["digits"], generator_channels=(8, 4), discriminator_channels=(4, 8), z_dim=4
     )  # fmt: skip
     g, d = (sum(p.numel() for p in network(a, "meta").parameters()) for network in (Generator, Discriminator))
     lines = {line.split()[0]: line for line in out.splitlines()}

@@ -6,13 +6,13 @@ from typing import Literal, get_origin
 
 import pytest
 
-from dcgan_eval import networks
-from dcgan_eval.errors import InputError
 from dcgan_eval.images import open_images
-from dcgan_eval.networks import Architecture
+from dcgan_eval.models import architecture
+from dcgan_eval.models.architecture import Architecture
+from dcgan_eval.runtime.errors import InputError
 from training.config import PRESETS, TrainConfig, options, override, preset
 
-SMALL = replace(networks.PRESETS["digits"], generator_channels=(8, 4), discriminator_channels=(4, 8), z_dim=4)
+SMALL = replace(architecture.PRESETS["digits"], generator_channels=(8, 4), discriminator_channels=(4, 8), z_dim=4)
 DIGITS = PRESETS["digits"]
 PAPERS = ("mnist28", "cifar32", "svhn32", "imagenet32", "lsun64", "faces64")
 
@@ -56,7 +56,7 @@ def test_every_field_survives_json():
 @pytest.mark.parametrize("name", PAPERS)
 def test_presets_are_the_papers(name):
     config = PRESETS[name]
-    assert config.architecture == networks.PRESETS[name]
+    assert config.architecture == architecture.PRESETS[name]
     assert (config.learning_rate_g, config.learning_rate_d, config.beta1, config.beta2) == (2e-4, 2e-4, 0.5, 0.999)
     assert (config.batch_size, config.updates, config.loss, config.precision) == (128, "alternate", "bce", "float32")
     decay, l2 = (100.0, 2.5e-5) if name == "mnist28" else (0.0, 1e-5)
@@ -73,7 +73,7 @@ def test_mnist_is_trained_as_by_the_authors():
 
 
 def test_every_architecture_has_its_recipe():
-    assert PRESETS.keys() == networks.PRESETS.keys()
+    assert PRESETS.keys() == architecture.PRESETS.keys()
 
 
 @pytest.mark.parametrize(

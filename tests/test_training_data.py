@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.images import from_tensor
-from dcgan_eval.ranks import Ranks
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.ranks import Ranks
 from tests.test_training_config import recipe
 from training import data
 from training.data import minibatches, prepared, steps_per_epoch

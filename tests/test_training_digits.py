@@ -2,8 +2,8 @@
 
 import pytest
 
-from dcgan_eval.checkpoint import EMBEDDED, load
-from dcgan_eval.errors import InputError
+from dcgan_eval.models.checkpoint import EMBEDDED, load
+from dcgan_eval.runtime.errors import InputError
 from training.config import PRESETS
 
 

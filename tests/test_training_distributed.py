@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcgan_eval import checkpoint
-from dcgan_eval.errors import InputError
-from dcgan_eval.ranks import Ranks
+from dcgan_eval.models import checkpoint
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.ranks import Ranks
 from tests.test_training_config import pictures, recipe
 from training.__main__ import main
 from training.distributed import any_rank, check_share, mean_over

@@ -21,16 +21,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.nn import functional
 
-from dcgan_eval import checkpoint, figures
-from dcgan_eval.errors import InputError, UncertifiedError
+from dcgan_eval import figures
+from dcgan_eval.evaluations.probe import linear_probe
 from dcgan_eval.features import inception_features
-from dcgan_eval.files import write_whole
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
-from dcgan_eval.networks import Discriminator, Generator, has_statistics, initialise
-from dcgan_eval.probe import linear_probe
-from dcgan_eval.ranks import Ranks
-from dcgan_eval.streams import stream
+from dcgan_eval.models import checkpoint
+from dcgan_eval.models.networks import Discriminator, Generator, has_statistics, initialise
+from dcgan_eval.runtime.errors import InputError, UncertifiedError
+from dcgan_eval.runtime.files import write_whole
+from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.ranks import Ranks
 from tests.test_training_config import digits, pictures, recipe
 from tests.test_training_states import advance, equal, reloaded, trained
 from training import data, evaluate, monitor, states

@@ -10,9 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dcgan_eval.errors import InputError
-from dcgan_eval.networks import set_batchnorm_mode
-from dcgan_eval.ranks import Ranks
+from dcgan_eval.models.networks import set_batchnorm_mode
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.ranks import Ranks
 from tests.test_training_config import pictures, recipe
 from training import states
 from training.config import TrainConfig

@@ -4,7 +4,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from dcgan_eval.networks import Generator, initialise, preset, sample_z, set_batchnorm_mode
+from dcgan_eval.models.architecture import preset
+from dcgan_eval.models.networks import Generator, initialise, sample_z, set_batchnorm_mode
 from dcgan_eval.studies.transposed import (
     by_matrix,
     by_zeros,

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.images import open_images
-from dcgan_eval.specs import FeatureOptions, open_extractor
+from dcgan_eval.inputs import open_extractor
+from dcgan_eval.options import FeatureOptions, TurnOptions
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.studies import turn as study
 from dcgan_eval.studies.judge import brightness
 from dcgan_eval.studies.turn import Curve, Groups, direction, named, numbered, turn
@@ -53,7 +54,7 @@ def test_a_turn_by_names(digits, digit):  # noqa: F811
     images = digits.draw(digits.z(256, 0))
     assert digit.choose(images[found_groups.start]).argmax(1).tolist() == [1] * 4
     assert digit.choose(images[found_groups.end]).argmax(1).tolist() == [7] * 4
-    found = turn(digits, found_groups, starts=20, steps=5)
+    found = turn(digits, found_groups, options=TurnOptions(starts=20, steps=5))
     z = digits.z(276, 0)
     d = z[found_groups.end].mean(0) - z[found_groups.start].mean(0)
     assert torch.equal(found.images[0, 0], digits.draw(z[256:257] - d)[0])
@@ -69,7 +70,9 @@ def test_a_turn_by_names(digits, digit):  # noqa: F811
     assert rows["slope", made].spread == pytest.approx(1.96 * float(slopes.std()) / 20**0.5)
     assert by["R²", made] == pytest.approx(float(found.curve.straight.mean()))
     assert found.curve.score.shape == (20, 5)
-    assert [row.value for row in turn(digits, found_groups, starts=20, steps=5).rows] == list(by.values())
+    assert [row.value for row in turn(digits, found_groups, options=TurnOptions(starts=20, steps=5)).rows] == list(
+        by.values()
+    )
 
 
 def test_random_directions_are_many_and_as_long(digits, monkeypatch):  # noqa: F811
@@ -81,7 +84,7 @@ def test_random_directions_are_many_and_as_long(digits, monkeypatch):  # noqa: F
 
     monkeypatch.setattr(type(digits), "draw", draw)
     some = Groups(torch.tensor([0]), torch.tensor([1]), lambda images: torch.zeros(len(images)), ("a", "b"), "")
-    turn(digits, some, num=4, starts=6, steps=3)
+    turn(digits, some, options=TurnOptions(num_samples=4, starts=6, steps=3))
     z = digits.z(10, 0)[4:]
     ours, others = (moved.reshape(6, 3, -1) - z[:, None] for moved in drawn)
     d = digits.z(2, 0)[1] - digits.z(2, 0)[0]
@@ -95,7 +98,11 @@ def test_by_an_svm_in_z(digits):  # noqa: F811
     attributes = [brightness(digits.draw(digits.z(512, 0)))]
     slopes = {}
     for by in ("mean", "svm"):
-        found = turn(digits, named(digits, ["dark"], ["bright"], attributes, 512, 0, by), by=by, num=512, starts=40)
+        found = turn(
+            digits,
+            named(digits, ["dark"], ["bright"], attributes, 512, 0, by),
+            options=TurnOptions(method=by, num_samples=512, starts=40),
+        )
         slopes[by] = float(found.curve.slopes.mean() / direction(digits.z(512, 0), found.groups, by).norm())
         assert found.curve.slopes.mean() > 1.5 * found.random.slopes.square().mean().sqrt()
     assert slopes["svm"] > slopes["mean"]
@@ -109,7 +116,7 @@ def test_groups_by_number_are_the_ends_of_their_score(digits):  # noqa: F811
     assert low == pytest.approx(-high, rel=1e-4)
     assert high > 0
     assert float(found.score(images).std()) == pytest.approx(1, rel=1e-4)
-    assert turn(digits, found, num=100).rows[0].value > 0
+    assert turn(digits, found, options=TurnOptions(num_samples=100)).rows[0].value > 0
 
 
 @pytest.mark.parametrize(
@@ -138,13 +145,17 @@ def test_groups_by_name_differ_in_one_thing(digits, digit, start, end):  # noqa:
 
 
 def test_steps_are_three_at_least(digits):  # noqa: F811
-    with pytest.raises(InputError, match="at least 3"):
-        turn(digits, groups([0], [1]), steps=2)
+    with pytest.raises(InputError, match="`steps` 2: want 3 or more"):
+        turn(digits, groups([0], [1]), options=TurnOptions(steps=2))
 
 
 def test_a_picture_has_its_curve(digits):  # noqa: F811
     attributes = [brightness(digits.draw(digits.z(64, 0)))]
-    found = turn(digits, named(digits, ["dark"], ["bright"], attributes, 64, 0, "mean"), num=64, starts=3)
+    found = turn(
+        digits,
+        named(digits, ["dark"], ["bright"], attributes, 64, 0, "mean"),
+        options=TurnOptions(num_samples=64, starts=3),
+    )
     svg = study.picture(found, digits).render("svg").decode()
     for words in ("Turning gen:digits from dark to bright", "this direction", "random ones of its length", "R²"):
         assert words in svg

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.images import from_tensor
+from dcgan_eval.options import WalkOptions
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.studies import walk as study
 from dcgan_eval.studies.walk import between, frames, invert, perceptual_distance, smoothness, spherical, straight, walk
 from tests.test_studies_model import digits  # noqa: F401
@@ -90,8 +91,8 @@ def test_blending_has_the_length_of_blending(digits):  # noqa: F811
     """By autograd: the square of the speed in features, which finite differences must come to."""
     found = smoothness(digits, 4, 3)["pixels blended"].length
     assert found is not None
-    from dcgan_eval.networks import sample_z
-    from dcgan_eval.streams import stream
+    from dcgan_eval.models.networks import sample_z
+    from dcgan_eval.runtime.random import stream
 
     rng = stream(3, "pairs")
     z = sample_z(digits.architecture, 8, rng)
@@ -124,7 +125,7 @@ def test_the_way_back_finds_samples_and_does_not_depend_on_company(digits):  # n
 
 
 def test_a_walk(digits):  # noqa: F811
-    found = walk(digits, num=4, steps=5, pairs=4, seed=2)
+    found = walk(digits, options=WalkOptions(num_points=4, steps=5, pairs=4, seed=2))
     assert found.path.shape == (3, 5, 1, 8, 8)
     assert torch.equal(found.path[:, 0], digits.draw(digits.z(4, 2))[:3])
     assert torch.equal(found.path[1, 0], found.path[0, -1])
@@ -138,12 +139,12 @@ def test_a_walk(digits):  # noqa: F811
     shown = list(frames(found))
     assert len(shown) == 13 + 11
     assert not any(torch.equal(a, b) for a, b in zip(shown, [*shown[1:], shown[0]], strict=True))
-    assert torch.equal(walk(digits, num=4, steps=5, pairs=4, seed=2).path, found.path)
+    assert torch.equal(walk(digits, options=WalkOptions(num_points=4, steps=5, pairs=4, seed=2)).path, found.path)
 
 
 def test_a_walk_between_given_images_says_how_far_from_them_it_is(digits):  # noqa: F811
     images = from_tensor(digits.draw(digits.z(20, 1))[10:], name="given")
-    found = walk(digits, num=3, steps=3, images=images, optimise=150)
+    found = walk(digits, options=WalkOptions(num_points=3, steps=3, inversion_steps=150), images=images)
     assert {row.metric for row in found.rows} == {"round trip error", "length of z"}
     assert found.given is not None
     assert torch.equal(found.given, images.tensor()[:3])

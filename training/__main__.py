@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
-from dcgan_eval.errors import InputError, RankLostError
+from dcgan_eval.runtime.errors import InputError, RankLostError
 from training.config import PRESETS, options, override, preset
 
 
@@ -72,11 +72,11 @@ def _reader(kind: Any) -> Callable[[str], Any]:
 def run(arguments: argparse.Namespace) -> int:
     import torch
 
-    from dcgan_eval import devices
-    from dcgan_eval.dedup import kept
+    from dcgan_eval.evaluations.dedup import kept
     from dcgan_eval.features import inception_features
     from dcgan_eval.images import open_images
-    from dcgan_eval.ranks import joined
+    from dcgan_eval.runtime import devices
+    from dcgan_eval.runtime.ranks import joined
     from training.loop import train
     from training.plan import plan
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from dcgan_eval.errors import InputError, nearest
-from dcgan_eval.networks import PRESETS as ARCHITECTURES
-from dcgan_eval.networks import Architecture
+from dcgan_eval.models.architecture import PRESETS as ARCHITECTURES
+from dcgan_eval.models.architecture import Architecture
+from dcgan_eval.runtime.errors import InputError, nearest
 from training.augment import COLUMNS
 
 Updates = Literal["alternate", "both"]

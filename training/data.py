@@ -8,11 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images, min_resized
-from dcgan_eval.networks import Architecture
-from dcgan_eval.ranks import Ranks
-from dcgan_eval.streams import stream
+from dcgan_eval.models.architecture import Architecture
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.ranks import Ranks
 from training.config import TrainConfig
 
 RESIDENT_SHARE = 0.25  # of memory that a set may take to be held on the device whole

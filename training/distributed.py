@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce as _all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dcgan_eval.errors import InputError
-from dcgan_eval.ranks import Ranks
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.ranks import Ranks
 
 
 def any_rank(flag: bool, ranks: Ranks, device: torch.device) -> bool:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcgan_eval.errors import InputError, UncertifiedError
+from dcgan_eval.evaluations.probe import TOL, Split, linear_probe
 from dcgan_eval.features import Extractor, discriminator_features, extract
 from dcgan_eval.images import Images, fitted, from_tensor
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
-from dcgan_eval.neighbors import k_nearest
-from dcgan_eval.networks import Discriminator, initialise, sample_z, to_uint8
-from dcgan_eval.probe import TOL, Split, linear_probe
+from dcgan_eval.models.networks import Discriminator, initialise, sample_z, to_uint8
+from dcgan_eval.nearest.exact import k_nearest
 from dcgan_eval.report import words
-from dcgan_eval.streams import stream
+from dcgan_eval.runtime.errors import InputError, UncertifiedError
+from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.run import Run
 from training.config import TrainConfig
 from training.data import classes_in_turn, prepared
 from training.states import State, plain
@@ -90,7 +91,7 @@ class Evaluation:
             parts = []
             for images in self.probe:
                 assert images.labels is not None
-                parts.append(Split(extract(extractor, images, device=device), images.labels))
+                parts.append(Split(extract(extractor, images, run=Run(device=device)), images.labels))
             found.append(_probed(*parts, seed=state.config.seed, device=device))
         if self.held_out is not None:
             samples = self._samples(state)
@@ -126,7 +127,7 @@ class Evaluation:
         n = min(self.held_out.n, len(samples))
         drawn = from_tensor(samples[:n], name="samples")
         real, fake = (
-            extract(extractor, fitted(images, extractor.input_shape)[0], device=device)
+            extract(extractor, fitted(images, extractor.input_shape)[0], run=Run(device=device))
             for images in (self.held_out.subset(range(n)), drawn)
         )
         return Measurement(

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from dcgan_eval import checkpoint
 from dcgan_eval.images import Images
-from dcgan_eval.networks import reestimate_batchnorm, sample_z, scale_images
-from dcgan_eval.streams import stream
+from dcgan_eval.models import checkpoint
+from dcgan_eval.models.networks import reestimate_batchnorm, sample_z, scale_images
+from dcgan_eval.runtime.random import stream
 from training.states import State, plain
 
 STATISTICS = 100  # minibatches, at most, that BatchNorm statistics are estimated from

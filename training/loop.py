@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.features import Extractor
 from dcgan_eval.images import Images
-from dcgan_eval.ranks import ALONE, Ranks
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.ranks import ALONE, Ranks
 from training import distributed, states
 from training.config import TrainConfig
 from training.data import minibatches, prepared, steps_per_epoch

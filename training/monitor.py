@@ -15,10 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcgan_eval import figures
-from dcgan_eval.errors import InputError
-from dcgan_eval.files import write_whole
-from dcgan_eval.networks import Generator, sample_z, to_uint8
-from dcgan_eval.streams import stream
+from dcgan_eval.models.networks import Generator, sample_z, to_uint8
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.files import write_whole
+from dcgan_eval.runtime.random import stream
 from training.config import TrainConfig
 from training.data import classes_in_turn
 from training.evaluate import PROBE, Measurement

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dcgan_eval.images import Images
-from dcgan_eval.ranks import Ranks
+from dcgan_eval.runtime.ranks import Ranks
 from training import states
 from training.config import TrainConfig
 from training.data import classes_in_turn, prepared, steps_per_epoch

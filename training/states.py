@@ -16,11 +16,11 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from dcgan_eval.errors import InputError
-from dcgan_eval.files import write_whole
 from dcgan_eval.images import Images
-from dcgan_eval.networks import Discriminator, Generator, initialise, set_batchnorm_mode
-from dcgan_eval.streams import stream
+from dcgan_eval.models.networks import Discriminator, Generator, initialise, set_batchnorm_mode
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.files import write_whole
+from dcgan_eval.runtime.random import stream
 from training.config import TrainConfig
 
 HEADER = "dcgan_eval_training"

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from dcgan_eval.networks import Discriminator, sample_z, scale_images
-from dcgan_eval.ranks import Ranks
-from dcgan_eval.streams import stream
+from dcgan_eval.models.networks import Discriminator, sample_z, scale_images
+from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.ranks import Ranks
 from training import distributed
 from training.augment import COLUMNS, augment
 from training.config import TrainConfig

@@ -8,16 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from dcgan_eval.cli.common import (
-    app,
-    note,
-)
+from dcgan_eval.cli.app import app, as_typed, check_names
+from dcgan_eval.cli.common import note
 
 # in the order of --help
 from dcgan_eval.cli import classify, fid, neighbors, table3, dedup  # isort: skip # noqa: F401
 from dcgan_eval.cli import sample, walk, arithmetic, turn, filters, forget  # isort: skip # noqa: F401
 from dcgan_eval.cli import report, reproduce, checkpoints, migrate  # isort: skip # noqa: F401
-from dcgan_eval.errors import InputError, RankLostError, UncertifiedError
+from dcgan_eval.runtime.errors import InputError, RankLostError, UncertifiedError
 
 OVER_RANKS = ("classify", "fid", "neighbors")
 
@@ -40,15 +38,16 @@ def main(argv: list[str] | None = None) -> None:
     if debug:  # wherever it was given
         argv = ["--debug", *(word for word in argv if word != "--debug")]
     try:
+        check_names(argv if not debug else argv[1:])
         code: Any = app(argv, standalone_mode=False, obj=argv)
     except InputError as error:
         if debug:
             traceback.print_exc()
-        code = _fail(str(error))
+        code = _fail(as_typed(str(error)))
     except (RankLostError, UncertifiedError) as error:
         if debug:
             traceback.print_exc()
-        _fail(str(error))
+        _fail(as_typed(str(error)))
         code = 1
     except (KeyboardInterrupt, typer.Abort):
         code = 130

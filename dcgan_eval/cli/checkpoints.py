@@ -6,14 +6,12 @@ from typing import Annotated
 
 import typer
 
-from dcgan_eval.cli.common import (
-    app,
-)
-from dcgan_eval.errors import InputError
+from dcgan_eval.cli.app import command
 from dcgan_eval.options import Format, Network, StoredPrecision
+from dcgan_eval.runtime.errors import InputError
 
 
-@app.command()
+@command
 def info(
     checkpoint: Annotated[
         str,
@@ -24,7 +22,7 @@ def info(
     format: Annotated[Format, typer.Option(help="Output format: table or json.")] = "table",
 ) -> None:
     """Describe the networks of a checkpoint."""
-    from dcgan_eval.checkpoint import describe, load
+    from dcgan_eval.models.checkpoint import describe, load
     from dcgan_eval.runtime.fast_ops import instruction_set
 
     described = describe(load(checkpoint))
@@ -56,7 +54,7 @@ def info(
         typer.echo(f"{key:13} {value}")
 
 
-@app.command()
+@command
 def convert(
     checkpoint: Annotated[str, typer.Argument(help="Checkpoint to convert, in any format that `info` reads.")],
     out: Annotated[Path, typer.Argument(help="File to write (.safetensors).")],
@@ -68,7 +66,7 @@ def convert(
     """Rewrite a checkpoint into this project's format; weights and BatchNorm statistics stay as they are."""
     import torch
 
-    from dcgan_eval.checkpoint import convert
+    from dcgan_eval.models.checkpoint import convert
 
     converted = convert(checkpoint, out, only=only, dtype=getattr(torch, precision))
     typer.echo(f"{out}: sha256 {converted.sha256}")

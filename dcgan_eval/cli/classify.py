@@ -1,45 +1,36 @@
 """The command `dcgan-eval classify`."""
 
-import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcgan_eval.cli.common import (
-    BatchNormStatistics,
-    BatchSize,
-    Cache,
-    DataRoot,
-    DeviceName,
-    Download,
-    FeaturePrecision,
-    Out,
-    Printed,
-    Seed,
-    app,
-    check_out,
-    join,
-    note,
-    numbers,
-    show,
-    splits,
+from dcgan_eval.cli.app import command
+from dcgan_eval.cli.common import begin, check_results, note, show
+from dcgan_eval.options import (
+    KINDS,
+    ClassifyOptions,
+    DataOptions,
+    DeviceOptions,
+    ExtractionOptions,
+    FeatureOptions,
+    FeatureSpec,
+    OutputOptions,
 )
-from dcgan_eval.errors import InputError
-from dcgan_eval.options import KINDS, PRECISIONS
+from dcgan_eval.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from dcgan_eval.results import Row
 
 
-@app.command()
+@command
 def classify(
     context: typer.Context,
     features: Annotated[
-        list[str] | None,
+        tuple[FeatureSpec, ...] | None,
         typer.Option(
-            help=f"Features to classify with: {', '.join(KINDS)}. Repeat the option to compare several. "
+            help=f"Features to classify with: {', '.join(KINDS)}. "
             "[default with --data digits: pixels, random:digits and disc:digits]"
         ),
     ] = None,
@@ -52,43 +43,17 @@ def classify(
         str | None,
         typer.Option(
             help="Validation images for choosing C, or a number of training images to hold out for it (10000 in "
-            "Table 2). [default: the valid split of --data, else cross-validation]"
+            "Table 2); the final SVM is not fitted to them. [default: the valid split of --data, else "
+            "cross-validation]"
         ),
     ] = None,
-    protocol: Annotated[
-        str,
-        typer.Option(
-            help="Training labels: all; per-class:N random labels per class (400 in Table 1); labels:N random labels "
-            "in total, equally many per class (1000 in Table 2)."
-        ),
-    ] = "all",
-    C: Annotated[
-        str | None,
-        typer.Option(
-            "--C", help="Values of C to try, separated by commas. [default: 1e-4, 2e-4, 5e-4 … as far as it helps]"
-        ),
-    ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Number of stratified cross-validation folds for choosing C.")] = 5,
-    repeats: Annotated[
-        int, typer.Option(min=1, help="Number of random label draws; not used with --protocol all.")
-    ] = 10,
-    knn: Annotated[
-        int | None,
-        typer.Option(min=1, help="Also report the accuracy of k nearest neighbours (Euclidean) with this k."),
-    ] = None,
-    per_layer: Annotated[
-        bool, typer.Option("--per-layer", help="Also report the accuracy of each layer's features alone.")
-    ] = False,
-    batchnorm: BatchNormStatistics = "auto",
-    precision: FeaturePrecision = "float32",
-    seed: Seed = 0,
-    device: DeviceName = "auto",
-    batch_size: BatchSize = 256,
-    cache: Cache = None,
-    data_root: DataRoot = Path("data"),
-    download: Download = False,
-    format: Printed = "table",
-    out: Out = None,
+    *,
+    options: ClassifyOptions,
+    extractor: FeatureOptions,
+    device: DeviceOptions,
+    extraction: ExtractionOptions,
+    where: DataOptions,
+    output: OutputOptions,
 ) -> None:
     """Classify images by fixed features with a linear L2-SVM, as Radford et al. 2015 do (Tables 1 and 2).
 
@@ -96,60 +61,36 @@ def classify(
     weights, and a discriminator trained on digits. It takes seconds and needs no network.
     """
     from dcgan_eval import results
-    from dcgan_eval.classification import aside, classify, labelled
-    from dcgan_eval.probe import Protocol
-    from dcgan_eval.specs import FeatureOptions, open_extractor
+    from dcgan_eval.evaluations.classify import aside, classify, labelled
+    from dcgan_eval.evaluations.probe import Protocol
+    from dcgan_eval.inputs import open_extractors, open_labelled
 
-    parsed, Cs = Protocol.parse(protocol), numbers(C, "--C")
-    here, chosen = join(context, device, download)
-    check_out(out)
-    specs = features or (["pixels", "random:digits", "disc:digits"] if data == "digits" else [])
+    Protocol.parse(options.protocol)
+    run = begin(context, device, extraction, download=where.download)
+    check_results(output.results)
+    specs: Sequence[str] = features or (("pixels", "random:digits", "disc:digits") if data == "digits" else ())
     if not specs:
         raise InputError(f"--features is needed with --data {data}: one or more of {', '.join(KINDS)}")
-    kinds = {spec.partition(":")[0] for spec in specs}
-    if batchnorm != "auto" and "disc" not in kinds:
-        raise InputError(
-            f"--batchnorm {batchnorm}: is a choice for disc:CHECKPOINT only, which --features does not name"
-        )
-    if precision != "float32" and not kinds & PRECISIONS:
-        raise InputError(f"--precision {precision}: is a choice for {', '.join(sorted(PRECISIONS))} only")
-    options = FeatureOptions(batchnorm, precision, seed, download)
-    plans = {spec: open_extractor(spec, options) for spec in specs}
+    plans = open_extractors(specs, extractor)
     set_aside = int(valid) if valid is not None and valid.isdecimal() else None
-    sets = splits(data, test, None if set_aside is not None else valid, data_root, download)
+    sets = open_labelled(
+        data, test, None if set_aside is not None else valid, root=where.data_root, download=where.download
+    )
     train = labelled(sets["train"])
     if set_aside is not None:
-        train, sets["valid"] = aside(train, set_aside, seed)
+        train, sets["valid"] = aside(train, set_aside, options.seed)
     measured: list[Row] = []
     for spec, plan in plans.items():
-        if here.first:
+        if run.ranks.first:
             note(f"{spec} on {train.name}")
         start = time.perf_counter()
-        extractor = plan(train)
-        rows = list(
-            classify(
-                train,
-                sets["test"],
-                extractor,
-                valid=sets.get("valid"),
-                protocol=parsed,
-                Cs=Cs,
-                folds=folds,
-                repeats=repeats,
-                knn=knn,
-                per_layer=per_layer,
-                seed=seed,
-                batch_size=batch_size,
-                device=chosen,
-                cache=cache,
-                progress=here.first and sys.stderr.isatty(),
-                ranks=here,
-                seconds_fit=time.perf_counter() - start,
-                command=results.command(context.obj),
-            )
-        )
-        if out is not None and here.first:  # now: the next features may take an hour, and be interrupted
-            results.append(out, rows)
+        made = plan(train)
+        seconds = time.perf_counter() - start
+        rows = list(classify(train, sets["test"], made, options, run, valid=sets.get("valid"), seconds_fit=seconds))
+        if (
+            output.results is not None and run.ranks.first
+        ):  # now: the next features may take an hour, and be interrupted
+            results.append(output.results, rows)
         measured += rows
-    if here.first:
-        show(measured, format)
+    if run.ranks.first:
+        show(measured, output.format)

@@ -1,16 +1,16 @@
-"""What the commands share: the application, options that mean the same everywhere, checks made before work begins."""
+"""What the commands share: arguments that mean the same in several, checks made before work begins, the end."""
 
 import dataclasses
 import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcgan_eval.errors import InputError, nearest
-from dcgan_eval.options import BatchNormChoice, Format, Precision
+from dcgan_eval.options import DataOptions, DeviceOptions, ExtractionOptions, FeatureOptions, Format, OutputOptions
+from dcgan_eval.runtime.errors import InputError
 
 # everything that imports torch is imported where it is used: --help must not wait for it
 if TYPE_CHECKING:
@@ -19,101 +19,54 @@ if TYPE_CHECKING:
     from dcgan_eval.features import Extractor
     from dcgan_eval.figures import Picture
     from dcgan_eval.images import Images
-    from dcgan_eval.ranks import Ranks
     from dcgan_eval.results import Row
+    from dcgan_eval.runtime.run import Run
     from dcgan_eval.studies.judge import Attribute
     from dcgan_eval.studies.model import Model
 
-app = typer.Typer(
-    name="dcgan-eval",
-    help="Measure what a DCGAN has learnt. Every number comes with its protocol.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-
-DeviceName = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda or mps.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Number of images per batch; results do not depend on it.")]
-DataRoot = Annotated[Path, typer.Option(help="Directory of named datasets; --download stores them there.")]
-Download = Annotated[bool, typer.Option("--download", help="Download missing datasets and weights.")]
-Printed = Annotated[Format, typer.Option(help="Output format.")]
 Data = Annotated[str | None, typer.Option(help="Labelled images; the sample classifier learns their classes.")]
 JudgeFeatures = Annotated[
     str | None, typer.Option(help="Features for the sample classifier. [default: disc: of the checkpoint itself]")
 ]
-Sheet = Annotated[
+ContactSheet = Annotated[
     Path | None, typer.Option(help="Contact sheet of the numbered samples to write (.png, .svg or .pdf).")
 ]
-Num = Annotated[int, typer.Option(min=2, help="Number of samples to choose exemplars from.")]
 Figure = Annotated[Path | None, typer.Option(help="Figure of the study to write (.png, .svg or .pdf).")]
 OtherDiscriminator = Annotated[
     str | None, typer.Option(help="Discriminator checkpoint, if the generator's checkpoint contains none.")
 ]
 Label = Annotated[int | None, typer.Option(min=0, help="Class to generate, for a conditional generator.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
-Cache = Annotated[
-    Path | None,
-    typer.Option(help="Directory to cache features in, for later runs and for resuming. [default: no cache]"),
-]
 GeneratorCheckpoint = Annotated[str, typer.Argument(help="Generator checkpoint, in any format that `info` reads.")]
-BatchNormStatistics = Annotated[
-    BatchNormChoice,
-    typer.Option(
-        help="BatchNorm statistics of a disc: network: stored in its file, of each batch of 128 images, or "
-        "reestimated from training images; auto uses what its file format calls for."
-    ),
-]
-FeaturePrecision = Annotated[Precision, typer.Option(help="Floating-point type of the network's convolutions.")]
-InceptionWeights = Annotated[
-    Path | None, typer.Option(help="File of Inception's weights, if they are not in torch.hub's directory.")
-]
-Out = Annotated[Path | None, typer.Option(help="CSV or Parquet file to append the results to.")]
 
 
-def splits(data: str, test: str | None, valid: str | None, root: Path, download: bool) -> "dict[str, Images]":
-    """'train', 'test' and perhaps 'valid'."""
-    from dcgan_eval.images import open_images, open_split
-
-    found = open_images(data, root=root, download=download)
-    if len(found) == 1:  # the one split there is, or that was asked for, is what is trained on
-        sets = {"train": next(iter(found.values()))}
-    else:
-        sets = {name: images for name, images in found.items() if name in ("train", "test", "valid")}
-    for name, spec in (("test", test), ("valid", valid)):
-        if spec is not None:
-            opened = open_images(spec, root=root, download=download)
-            sets[name] = opened[name] if name in opened else open_split(spec, root=root, download=download)
-    for name, remedy in (("train", "give --data a source with one"), ("test", "name one with --test")):
-        if name not in sets:
-            raise InputError(f"--data {data}: has no {name} split besides {', '.join(found)}; {remedy}")
-    return sets
-
-
-def choose_device(name: str) -> str:
-    from dcgan_eval import devices
-
-    return devices.choose(name)
-
-
-def join(context: typer.Context, device: str, download: bool) -> "tuple[Ranks, str]":
-    """The processes of torchrun, until the command ends, and the device of this one."""
-    from dcgan_eval import ranks
+def begin(
+    context: typer.Context,
+    options: DeviceOptions,
+    extraction: ExtractionOptions | None = None,
+    *,
+    download: bool = False,
+) -> "Run":
+    """How this command runs; over the processes of torchrun, until it ends, where there are some."""
+    from dcgan_eval import results
+    from dcgan_eval.runtime import devices, ranks
+    from dcgan_eval.runtime.run import Run
 
     if download and ranks.started():
         raise InputError("--download: would fetch once per process; run it once without torchrun first")
-    here, own = context.with_resource(ranks.joined(choose_device(device)))
-    return here, str(own)
+    here, device = context.with_resource(ranks.joined(devices.choose(options.device)))
+    extraction = extraction or ExtractionOptions()
+    shown, command = here.first and sys.stderr.isatty(), results.command(context.obj)
+    return Run(str(device), here, extraction.batch_size, extraction.cache, shown, command)
 
 
-def open_model(checkpoint: str, label: int | None, seed: int, device: str, discriminator: str | None = None) -> "Model":
+def open_model(checkpoint: str, label: int | None, seed: int, run: "Run", discriminator: str | None = None) -> "Model":
     """The networks of a checkpoint, or the discriminator of another, ready to be studied."""
-    from dcgan_eval.specs import open_discriminator, open_generator
+    from dcgan_eval.inputs import open_discriminator, open_generator
     from dcgan_eval.studies.model import ready
 
     found, name = open_generator(checkpoint)
     judge, judge_name = (None, "") if discriminator is None else open_discriminator(discriminator)
-    return ready(found, name=name, judge=judge, judge_name=judge_name, label=label, seed=seed, device=device)
+    return ready(found, run, name=name, judge=judge, judge_name=judge_name, label=label, seed=seed)
 
 
 def is_named(text: str) -> bool:
@@ -125,9 +78,9 @@ def check_sheet(path: Path, num: int) -> None:
     """A contact sheet that cannot be written, or shows too much."""
     from dcgan_eval.figures import NUMBERED
 
-    check_picture(path, "--sheet")
+    check_picture(path, "--contact-sheet")
     if num > NUMBERED:
-        raise InputError(f"--num {num}: a --sheet shows {NUMBERED} samples at most")
+        raise InputError(f"--num-samples {num}: a --contact-sheet shows {NUMBERED} samples at most")
 
 
 def draw_sheet(model: "Model", num: int, seed: int, path: Path) -> None:
@@ -140,50 +93,42 @@ def draw_sheet(model: "Model", num: int, seed: int, path: Path) -> None:
 
 
 def attributes_of(
-    model: "Model",
-    checkpoint: str,
-    data: str | None,
-    features: str | None,
-    num: int,
-    seed: int,
-    root: Path,
-    download: bool,
+    model: "Model", checkpoint: str, data: str | None, features: str | None, num: int, seed: int, where: DataOptions
 ) -> "list[Attribute]":
     """Brightness, and the classes of labelled images."""
-    from dcgan_eval.images import open_images
+    from dcgan_eval.inputs import open_training
     from dcgan_eval.studies.judge import brightness, learnt
 
     found = [brightness(model.samples(num, seed))]
     if data is None:
         if features is not None:
-            raise InputError(f"--features {features}: tell classes apart; name by --data the images that have some")
+            raise InputError(f"--features {features}: classify samples; name by --data the images that have classes")
         return found
-    splits = open_images(data, root=root, download=download)
-    images = splits.get("train") or next(iter(splits.values()))
-    judge = judge_of(model, checkpoint, features, seed, download, images)
-    return [learnt(images, judge, seed=seed, device=model.device, progress=sys.stderr.isatty()), *found]
+    images = open_training(data, root=where.data_root, download=where.download)
+    judge = judge_of(model, checkpoint, features, seed, where.download, images)
+    return [learnt(images, judge, model.run, seed=seed), *found]
 
 
 def judge_of(
     model: "Model", checkpoint: str, features: str | None, seed: int, download: bool, images: "Images"
 ) -> "Extractor":
     """What samples are seen in; images: that it is fitted to, where it must be."""
-    from dcgan_eval.specs import FeatureOptions, open_extractor
+    from dcgan_eval.inputs import open_extractor
 
     if features is None and (not model.has_discriminator or model.label is not None):
-        why = "is conditional" if model.has_discriminator else "holds no discriminator"
-        raise InputError(f"{checkpoint}: {why}; say by --features what samples are seen in, such as pixels")
+        why = "is conditional" if model.has_discriminator else "contains no discriminator"
+        raise InputError(f"{checkpoint}: {why}; name features for the sample classifier by --features, such as pixels")
     return open_extractor(features or f"disc:{checkpoint}", FeatureOptions(seed=seed, download=download))(images)
 
 
-def check_out(out: Path | None) -> None:
+def check_results(path: Path | None) -> None:
     """A file that rows cannot be appended to is refused before anything is measured."""
     from dcgan_eval import results
 
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.absolute().parent} does not exist")
-    if out is not None:
-        results.read(out)
+    if path is not None and not path.absolute().parent.is_dir():
+        raise InputError(f"--results {path}: the folder {path.absolute().parent} does not exist")
+    if path is not None:
+        results.read(path)
 
 
 def check_file(path: Path, option: str) -> None:
@@ -197,32 +142,20 @@ def check_file(path: Path, option: str) -> None:
         raise InputError(f"{option} {path}: cannot write to the folder {folder}")
 
 
+def check_folder(path: Path) -> None:
+    """A folder to make or to fill."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--out {path}: is a file; want a folder")
+    if path.suffix.lower() in (".csv", ".parquet"):
+        raise InputError(f"--out {path}: names the folder of all outputs; results are appended to --results FILE")
+
+
 def check_picture(path: Path, option: str) -> None:
     """The same of a picture, whose name says its kind."""
     from dcgan_eval.figures import kind_of
 
     check_file(path, option)
     kind_of(path)
-
-
-def one_of(text: str, choices: Any, option: str) -> Any:
-    """The text, if it is one of a Literal's values; typer has no lists of Literals."""
-    if text not in get_args(choices):
-        known = get_args(choices)
-        raise InputError(f"{option} {text!r} is not one of {', '.join(known)}{nearest(text, known)}")
-    return text
-
-
-def numbers(text: str | None, option: str) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or not all(0 < number < float("inf") for number in numbers):
-        raise InputError(f"{option} {text!r}: want positive, finite numbers separated by commas, as in 1e-4,1e-3")
-    return numbers
 
 
 def show(rows: "list[Row]", format: Format) -> None:
@@ -239,20 +172,19 @@ def show(rows: "list[Row]", format: Format) -> None:
 
 def conclude(
     rows: "list[Row]",
-    out: Path | None,
-    format: Format,
+    output: OutputOptions,
     picture: Path | None = None,
     draw: "Callable[[], Picture] | None" = None,
 ) -> None:
-    """How a study ends: its picture is saved, its rows are appended and shown."""
+    """How a command ends: its picture is saved, its rows are appended and shown."""
     from dcgan_eval import results
 
     if picture is not None and draw is not None:
         draw().save(picture)
-    if out is not None:
-        results.append(out, rows)
+    if output.results is not None:
+        results.append(output.results, rows)
     if rows:
-        show(rows, format)
+        show(rows, output.format)
 
 
 def note(text: str) -> None:

@@ -5,33 +5,27 @@ from typing import Annotated
 
 import typer
 
+from dcgan_eval.cli.app import command
 from dcgan_eval.cli.common import (
     Data,
-    DataRoot,
-    DeviceName,
-    Download,
     Figure,
     GeneratorCheckpoint,
     JudgeFeatures,
     Label,
-    Num,
     OtherDiscriminator,
-    Out,
-    Printed,
-    Seed,
-    app,
     attributes_of,
-    check_out,
+    begin,
     check_picture,
-    choose_device,
+    check_results,
     conclude,
     note,
     open_model,
 )
-from dcgan_eval.errors import InputError
+from dcgan_eval.options import DataOptions, DeviceOptions, ForgetOptions, OutputOptions
+from dcgan_eval.runtime.errors import InputError
 
 
-@app.command()
+@command
 def forget(
     context: typer.Context,
     checkpoint: GeneratorCheckpoint,
@@ -49,25 +43,20 @@ def forget(
     ] = None,
     data: Data = None,
     features: JudgeFeatures = None,
-    layer: Annotated[
-        str | None, typer.Option(help="Layer of the generator. [default: the second-highest, as in the paper]")
-    ] = None,
     picture: Figure = None,
-    num: Num = 256,
     discriminator: OtherDiscriminator = None,
     label: Label = None,
-    seed: Seed = 0,
-    device: DeviceName = "auto",
-    data_root: DataRoot = Path("data"),
-    download: Download = False,
-    format: Printed = "table",
-    out: Out = None,
+    *,
+    options: ForgetOptions,
+    device: DeviceOptions,
+    where: DataOptions,
+    output: OutputOptions,
 ) -> None:
     """Ablate the generator's maps that draw an object, and measure how much of it is gone and what else changed."""
-    from dcgan_eval import results
     from dcgan_eval.studies import forget as study
 
-    check_out(out)
+    num, seed = options.num_samples, options.seed
+    check_results(output.results)
     if picture is not None:
         check_picture(picture, "--picture")
     if samples is None and (what is None) == (boxes is None):
@@ -78,26 +67,23 @@ def forget(
         raise InputError(f"{what!r} and --boxes {boxes}: want one of the two")
     for option, value in (("--data", data), ("--features", features)):
         if boxes is not None and value is not None:
-            raise InputError(f"{option} {value}: tells classes apart, and --boxes {boxes} needs none; leave it out")
+            raise InputError(f"{option} {value}: is for classes, and --boxes {boxes} needs none; leave it out")
     if samples is not None and not samples.absolute().parent.is_dir():
         raise InputError(f"--samples {samples}: the folder {samples.absolute().parent} does not exist")
     if samples is not None and samples.exists():
         raise InputError(f"--samples {samples}: exists already; name a folder to be made")
-    chosen = choose_device(device)
-    model = open_model(checkpoint, label, seed, chosen, discriminator)
-    if layer is not None:
-        study.check_layer(model.generator, layer)
+    model = open_model(checkpoint, label, seed, begin(context, device), discriminator)
+    if options.layer is not None:
+        study.check_layer(model.generator, options.layer)
     found = None if boxes is None else study.read_boxes(boxes, model.architecture.image_size, num)
     gone = None
     if what is not None:
-        attributes = attributes_of(model, checkpoint, data, features, num, seed, data_root, download)
-        gone = study.forget_class(
-            model, what, attributes, layer=layer, num=num, seed=seed, command=results.command(context.obj)
-        )
+        attributes = attributes_of(model, checkpoint, data, features, num, seed, where)
+        gone = study.forget_class(model, what, attributes, options)
     elif found is not None:
-        gone = study.forget_boxes(model, found, layer=layer, seed=seed, command=results.command(context.obj))
+        gone = study.forget_boxes(model, found, options)
     if samples is not None:
         study.write_samples(model, num, seed, samples)
         note(f"{samples}: {num} samples of {model.name}, seed {seed}")
     if gone is not None:
-        conclude(gone.rows, out, format, picture, lambda: study.picture(gone, model))
+        conclude(gone.rows, output, picture, lambda: study.picture(gone, model))

@@ -5,15 +5,12 @@ from typing import Annotated
 
 import typer
 
-from dcgan_eval.cli.common import (
-    app,
-    check_file,
-    note,
-)
-from dcgan_eval.errors import InputError
+from dcgan_eval.cli.app import command
+from dcgan_eval.cli.common import check_file, note
+from dcgan_eval.runtime.errors import InputError
 
 
-@app.command()
+@command
 def migrate(
     old: Annotated[Path, typer.Argument(help="CSV file of results, written by version 0.1.")],
     out: Annotated[Path, typer.Option(help="CSV file to write, which must not exist yet.")],

@@ -2,38 +2,31 @@
 
 import csv
 import io
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcgan_eval.cli.common import (
-    BatchSize,
-    Cache,
-    DataRoot,
-    DeviceName,
-    Download,
-    InceptionWeights,
-    Out,
-    Printed,
-    Seed,
-    app,
-    check_file,
-    check_out,
-    check_picture,
-    join,
-    show,
+from dcgan_eval.cli.app import command
+from dcgan_eval.cli.common import begin, check_file, check_picture, check_results, conclude
+from dcgan_eval.options import (
+    KINDS,
+    DataOptions,
+    DeviceOptions,
+    ExtractionOptions,
+    FeatureOptions,
+    FeatureSpec,
+    OutputOptions,
 )
-from dcgan_eval.errors import InputError
-from dcgan_eval.options import KINDS
+from dcgan_eval.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from dcgan_eval.images import Images
     from dcgan_eval.results import Row
 
 
-@app.command()
+@command
 def neighbors(
     context: typer.Context,
     fake: Annotated[
@@ -51,14 +44,12 @@ def neighbors(
         ),
     ] = None,
     features: Annotated[
-        list[str] | None,
+        tuple[FeatureSpec, ...] | None,
         typer.Option(
-            help=f"Feature extractor: {', '.join(KINDS)}. Repeat the option to compare several. "
-            "[default: pixels; without FAKE: pixels and disc:digits]"
+            help=f"Feature extractor: {', '.join(KINDS)}. [default: pixels; without FAKE: pixels and disc:digits@1x1]"
         ),
     ] = None,
-    weights: InceptionWeights = None,
-    num: Annotated[
+    num_samples: Annotated[
         int | None,
         typer.Option(min=2, help="Number of samples drawn from a gen:CHECKPOINT. [default: 10000; without FAKE: 899]"),
     ] = None,
@@ -72,79 +63,68 @@ def neighbors(
         Path | None,
         typer.Option(help="CSV file to write: each sample's nearest training image, by each extractor."),
     ] = None,
-    seed: Seed = 0,
-    device: DeviceName = "auto",
-    batch_size: BatchSize = 256,
-    cache: Cache = None,
-    data_root: DataRoot = Path("data"),
-    download: Download = False,
-    format: Printed = "table",
-    out: Out = None,
+    *,
+    extractor: FeatureOptions,
+    device: DeviceOptions,
+    extraction: ExtractionOptions,
+    where: DataOptions,
+    output: OutputOptions,
 ) -> None:
     """Test whether a generator copies training images: compare its samples' distances with those of held-out images.
 
     Without arguments: 899 samples of the digits generator that comes with the package, beside the 899 test images of
     scikit-learn's digits.
     """
-    from dcgan_eval import results
-    from dcgan_eval.copying import copying
-    from dcgan_eval.copying import picture as draw
-    from dcgan_eval.files import write_whole
+    from dcgan_eval.evaluations.neighbors import neighbors
+    from dcgan_eval.evaluations.neighbors import picture as draw
     from dcgan_eval.images import Images
-    from dcgan_eval.specs import FeatureOptions, open_extractor, open_side
+    from dcgan_eval.inputs import open_extractors, open_side
+    from dcgan_eval.runtime.files import write_whole
 
-    here, chosen = join(context, device, download)
-    check_out(out)
+    run = begin(context, device, extraction, download=where.download)
+    check_results(output.results)
     for path, option in ((picture, "--picture"), (nearest, "--nearest")):
         if path is not None:
             (check_picture if path is picture else check_file)(path, option)
         if path is not None and path.exists() and str(path) in (fake, train, test):
             raise InputError(f"{option} {path}: holds images to be read; want the name of another file")
+    specs: Sequence[str] = features or ("pixels",)
     if fake is None:
-        fake, train, test, num = "gen:digits", "digits:train", test or "digits:test", num or 899
-        features = features or ["pixels", "disc:digits"]
-    if weights is not None and "inception" not in (features or []):
-        raise InputError("--weights: is a choice for inception features only, which --features does not name")
+        fake, train, test, num_samples = "gen:digits", "digits:train", test or "digits:test", num_samples or 899
+        specs = features or ("pixels", "disc:digits@1x1")
     if train is None:
         raise InputError("TRAIN is missing: name the images that the generator was trained on")
 
     def images(spec: str) -> "Images":
-        opened = open_side(spec, num=num or 10000, seed=seed, root=data_root, download=download, device=chosen)
+        opened = open_side(
+            spec,
+            num=num_samples or 10000,
+            seed=extractor.seed,
+            root=where.data_root,
+            download=where.download,
+            device=run.device,
+        )
         if not isinstance(opened, Images):
             raise InputError(f"{spec}: holds statistics only; neighbours are sought among images")
         return opened
 
-    options = FeatureOptions(seed=seed, download=download, grid=1, weights=weights)
-    plans = [open_extractor(spec, options) for spec in features or ["pixels"]]
+    plans = open_extractors(specs, extractor)
     fakes, trained, held_out = images(fake), images(train), None if test is None else images(test)
     rows: list[Row] = []
     table = io.StringIO()
     lines = csv.writer(table, lineterminator="\n")
     lines.writerow(["features", "mirrored", "sample", "nearest", "distance"])
-    for found in copying(
-        fakes,
-        trained,
-        held_out,
-        [plan(trained) for plan in plans],
-        seed=seed,
-        batch_size=batch_size,
-        device=chosen,
-        cache=cache,
-        progress=here.first and sys.stderr.isatty(),
-        ranks=here,
-        command=results.command(context.obj),
-    ):
-        if picture is not None and not rows and here.first:
+    extractors = [plan(trained) for plan in plans.values()]
+    for found in neighbors(fakes, trained, held_out, extractors, run, seed=extractor.seed):
+        if picture is not None and not rows and run.ranks.first:
             draw(found, fakes, trained).save(picture)
         if found.flips:  # which include the others
             near = zip(found.fake.flipped[:, 0], found.fake.rows[:, 0], found.fake.distances[:, 0], strict=True)
             for i, (flipped, row, distance) in enumerate(near):
                 lines.writerow([found.extractor, int(flipped), i, int(row), f"{float(distance):.9g}"])
         rows += found.rows
-    if not here.first:
+    if not run.ranks.first:
         return
     if nearest is not None:
         write_whole(nearest, table.getvalue())
-    if out is not None:
-        results.append(out, rows)
-    show(rows, format)
+    conclude(rows, output)

@@ -2,18 +2,16 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcgan_eval.cli.common import (
-    app,
-    check_file,
-    note,
-)
-from dcgan_eval.errors import InputError
-from dcgan_eval.options import ReportFormat
+from dcgan_eval.cli.app import command
+from dcgan_eval.cli.common import check_file, note
+from dcgan_eval.options import Equation, ReportFormat
+from dcgan_eval.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from dcgan_eval.report import Table
@@ -23,10 +21,10 @@ if TYPE_CHECKING:
 FILES = {"md": (".md", "svg"), "latex": (".tex", "pdf")}  # of a table, and of a curve
 
 
-@app.command()
+@command
 def report(
     results: Annotated[
-        Path, typer.Argument(help="Results file (CSV or Parquet), as --out of the other commands writes it.")
+        Path, typer.Argument(help="Results file (CSV or Parquet), as --results of the other commands writes it.")
     ] = Path("reproduction/results.csv"),
     format: Annotated[
         ReportFormat,
@@ -36,7 +34,7 @@ def report(
         str | None, typer.Option(help="Custom table: two columns of the results, as in features,labels.")
     ] = None,
     where: Annotated[
-        list[str] | None, typer.Option(help="Results to include in --pivot, as in metric=accuracy. Repeat to narrow.")
+        tuple[Equation, ...] | None, typer.Option(help="Results to include in --pivot, as in metric=accuracy.")
     ] = None,
     figures: Annotated[
         Path | None, typer.Option(help="Folder of pictures to include in html, with a figures.csv that lists them.")
@@ -48,13 +46,13 @@ def report(
 ) -> None:
     """Turn results into tables: the paper's three beside what was measured, and one for everything else."""
     from dcgan_eval.figures import Picture
-    from dcgan_eval.files import write_whole
-    from dcgan_eval.paper import QUOTES
     from dcgan_eval.report import charts, everything, latex, markdown, page, text
     from dcgan_eval.report import pictures as listed
     from dcgan_eval.report.pictures import curves
     from dcgan_eval.report.table import anchors
     from dcgan_eval.results import load
+    from dcgan_eval.results.paper import QUOTES
+    from dcgan_eval.runtime.files import write_whole
 
     folder = out is not None and out.is_dir()
     if folder and format not in FILES:
@@ -68,7 +66,7 @@ def report(
     if where and pivot is None:
         raise InputError("--where: is a choice for --pivot only")
     rows = load(results)
-    tables = everything(rows) if pivot is None else [_pivot(rows, pivot, where or [])]
+    tables = everything(rows) if pivot is None else [_pivot(rows, pivot, where or ())]
     if format == "html":
         shown = [*(listed(figures) if figures is not None else []), *(curves(rows) if pivot is None else [])]
         written = page("What the networks learnt", tables, shown)
@@ -99,7 +97,7 @@ def report(
         note(f"{out}: {len(tables)} tables of {len(rows)} results")
 
 
-def _pivot(rows: "list[Row]", axes: str, where: list[str]) -> "Table":
+def _pivot(rows: "list[Row]", axes: str, where: Sequence[str]) -> "Table":
     from dcgan_eval.report import pivot
 
     lines, comma, columns = axes.partition(",")

@@ -10,19 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcgan_eval.cli.common import (
-    DataRoot,
-    DeviceName,
-    Download,
-    Printed,
-    Seed,
-    app,
-    choose_device,
-    note,
-    show,
-)
-from dcgan_eval.errors import InputError
-from dcgan_eval.options import Format
+from dcgan_eval.cli.app import app, command
+from dcgan_eval.cli.common import check_folder, note, show
+from dcgan_eval.options import DataOptions, DeviceOptions, Format, Seed
+from dcgan_eval.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from dcgan_eval.results import Row
@@ -31,12 +22,12 @@ if TYPE_CHECKING:
 HEADLINES = ("accuracy", "FID", "Fréchet distance", "AuthPct", "nearer than any", "duplicates", "error")
 
 
-@app.command()
+@command
 def reproduce(
     target: Annotated[
         str, typer.Argument(help="Target to reproduce: digits, table1, table2, table3, figures or all.")
     ] = "digits",
-    folder: Annotated[
+    out: Annotated[
         Path, typer.Option(help="Folder of all outputs; a step that is finished there is not run again.")
     ] = Path("reproduction"),
     cifar10: Annotated[str, typer.Option(help="Labelled images of Table 1.")] = "CIFAR-10",
@@ -51,15 +42,15 @@ def reproduce(
     train: Annotated[
         bool, typer.Option("--train", help="Fit the networks for which no checkpoint is given, by the paper's recipes.")
     ] = False,
-    num: Annotated[
+    num_samples: Annotated[
         int, typer.Option(min=1, help="Number of samples for Table 3; the paper's is 10,000,000.")
     ] = 1_000_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
     seed: Seed = 0,
-    device: DeviceName = "auto",
-    data_root: DataRoot = Path("data"),
-    download: Download = False,
-    format: Printed = "table",
+    format: Annotated[Format, typer.Option(help="Output format.")] = "table",
+    *,
+    device: DeviceOptions,
+    where: DataOptions,
 ) -> None:
     """Make tables and figures of the paper again, as far as data and weights are at hand; says what is missing.
 
@@ -68,22 +59,23 @@ def reproduce(
     a page of every table and figure.
     """
     from dcgan_eval.reproduction import Inspector, Sources, assemble, plan, run, steps
+    from dcgan_eval.runtime import devices
 
-    chosen = choose_device(device)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--folder {folder}: is a file; want a folder")
+    chosen = devices.choose(device.device)
+    check_folder(out)
     if train and importlib.util.find_spec("training") is None and not Path("training/__main__.py").exists():
         raise InputError("--train: training is in the checkout, not in the package; run this from there")
     if imagenet is not None and not train:
         raise InputError(f"--imagenet {imagenet}: is a choice for --train only")
-    paths = (*(("--data-root", str(data_root)) if data_root != Path("data") else ()), *(("--download",) * download))
-    where = ("--device", device) if device != "auto" else ()
+    paths = [f"--data-root={where.data_root}"] if where.data_root != DataOptions.data_root else []
+    paths += ["--download"] if where.download else []
+    on = () if device == DeviceOptions() else ("--device", device.device)
     sources = Sources(
-        cifar10, svhn, mnist, imagenet, cifar10_disc, svhn_disc, mnist_gen, train, num, seed,
-        where, paths,
+        cifar10, svhn, mnist, imagenet, cifar10_disc, svhn_disc, mnist_gen, train, num_samples, seed,
+        on, tuple(paths),
     )  # fmt: skip
     todo = steps(target, sources)
-    inspect = Inspector(folder, data_root, download and not dry_run)
+    inspect = Inspector(out, where.data_root, where.download and not dry_run)
     note(plan(todo, inspect, chosen))
     if dry_run:
         return
@@ -96,9 +88,9 @@ def reproduce(
         raise InputError(f"reproduce {target}: nothing could be done: {why}")
     order = [step.name for step in steps("all", dataclasses.replace(sources, train=True))]
     stale = [outcome.step.name for outcome in outcomes if outcome.status not in ("made", "kept")]
-    found, index = assemble(folder, order, stale)
+    found, index = assemble(out, order, stale)
     _summary([row for step in todo for row in found.get(step.name, [])], format)
-    note(f"{index}: every table and figure, and {folder / 'results.csv'}: {sum(map(len, found.values()))} results")
+    note(f"{index}: every table and figure, and {out / 'results.csv'}: {sum(map(len, found.values()))} results")
     for outcome in outcomes:
         if outcome.status in ("failed", "missing"):
             note(f"{outcome.status}: {outcome.step.title}: {outcome.why}")

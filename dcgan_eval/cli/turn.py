@@ -1,41 +1,33 @@
 """The command `dcgan-eval turn`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dcgan_eval.cli.app import command
 from dcgan_eval.cli.common import (
+    ContactSheet,
     Data,
-    DataRoot,
-    DeviceName,
-    Download,
     Figure,
     GeneratorCheckpoint,
     JudgeFeatures,
     Label,
-    Num,
-    Out,
-    Printed,
-    Seed,
-    Sheet,
-    app,
     attributes_of,
-    check_out,
+    begin,
     check_picture,
+    check_results,
     check_sheet,
-    choose_device,
     conclude,
     draw_sheet,
     is_named,
     judge_of,
     open_model,
 )
-from dcgan_eval.errors import InputError
-from dcgan_eval.options import DirectionMethod
+from dcgan_eval.options import DataOptions, DeviceOptions, OutputOptions, TurnOptions
+from dcgan_eval.runtime.errors import InputError
 
 
-@app.command()
+@command
 def turn(
     context: typer.Context,
     checkpoint: GeneratorCheckpoint,
@@ -43,52 +35,45 @@ def turn(
         str | None,
         typer.Argument(
             metavar="FROM",
-            help="Group at the start: sample numbers as on --sheet (3,17,40,8), or classes of --data, dark, bright, "
-            "joined by &.",
+            help="Group at the start: sample numbers as on --contact-sheet (3,17,40,8), or classes of --data, dark, "
+            "bright, joined by &.",
         ),
     ] = None,
     end: Annotated[str | None, typer.Argument(metavar="TO", help="Group at the end, in the same notation.")] = None,
-    by: Annotated[
-        DirectionMethod,
-        typer.Option(help="Direction: the difference of the means of four samples, or a linear SVM in z."),
-    ] = "mean",
     data: Data = None,
     features: JudgeFeatures = None,
-    sheet: Sheet = None,
+    contact_sheet: ContactSheet = None,
     picture: Figure = None,
-    num: Num = 256,
-    starts: Annotated[int, typer.Option(min=1, help="Number of further samples to move along the direction.")] = 8,
-    steps: Annotated[int, typer.Option(min=3, help="Number of images from one end to the other.")] = 8,
     label: Label = None,
-    seed: Seed = 0,
-    device: DeviceName = "auto",
-    data_root: DataRoot = Path("data"),
-    download: Download = False,
-    format: Printed = "table",
-    out: Out = None,
+    *,
+    options: TurnOptions,
+    device: DeviceOptions,
+    where: DataOptions,
+    output: OutputOptions,
 ) -> None:
     """Find a direction in z between two groups, move samples along it, and measure whether the change is straight."""
-    from dcgan_eval import results
     from dcgan_eval.images import from_tensor
     from dcgan_eval.studies import turn as study
 
-    check_out(out)
+    num, seed = options.num_samples, options.seed
+    check_results(output.results)
     if picture is not None:
         check_picture(picture, "--picture")
-    if sheet is not None:
-        check_sheet(sheet, num)
-    if (start is None or end is None) and (sheet is None or start is not None):
-        raise InputError("FROM and TO are wanted, as in 3,17,40,8 5,6,21,30; --sheet draws the numbered samples")
-    chosen = choose_device(device)
-    model = open_model(checkpoint, label, seed, chosen)
+    if contact_sheet is not None:
+        check_sheet(contact_sheet, num)
+    if (start is None or end is None) and (contact_sheet is None or start is not None):
+        raise InputError(
+            "FROM and TO are wanted, as in 3,17,40,8 5,6,21,30; --contact-sheet draws the numbered samples"
+        )
+    model = open_model(checkpoint, label, seed, begin(context, device))
     if start is None or end is None:
-        assert sheet is not None
-        draw_sheet(model, num, seed, sheet)
+        assert contact_sheet is not None
+        draw_sheet(model, num, seed, contact_sheet)
         return
     ends = [[word.strip() for word in text.split("&" if data or is_named(text) else ",")] for text in (start, end)]
     if data or any(map(is_named, (start, end))):
-        attributes = attributes_of(model, checkpoint, data, features, num, seed, data_root, download)
-        groups = study.named(model, ends[0], ends[1], attributes, num, seed, by)
+        attributes = attributes_of(model, checkpoint, data, features, num, seed, where)
+        groups = study.named(model, ends[0], ends[1], attributes, num, seed, options.method)
     else:
         numbers = []
         for name, words in (("FROM", ends[0]), ("TO", ends[1])):
@@ -96,18 +81,9 @@ def turn(
                 raise InputError(f"{name} {','.join(words)!r}: want numbers of samples, as in 3,17,40,8")
             numbers.append([int(word) for word in words])
         samples = from_tensor(model.samples(num, seed), name=f"{num} samples of {model.name}")
-        judge = judge_of(model, checkpoint, features, seed, download, samples)
+        judge = judge_of(model, checkpoint, features, seed, where.download, samples)
         groups = study.numbered(model, numbers[0], numbers[1], num, seed, judge)
-    found = study.turn(
-        model,
-        groups,
-        by=by,
-        num=num,
-        starts=starts,
-        steps=steps,
-        seed=seed,
-        command=results.command(context.obj),
-    )
-    if sheet is not None:
-        draw_sheet(model, num, seed, sheet)
-    conclude(found.rows, out, format, picture, lambda: study.picture(found, model))
+    found = study.turn(model, groups, options)
+    if contact_sheet is not None:
+        draw_sheet(model, num, seed, contact_sheet)
+    conclude(found.rows, output, picture, lambda: study.picture(found, model))

@@ -1,6 +1,6 @@
 """Everything that turns images into features: extractors, and `extract`, which runs them and remembers the result."""
 
-from dcgan_eval.features.discriminator import discriminator_features, random_features
+from dcgan_eval.features.discriminator import GRID, discriminator_features, random_features
 from dcgan_eval.features.extract import Extractor, extract, feature_blocks, share
 from dcgan_eval.features.inception import inception_features
 from dcgan_eval.features.kmeans import kmeans_features
@@ -9,6 +9,7 @@ from dcgan_eval.features.pixels import pixel_features
 from dcgan_eval.features.torchvision import torchvision_features
 
 __all__ = [
+    "GRID",
     "Extractor",
     "discriminator_features",
     "extract",

@@ -12,20 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.features.extract import CPU_CHUNK, Extractor, Function, fingerprint
 from dcgan_eval.images import Images
-from dcgan_eval.networks import (
+from dcgan_eval.models.architecture import preset
+from dcgan_eval.models.networks import (
     LEAK,
     Discriminator,
     Layer,
     has_statistics,
     initialise,
-    preset,
     reestimate_batchnorm,
     scale_images,
 )
 from dcgan_eval.options import BatchNormMode, Precision
+from dcgan_eval.runtime.errors import InputError, nearest
+
+GRID = 4  # side of what the paper max-pools each layer's maps to
 
 
 def discriminator_features(
@@ -33,7 +35,7 @@ def discriminator_features(
     *,
     name: str,
     layers: Sequence[str] | None = None,
-    grid: int = 4,
+    grid: int = GRID,
     batchnorm: BatchNormMode = "stored",
     images: Images | None = None,
     batchnorm_batch: int = 128,
@@ -44,7 +46,7 @@ def discriminator_features(
     Maps smaller than the grid keep their size; where it does not divide them, windows overlap as those of
     `torch.nn.AdaptiveMaxPool2d`. The discriminator is copied, and its own BatchNorm mode has no say.
 
-    name: what a table prints, such as 'disc:svhn32'.
+    name: what a table prints, such as 'disc:svhn32'; '@1x1' and so on follows where the grid is not the paper's.
     layers: any of 'conv1', 'conv2', ...; None for all. Features come in the network's order.
     batchnorm: 'stored' uses the network's statistics. 'reestimated' first takes them from `images`, `batchnorm_batch`
         at a time. 'batch' normalises every `batchnorm_batch` consecutive images by their own statistics, the last
@@ -106,7 +108,7 @@ def discriminator_features(
         return _function(moved, slices, grid, chunk, batchnorm == "batch", getattr(torch, precision))
 
     return Extractor(
-        name=name,
+        name=name if grid == GRID else f"{name}@{grid}x{grid}",
         protocol=f"{'+'.join(slices)} max-pooled to {grid}x{grid}, not scaled; BatchNorm {statistics}; {precision}; "
         f"weights {fingerprint({}, weights)[:8]}",
         fingerprint=fingerprint(settings, weights),
@@ -124,7 +126,7 @@ def random_features(
     *,
     seed: int = 0,
     layers: Sequence[str] | None = None,
-    grid: int = 4,
+    grid: int = GRID,
     batchnorm_batch: int = 128,
     precision: Precision = "float32",
 ) -> Extractor:

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.features import store
 from dcgan_eval.images import Images
 from dcgan_eval.options import Precision
-from dcgan_eval.ranks import ALONE, Ranks
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.precision import exact
+from dcgan_eval.runtime.ranks import Ranks
+from dcgan_eval.runtime.run import HERE, Run
 
 Function = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float32 (n, d), both on one device
 
@@ -80,59 +81,45 @@ class Extractor:
 def extract(
     extractor: Extractor,
     images: Images,
-    *,
-    batch_size: int = 256,
-    device: torch.device | str = "cpu",
-    cache: Path | None = None,
-    progress: bool = False,
-    ranks: Ranks = ALONE,
+    run: Run = HERE,
 ) -> Tensor:
     """The features of all images in order, float32 (n, d) on the CPU; the same, to rounding, for any batch size.
 
-    cache: a folder of features found before, one .npy each, named by extractor and images. An interrupted extraction
-        goes on where it stopped; of several processes that want the same features one computes and the others wait.
-        Features larger than `IN_MEMORY` are then not loaded, but mapped from their file (writes to them stay private).
-        Without POSIX file locks (Windows) nothing is cached.
-    progress: a bar on standard error.
-    ranks: each gets the rows `share` says, and computes no others. In a cache they are files of about `SHARD_ROWS` or
-        fewer, so that an interrupted extraction goes on with any number of ranks; one process joins the whole ones.
+    run.cache: holds one .npy for each pair of extractor and images. An interrupted extraction goes on where it stopped;
+        of several processes that want the same features one computes and the others wait. Features larger than
+        `IN_MEMORY` are then not loaded, but mapped from their file (writes to them stay private). Without POSIX file
+        locks (Windows) nothing is cached.
+    run.ranks: each gets the rows `share` says, and computes no others. In a cache they are files of about `SHARD_ROWS`
+        or fewer, so that an interrupted extraction goes on with any number of ranks; one process joins the whole ones.
     Raises InputError if the images do not fit, a feature is not finite, or the cache cannot be used.
     """
-    run = _Run(extractor, images, _whole_groups(extractor, images, batch_size), torch.device(device))
-    rows = share(extractor, images, ranks)
-    _check_same(extractor, images, ranks)
-    with run.bar(len(rows), progress) as bar:
-        if cache is None or not store.LOCKS:
-            return _filled(len(rows), extractor.dimensions, run.blocks(rows, bar))
+    work = _Extraction(extractor, images, _whole_groups(extractor, images, run.batch_size), torch.device(run.device))
+    rows = share(extractor, images, run.ranks)
+    _check_same(extractor, images, run.ranks)
+    with work.bar(len(rows), run.progress) as bar:
+        if run.cache is None or not store.LOCKS:
+            return _filled(len(rows), extractor.dimensions, work.blocks(rows, bar))
         try:
-            return _cached(run, Path(cache), rows, ranks, bar)
+            return _cached(work, Path(run.cache), rows, run.ranks, bar)
         except OSError as error:
-            raise InputError(f"{cache}: the cache of features cannot be used: {error.strerror or error}") from error
+            raise InputError(f"{run.cache}: the cache of features cannot be used: {error.strerror or error}") from error
 
 
 def feature_blocks(
     extractor: Extractor,
     images: Images,
-    *,
-    batch_size: int = 256,
-    device: torch.device | str = "cpu",
-    cache: Path | None = None,
-    progress: bool = False,
-    ranks: Ranks = ALONE,
+    run: Run = HERE,
 ) -> Iterator[Tensor]:
     """The same a batch after the other, float32 (b, d) on the CPU, so that no more than one need be in memory; with a
     cache and several ranks, those of this rank."""
-    size = _whole_groups(extractor, images, batch_size)
-    if cache is not None:
-        features = extract(
-            extractor, images, batch_size=size, device=device, cache=cache, progress=progress, ranks=ranks
-        )
-        yield from torch.split(features, size)
+    size = _whole_groups(extractor, images, run.batch_size)
+    if run.cache is not None:
+        yield from torch.split(extract(extractor, images, run), size)
         return
-    _check_same(extractor, images, ranks)
-    rows, run = share(extractor, images, ranks), _Run(extractor, images, size, torch.device(device))
-    with run.bar(len(rows), progress) as bar:
-        yield from run.blocks(rows, bar)
+    _check_same(extractor, images, run.ranks)
+    rows, work = share(extractor, images, run.ranks), _Extraction(extractor, images, size, torch.device(run.device))
+    with work.bar(len(rows), run.progress) as bar:
+        yield from work.blocks(rows, bar)
 
 
 def share(extractor: Extractor, images: Images, ranks: Ranks) -> range:
@@ -155,8 +142,6 @@ def _shard(extractor: Extractor, images: Images) -> int:
 def _whole_groups(extractor: Extractor, images: Images, batch_size: int) -> int:
     """So that features which depend on their group do not depend on the batch size."""
     extractor.check(images.shape)
-    if batch_size < 1:
-        raise InputError(f"batch size {batch_size}: must be at least 1")
     return -(-batch_size // extractor.group) * extractor.group
 
 
@@ -170,7 +155,7 @@ def fingerprint(settings: Mapping[str, Any], arrays: Mapping[str, Tensor] | None
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Extraction:
     """One extraction."""
 
     extractor: Extractor
@@ -219,14 +204,14 @@ def _filled(n: int, dimensions: int, blocks: Iterator[Tensor]) -> Tensor:
     return features
 
 
-def _cached(run: _Run, folder: Path, rows: range, ranks: Ranks, bar: Any) -> Tensor:
-    n, d, group = run.images.n, run.extractor.dimensions, run.extractor.group
-    size = _shard(run.extractor, run.images)
+def _cached(work: _Extraction, folder: Path, rows: range, ranks: Ranks, bar: Any) -> Tensor:
+    n, d, group = work.images.n, work.extractor.dimensions, work.extractor.group
+    size = _shard(work.extractor, work.images)
     shards = [range(start, min(start + size, n)) for start in range(0, n, size)]
-    path = run.file(folder)
+    path = work.file(folder)
 
     def found(shard: range) -> bool:
-        return store.is_whole(run.file(folder, shard.start, shard.stop), (len(shard), d))
+        return store.is_whole(work.file(folder, shard.start, shard.stop), (len(shard), d))
 
     if ranks.world == 1 or store.is_whole(path, (n, d)):
 
@@ -237,27 +222,27 @@ def _cached(run: _Run, folder: Path, rows: range, ranks: Ranks, bar: Any) -> Ten
             at = done
             for shard in filter(found, shards):
                 if shard.start >= at:
-                    yield from run.blocks(range(at, shard.start), bar)
-                    yield _load(run.file(folder, shard.start, shard.stop), mapped=True)
+                    yield from work.blocks(range(at, shard.start), bar)
+                    yield _load(work.file(folder, shard.start, shard.stop), mapped=True)
                     at = shard.stop
                     bar.update(len(shard))
-            yield from run.blocks(range(at, n), bar)
+            yield from work.blocks(range(at, n), bar)
 
         if not store.is_whole(path, (n, d)):
             store.complete(path, (n, d), group, rest)
             for shard in shards:
-                part = run.file(folder, shard.start, shard.stop)
+                part = work.file(folder, shard.start, shard.stop)
                 for file in (part, part.with_suffix(".partial")):
                     file.unlink(missing_ok=True)
         return _load(path, mapped=ranks.world > 1 or n * d * 4 > IN_MEMORY)[rows.start : rows.stop]
 
     def mine() -> Iterator[Tensor]:
         for shard in (some for some in shards if some.start in rows):
-            part = run.file(folder, shard.start, shard.stop)
+            part = work.file(folder, shard.start, shard.stop)
 
             def missing(done: int, shard: range = shard) -> Iterator[Tensor]:
                 bar.update(done)
-                yield from run.blocks(shard[done:], bar)
+                yield from work.blocks(shard[done:], bar)
 
             store.complete(part, (len(shard), d), group, missing)
             yield _load(part)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.features.extract import Extractor, Function, fingerprint
 from dcgan_eval.features.weights import published_weights
 from dcgan_eval.options import Precision, Resize
+from dcgan_eval.runtime.errors import InputError
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 PUBLISHED = "6726825d"  # the first digits of that file's SHA-256

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.features.extract import Extractor, Function, fingerprint
 from dcgan_eval.images import Images
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.precision import exact
 
 PATCH = 6

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.features.extract import CPU_CHUNK, Extractor, Function
+from dcgan_eval.runtime.errors import InputError
 
 # all that torch.export.save writes of a program and plain arrays; torch looks for more, in older layouts too
 MEMBER = re.compile(

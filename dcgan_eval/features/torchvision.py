@@ -7,9 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.features.extract import CPU_CHUNK, Extractor, Function, fingerprint
 from dcgan_eval.features.weights import published_weights
+from dcgan_eval.runtime.errors import InputError, nearest
 
 # as their trained weights expect; drawing random ones their way takes minutes
 OPTIONS: dict[str, dict[str, Any]] = {

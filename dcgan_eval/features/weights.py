@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dcgan_eval.errors import InputError
+from dcgan_eval.runtime.errors import InputError
 
 
 def published_weights(

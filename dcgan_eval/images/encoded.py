@@ -21,7 +21,6 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.images.source import (
     SPLITS,
     Images,
@@ -36,7 +35,8 @@ from dcgan_eval.images.source import (
     split_order,
     title_of,
 )
-from dcgan_eval.ranks import ALONE, Ranks
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.ranks import ALONE, Ranks
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")

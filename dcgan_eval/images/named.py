@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.images.encoded import bounded_files, decoder, folder_files
 from dcgan_eval.images.source import Images, as_targets, from_tensor, one_line, sha256_of, within
+from dcgan_eval.runtime.errors import InputError, nearest
 
 SETS = {  # name in reports: splits, those opened when none is named first
     "digits": ("train", "test"),

@@ -13,9 +13,9 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.images.encoded import open_member
 from dcgan_eval.images.source import Images, as_targets, class_names, file_digest, reading, split_name, take, title_of
+from dcgan_eval.runtime.errors import InputError
 
 
 def open_npz(path: Path) -> dict[str, Images]:

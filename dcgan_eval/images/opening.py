@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.images.encoded import folder_files, open_files, zip_files
 from dcgan_eval.images.named import SETS, named_splits, open_named
 from dcgan_eval.images.npz import open_npz
 from dcgan_eval.images.source import Images, reading, split_name, split_order
+from dcgan_eval.runtime.errors import InputError, nearest
 
 
 def open_images(spec: str, *, root: Path | str = Path("data"), download: bool = False) -> dict[str, Images]:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcgan_eval.errors import InputError
-from dcgan_eval.ranks import ALONE, Ranks
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.ranks import ALONE, Ranks
 
 Rows = range | Tensor  # which images, in which order: consecutive ones, or int64 (k,)
 

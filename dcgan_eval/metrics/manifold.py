@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from dcgan_eval.neighbors import Inside, inside_balls, k_nearest
-from dcgan_eval.ranks import ALONE, Ranks
+from dcgan_eval.nearest.exact import Inside, inside_balls, k_nearest
+from dcgan_eval.runtime.ranks import ALONE, Ranks
 
 K = 5
 

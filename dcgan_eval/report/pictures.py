@@ -5,11 +5,11 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from dcgan_eval.errors import InputError
-from dcgan_eval.files import write_whole
 from dcgan_eval.report.charts import charts
 from dcgan_eval.report.table import Figure
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.files import write_whole
 
 LIST = "figures.csv"
 COLUMNS = ["file", "title", "command"]

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.report import words
 from dcgan_eval.report.table import EMPTY, Cell, Table, number, table
 from dcgan_eval.results import COLUMNS, MEASURED, Row, latest
+from dcgan_eval.runtime.errors import InputError, nearest
 
 # what says which number it is, and so must be one in a column, and of one number in a cell …
 SAME = (

@@ -4,11 +4,11 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import count
 from typing import TypeVar
 
-from dcgan_eval.differences import Difference, apart, difference
-from dcgan_eval.paper import QUOTES, Quote, quoted
 from dcgan_eval.report import words
 from dcgan_eval.report.table import EMPTY, Cell, Table, number, table
 from dcgan_eval.results import MEASURED, Row, latest
+from dcgan_eval.results.differences import Difference, apart, difference
+from dcgan_eval.results.paper import QUOTES, Quote, quoted
 
 FLAGGED = 0.01  # p-values below it are called out
 WITHIN = "≈: within the interval, so it may be chance"

@@ -1,7 +1,7 @@
 """Sentences about a result, composed from its fields: the one place that says in words what fields hold."""
 
-from dcgan_eval.paper import Quote
 from dcgan_eval.results import Row, Spread
+from dcgan_eval.results.paper import Quote
 
 
 def labels(protocol: str) -> str:

@@ -14,12 +14,12 @@ from typing import Literal
 import torch
 
 from dcgan_eval import results
-from dcgan_eval.errors import InputError
-from dcgan_eval.files import write_whole
 from dcgan_eval.report import everything, page, pictures
 from dcgan_eval.report.pictures import curves, write_list
 from dcgan_eval.reproduction.step import FOLDER, Inspector, State, Step, finished, marker, read_marker, rows_file
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.files import write_whole
 
 REFERENCE = 210e9  # float32 operations a second, in matrix products, of the 2 cores that steps were timed on
 
@@ -86,7 +86,7 @@ def run(steps: Sequence[Step], inspect: Inspector, call: Call, say: Callable[[st
         for part in ("steps", "figures", "cache"):
             (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written to: {error}; give another --folder") from error
+        raise InputError(f"{folder}: cannot be written to: {error}; choose another --out") from error
     outcomes = []
     for number, step in enumerate(steps, 1):
         state = inspect(step, by_name)

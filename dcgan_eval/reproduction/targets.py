@@ -3,8 +3,8 @@
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.reproduction.step import FOLDER, Source, Step
+from dcgan_eval.runtime.errors import InputError, nearest
 
 TARGETS = ("digits", "table1", "table2", "table3", "figures", "all")
 
@@ -51,18 +51,19 @@ def _digits(s: Sources) -> Iterator[Step]:
                        "classify", "--data", "digits", *three, "--protocol", f"per-class:{n}")  # fmt: skip
     for n in (100, 300, 898):
         yield _measure(s, f"digits-fid-{n}", f"digits: Fréchet distance of {n} samples", 1, digits,
-                       "fid", "digits:train", "gen:digits", "--num", f"{n}", "--features", "disc:digits",
-                       *(("--metrics", "fid,kid,prdc", "--subset-size", "500") if n == 898 else ()))  # fmt: skip
+                       "fid", "digits:train", "gen:digits", "--num-samples", f"{n}", "--features", "disc:digits@1x1",
+                       *(("--metrics", "fid,kid,prdc", "--kid-subset-size", "500") if n == 898 else ()))  # fmt: skip
     yield _measure(s, "digits-fid-real", "digits: the same of real digits", 1, digits,
-                   "fid", "digits:train", "digits:test", "--features", "disc:digits",
-                   "--metrics", "fid,kid,prdc", "--subset-size", "500")  # fmt: skip
+                   "fid", "digits:train", "digits:test", "--features", "disc:digits@1x1",
+                   "--metrics", "fid,kid,prdc", "--kid-subset-size", "500")  # fmt: skip
     yield _measure(s, "digits-neighbors", "digits: does the generator copy?", 2, digits,
                    "neighbors", figure=True)  # fmt: skip
     yield _duplicates(s, "digits-dedup", "digits: duplicates", 32, digits, "digits")
     yield _samples(s, "digits-samples", "digits: samples", "digits", 1)
     yield from _studies(s, "digits", "digits", "digits", _checkpoint("digits", ""), digits)
     yield _measure(s, "digits-arithmetic", "digits: arithmetic in the latent space", 4, digits,
-                   "arithmetic", "digits", "1 - 1 + 7", "--data", "digits", "--num", "1000", figure=True)  # fmt: skip
+                   "arithmetic", "digits", "1 - 1 + 7", "--data", "digits", "--num-samples", "1000",
+                   figure=True)  # fmt: skip
 
 
 def _table1(s: Sources) -> Iterator[Step]:
@@ -88,7 +89,7 @@ def _table2(s: Sources) -> Iterator[Step]:
         network, after = yield from _fitted(_training("svhn32", 36_000, s.svhn, "", s))
     remedy = "name the authors' by --svhn-disc (their released svhn/…/200), or have one made by --train"
     # the paper's: 1,000 labels, 100 draws, 10,000 training images set aside to choose C
-    labels = ("labels:1000", 150, ("--repeats", "100", "--valid", "10000"))
+    labels = ("labels:1000", 150, ("--draws", "100", "--valid", "10000"))
     yield from _accuracies(s, "table2", "Table 2", data, (labels,), {
         f"disc:{network or ''}": (_checkpoint(network, remedy), after, 1.0),
         "random:svhn32": (None, None, 1.0),
@@ -103,8 +104,8 @@ def _table3(s: Sources) -> Iterator[Step]:
         network, after = yield from _fitted(_training("mnist28", 11_000, s.mnist, "", s))
     remedy = "name one by --mnist-gen (python -m training mnist28 makes it), or have it made by --train"
     yield _measure(s, "table3", f"Table 3: digits by the nearest of up to {s.num:,} generated ones", 20 + 3e-4 * s.num,
-                   data, "table3", "--generator", network or "", "--data", s.mnist, "--num", f"{s.num}",
-                   "--state", f"{FOLDER}/cache/table3.npz", figure=True, more=_checkpoint(network, remedy),
+                   data, "table3", "--generator", network or "", "--data", s.mnist, "--num-samples", f"{s.num}",
+                   "--resume-from", f"{FOLDER}/cache/table3.npz", figure=True, more=_checkpoint(network, remedy),
                    after=after, resumes="cache/table3.npz")  # fmt: skip
 
 
@@ -184,7 +185,7 @@ def _measure(
     return Step(
         name,
         title,
-        (*argv, "--seed", f"{s.seed}", *drawn, "--out", f"{FOLDER}/{rows}"),
+        (*argv, "--seed", f"{s.seed}", *drawn, "--results", f"{FOLDER}/{rows}"),
         (*s.device, *s.paths),
         (data, *([more] if more is not None else [])),
         seconds,
@@ -196,14 +197,25 @@ def _measure(
 
 def _duplicates(s: Sources, name: str, title: str, seconds: float, data: Source, spec: str) -> Step:
     rows, kept = f"steps/{name}.csv", f"cache/{name}"
-    argv = ("dedup", spec, "--seed", f"{s.seed}", "--folder", f"{FOLDER}/{kept}", "--out", f"{FOLDER}/{rows}")
+    argv = ("dedup", spec, "--seed", f"{s.seed}", "--out", f"{FOLDER}/{kept}", "--results", f"{FOLDER}/{rows}")
     outputs, drawn = (rows, f"figures/{name}.png"), f"{kept}/groups.png"
     return Step(name, title, argv, (*s.device, *s.paths), (data,), seconds, outputs, copied=drawn)
 
 
 def _samples(s: Sources, name: str, title: str, spec: str, seconds: float, source: Source | None = None) -> Step:
     picture = f"figures/{name}.png"
-    argv = ("sample", spec, "--num", "100", "--columns", "10", "--seed", f"{s.seed}", "--out", f"{FOLDER}/{picture}")
+    argv = (
+        "sample",
+        spec,
+        "--num-samples",
+        "100",
+        "--columns",
+        "10",
+        "--seed",
+        f"{s.seed}",
+        "--out",
+        f"{FOLDER}/{picture}",
+    )
     return Step(name, title, argv, s.device, (source or _checkpoint(spec, ""),), seconds, (picture,))
 
 

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from dcgan_eval.errors import InputError
 from dcgan_eval.results.row import MEASURED, Row
 from dcgan_eval.results.store import COLUMNS, OLD_COLUMNS, parsed
+from dcgan_eval.runtime.errors import InputError
 
 _SPREADS = (
     (r"half the width of the 95 % Wilson interval over (\d+) (test images)", "95 % Wilson interval"),
@@ -54,6 +54,8 @@ def _row(where: str, old: dict[str, str]) -> dict[str, str]:
     """One result. What version 0.1 said in `protocol`, in the metric's suffix and in `spread_kind` gets its fields."""
     new = {name: value for name, value in old.items() if name != "protocol"}
     new |= {"role": "value", "threads": "0", "spread_n": "0", **_spread(where, old["spread_kind"], old["task"])}
+    if old["features"].startswith(("disc:", "random:")) and "@" not in old["features"]:
+        new["features"] += pooled(old["features_protocol"])
     task, protocol = old["task"], old["protocol"]
     if task == "classify":
         found = _CLASSIFIED.fullmatch(old["method"])
@@ -77,6 +79,12 @@ def _row(where: str, old: dict[str, str]) -> dict[str, str]:
     elif task not in ("fid", "dedup", "table3"):  # whose protocol repeats other columns
         new["question"], _, new["condition"] = protocol.rpartition(": ")
     return new
+
+
+def pooled(features_protocol: str) -> str:
+    """How features that are pooled to another grid than the paper's are told from those, in their name: '@1x1'."""
+    grid = re.search(r"max-pooled to (\d+)x\1,", features_protocol)
+    return f"@{grid[1]}x{grid[1]}" if grid and grid[1] != "4" else ""
 
 
 def _spread(where: str, sentence: str, task: str) -> dict[str, str]:

@@ -12,10 +12,13 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from dcgan_eval.runtime.run import Run
 
 MEASURED = "measured"
-CERTIFIED = 1e-6  # the largest gap of a certified number: the tolerance of dcgan_eval.probe
+CERTIFIED = 1e-6  # the largest gap of a certified number: the tolerance of dcgan_eval.evaluations.probe
 
 Role = Literal["value", "held-out", "p-value", "folds", "validation"]
 SpreadKind = Literal[
@@ -131,15 +134,17 @@ def stamp(measurement: Measurement, provenance: Provenance) -> Row:
     return Row(**vars(measurement), **vars(provenance))
 
 
-def provenance(**known: Any) -> Provenance:
-    """The provenance of a number that this process measures now. known: the fields of `Provenance` that it cannot tell
-    by itself."""
+def provenance(run: "Run", **known: Any) -> Provenance:
+    """The provenance of a number that this process measures now, in this run. known: the fields of `Provenance` that
+    neither can tell."""
     import torch
 
     from dcgan_eval.runtime.fast_ops import instruction_set
 
     return Provenance(
         **{
+            "device": run.computed_on,
+            "command": run.command,
             "instruction_set": instruction_set(),
             "threads": torch.get_num_threads(),
             "versions": versions(),

@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
-from dcgan_eval.errors import InputError
-from dcgan_eval.files import write_whole
 from dcgan_eval.results.row import Row
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.files import write_whole
 
 try:
     import fcntl
@@ -83,16 +83,16 @@ def append(path: Path, rows: Sequence[Row]) -> None:
             gap = "" if not text or text.endswith("\n") else "\n"
             write_whole(path, text + gap + to_csv(rows, header=not text))
     except OSError as error:
-        raise InputError(f"{path}: cannot append results: {error}; give another --out") from error
+        raise InputError(f"{path}: cannot append results: {error}; choose another file") from error
 
 
 def load(path: Path) -> list[Row]:
     """All rows of a results file. Raises InputError, naming the line, for what is no result, or stands there twice."""
     if not path.exists():
-        raise InputError(f"{path}: does not exist; results are written by --out of every command")
+        raise InputError(f"{path}: does not exist; run a command with --results FILE to make it")
     rows = read(path)
     if not rows:
-        raise InputError(f"{path}: holds no results; they are written by --out of every command")
+        raise InputError(f"{path}: contains no results; run a command with --results FILE to add some")
     seen: dict[Row, int] = {}
     for number, row in enumerate(rows, 1):
         if row in seen:

@@ -1,1 +1,1 @@
-"""The machine that numbers are computed on: its instructions, its precisions, and arithmetic that is alike on all."""
+"""What every other room stands on: processes, devices, precision, random streams, files and errors."""

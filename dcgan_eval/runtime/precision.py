@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from dcgan_eval.errors import InputError
+from dcgan_eval.runtime.errors import InputError
 
 # variables by which a library multiplies float32 in lower precision whatever torch asks for, and what they may be
 STRICT = {"ONEDNN_DEFAULT_FPMATH_MODE": ("", "STRICT"), "DNNL_DEFAULT_FPMATH_MODE": ("", "STRICT"),

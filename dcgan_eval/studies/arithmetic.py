@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from dcgan_eval import figures
-from dcgan_eval.errors import InputError
+from dcgan_eval.options import ArithmeticOptions
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.precision import exact
-from dcgan_eval.streams import stream
+from dcgan_eval.runtime.random import stream
 from dcgan_eval.studies.judge import Attribute, attribute_of, certain, chosen_scores, judged
 from dcgan_eval.studies.model import Model, apart
 from dcgan_eval.studies.rows import row, share
@@ -112,14 +113,10 @@ class Arithmetic:
 def arithmetic(
     model: Model,
     expression: str,
-    *,
     attributes: Sequence[Attribute] = (),
-    num: int = 256,
-    draws: int = 100,
-    seed: int = 0,
-    command: str = "",
+    options: ArithmeticOptions = ArithmeticOptions(),
 ) -> Arithmetic:
-    """The result of an expression over z, with exemplars from the first num samples of the seed.
+    """The result of an expression over z, with exemplars from the first samples of the seed.
 
     attributes: where there are any the terms are their values, exemplars are drawn from the samples that the choosers
     are sure of, and rows say in how many of the draws the judges find the expected values in the result: by means of
@@ -127,6 +124,7 @@ def arithmetic(
     samples. Without, the terms are indices. In any case: how much noise changes the result.
     Raises InputError for exemplars out of range, and for values of which there are too few samples.
     """
+    num, seed = options.num_samples, options.seed
     start = time.perf_counter()
     terms = parse(expression, named=bool(attributes))
     signs = [term.sign for term in terms]
@@ -135,13 +133,12 @@ def arithmetic(
     wanted = expected(terms) if attributes else ()
     for index in (index for term in terms for index in term.exemplars):
         if index >= num:
-            raise InputError(f"exemplar {index}: samples are numbered 0 to {num - 1}; --num draws more")
+            raise InputError(f"exemplar {index}: samples are numbered 0 to {num - 1}; `num_samples` draws more")
     learnt = next((attribute for attribute in used if attribute.extractor is not None), None)
     words = _words(terms)
     common: dict[str, Any] = {
         "n_reference": num,
         "seed": seed,
-        "command": command,
         "data": learnt.data if learnt else None,
         "judge": learnt.extractor if learnt else None,
         **model.fields,
@@ -151,7 +148,7 @@ def arithmetic(
     if attributes:
         scores = chosen_scores(names, images, attributes)
         pools = [certain(term.names, scores, attributes, POOL * EXEMPLARS) for term in terms]
-        groups = [_pick(terms, pools, seed, draw) for draw in range(draws)]
+        groups = [_pick(terms, pools, seed, draw) for draw in range(options.draws)]
         shown = groups[0]
         mean, one = _way(shown), "one exemplar"
         results = {
@@ -205,7 +202,9 @@ def _pick(terms: Sequence[Term], pools: Sequence[Tensor], seed: int, draw: int) 
     for term, pool in zip(terms, pools, strict=True):
         left = [row for row in pool[torch.randperm(len(pool), generator=rng)].tolist() if row not in taken]
         if len(left) < EXEMPLARS:
-            raise InputError(f"{term}: {len(pool)} samples are too few for terms that share them; draw more by --num")
+            raise InputError(
+                f"{term}: {len(pool)} samples are too few for terms that share them; draw more by `num_samples`"
+            )
         picked.append(torch.tensor(left[:EXEMPLARS]))
         taken.update(left[:EXEMPLARS])
     return picked

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dcgan_eval import figures
-from dcgan_eval.errors import InputError, nearest
 from dcgan_eval.images import BLOCK, Images
-from dcgan_eval.networks import (
+from dcgan_eval.models.networks import (
     Discriminator,
     has_statistics,
     initialise,
@@ -21,15 +20,17 @@ from dcgan_eval.networks import (
     scale_images,
     set_batchnorm_mode,
 )
+from dcgan_eval.options import FiltersOptions
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.errors import InputError, nearest
 from dcgan_eval.runtime.precision import exact
-from dcgan_eval.streams import stream
+from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.run import HERE, Run
 from dcgan_eval.studies.model import labels, layer_names
 from dcgan_eval.studies.rows import row
 
 TOP = 6  # images of each filter
 MOST = 24  # filters
-NUMBER = 6  # filters, the first of the layer, as in the paper
 
 
 @contextmanager
@@ -111,28 +112,25 @@ class Filters:
 def filters(
     discriminator: Discriminator,
     images: Images,
+    options: FiltersOptions = FiltersOptions(),
+    run: Run = HERE,
     *,
     name: str,
     sha256: str,
-    layer: str | None = None,
-    chosen: Sequence[int] = tuple(range(NUMBER)),
     y: int | None = None,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    command: str = "",
 ) -> Filters:
     """The images that excite chosen filters most and what in them does, in a discriminator and in a random one.
 
-    A discriminator without BatchNorm statistics, and the random one, take them from the images. layer: 'conv1', …; the
-    last by default, as in the paper. y: the label that a conditional network sees all images with. The images must have
-    the network's shape. Rows, of both networks: over all filters of the layer lifetime sparseness, and where images
+    A discriminator without BatchNorm statistics, and the random one, take them from the images. The layer is the last
+    by default, as in the paper. y: the label that a conditional network sees all images with. The images must have the
+    network's shape. Rows, of both networks: over all filters of the layer lifetime sparseness, and where images
     have labels the share of a filter's `TOP` images that are of one class; over the chosen ones in how much of the
     image half of the guided gradient lies.
     Raises InputError for layers and filters that do not exist, and fewer than `TOP` images.
     """
     a = discriminator.architecture
     known = layer_names(discriminator)
-    layer = layer or known[-1]
+    layer, chosen, seed, device = options.layer or known[-1], options.filters, options.seed, run.device
     if layer not in known:
         raise InputError(f"{name}: no layer {layer!r}{nearest(layer, known)}")
     index = known.index(layer)
@@ -143,9 +141,9 @@ def filters(
         if not 0 <= one < width:
             raise InputError(f"{name}: no filter {one}; those of {layer} are 0 to {width - 1}")
     if a.n_classes and (y is None or not 0 <= y < a.n_classes):
-        raise InputError(f"{name}: is conditional; say by --label which class, 0 to {a.n_classes - 1}, it is told")
+        raise InputError(f"{name}: is conditional; say by `label` which class, 0 to {a.n_classes - 1}, it is told")
     if y is not None and not a.n_classes:
-        raise InputError(f"{name}: --label {y}: the discriminator is unconditional and takes none; leave it out")
+        raise InputError(f"{name}: `label` {y}: the discriminator is unconditional and takes none; leave it out")
     if images.n < TOP:
         raise InputError(f"{images.name}: {images.n} images; the {TOP} that excite a filter most need more")
     said = "" if y is None else f"; label {y}"
@@ -198,8 +196,8 @@ def filters(
             rows.append(
                 row(
                     "filters", metric, value, model=name, model_sha256=sha256, networks=f"BatchNorm {statistics}{said}",
-                    device=str(device), layer=layer, dimensions=width, condition=what, method=how, n=n, unit="%",
-                    n_reference=images.n, seed=seed, command=command, data=images, features=f"{what} {layer}",
+                    run=run, layer=layer, dimensions=width, condition=what, method=how, n=n, unit="%",
+                    n_reference=images.n, seed=seed, data=images, features=f"{what} {layer}",
                     seconds=time.perf_counter() - start,
                 )
             )  # fmt: skip

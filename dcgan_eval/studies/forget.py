@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from dcgan_eval import figures
-from dcgan_eval.errors import InputError, nearest
-from dcgan_eval.networks import Generator, scale_images, to_uint8
+from dcgan_eval.models.networks import Generator, scale_images, to_uint8
+from dcgan_eval.options import ForgetOptions
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.errors import InputError, nearest
 from dcgan_eval.runtime.precision import exact
-from dcgan_eval.streams import stream
+from dcgan_eval.runtime.random import stream
 from dcgan_eval.studies.judge import Attribute, attribute_of
 from dcgan_eval.studies.model import AT_ONCE, Model, apart, layer_names
 from dcgan_eval.studies.rows import row, share, spread
@@ -120,7 +121,7 @@ def read_boxes(path: Path, size: int, num: int) -> dict[int, list[Box]]:
         ) from error
     for number, boxes in found.items():
         if not 0 <= number < num:
-            raise InputError(f"{path}: sample {number}: samples are numbered 0 to {num - 1}; --num draws more")
+            raise InputError(f"{path}: sample {number}: samples are numbered 0 to {num - 1}; `num_samples` draws more")
         for left, top, right, bottom in boxes:
             if not (0 <= left < right <= size and 0 <= top < bottom <= size):
                 raise InputError(
@@ -207,26 +208,25 @@ def forget_class(
     model: Model,
     value: str,
     attributes: Sequence[Attribute],
-    *,
-    layer: str | None = None,
-    num: int = 256,
-    seed: int = 0,
-    command: str = "",
+    options: ForgetOptions = ForgetOptions(),
 ) -> Forgotten:
-    """Drops the maps that tell samples with a value from the others, found by the chooser on the first num samples.
+    """Drops the maps that tell samples with a value from the others, found by the chooser on the first `num_samples`.
 
-    Judged on the next num samples. Rows: of those in which the judge finds the value, in how many it still does; of the
-    others, in how many it still finds what it found; and the change of pixels, in % of that from one sample to another.
-    Of random maps the mean over `SETS` sets. Raises InputError where the value is found in no sample, or in all.
+    Judged on as many further samples. Rows: of those in which the judge finds the value, in how many it still does; of
+    the others, in how many it still finds what it found; and the change of pixels, in % of that from one sample to
+    another. Of random maps the mean over `SETS` sets.
+    Raises InputError where the value is found in no sample, or in all.
     """
     attribute = attribute_of(value, attributes)
-    layer = layer or second_highest(model.generator)
+    num, seed, layer = options.num_samples, options.seed, options.layer or second_highest(model.generator)
     start = time.perf_counter()
     z = model.z(2 * num, seed)
     index = attribute.values.index(value)
     has = attribute.choose(model.samples(num, seed)).argmax(1) == index
     if not 0 < int(has.sum()) < num:
-        raise InputError(f"{value} is in {int(has.sum())} of {num} samples; want some with and some without; see --num")
+        raise InputError(
+            f"{value} is in {int(has.sum())} of {num} samples; want some with and some without; see `num_samples`"
+        )
     maps = activations(model, z[:num], layer)
     drop = _positive(regression(maps, has[:, None, None].expand(-1, *maps.shape[2:])))
     maps = activations(model, z[num:], layer)
@@ -235,7 +235,9 @@ def forget_class(
     before = scores.argmax(1)
     had = before == index
     if not 0 < int(had.sum()) < num:
-        raise InputError(f"{value} is judged to be in {int(had.sum())} of {num} further samples; draw more by --num")
+        raise InputError(
+            f"{value} is judged to be in {int(had.sum())} of {num} further samples; draw more by `num_samples`"
+        )
     typical = float(apart(plain, plain.roll(1, 0)).mean())
     n = int(had.sum())
     margin = scores.gather(1, before[:, None])[:, 0] - scores.topk(2).values[:, 1]
@@ -257,7 +259,7 @@ def forget_class(
         "change": (f"{CHANGE}, of that between two samples", num),
     }
     rows = _rows(
-        model, value, layer, drop, maps.shape[1], found, how, num, seed, time.perf_counter() - start, command, attribute
+        model, value, layer, drop, maps.shape[1], found, how, num, seed, time.perf_counter() - start, attribute
     )
     return Forgotten(value, layer, shown, [], drop, rows)
 
@@ -266,10 +268,7 @@ def forget_class(
 def forget_boxes(
     model: Model,
     boxes: Mapping[int, Sequence[Box]],
-    *,
-    layer: str | None = None,
-    seed: int = 0,
-    command: str = "",
+    options: ForgetOptions = ForgetOptions(),
 ) -> Forgotten:
     """Drops the maps that tell what is inside boxes from the rest of the same samples.
 
@@ -281,7 +280,7 @@ def forget_boxes(
     """
     if len(boxes) < 4:
         raise InputError(f"boxes on {len(boxes)} samples: want 4 at least, some to learn from and some to judge by")
-    layer = layer or second_highest(model.generator)
+    seed, layer = options.seed, options.layer or second_highest(model.generator)
     start = time.perf_counter()
     numbers = sorted(boxes)
     size = model.architecture.image_size
@@ -323,7 +322,7 @@ def forget_boxes(
     }  # fmt: skip
     took = time.perf_counter() - start
     learnt = len(numbers) - len(plain)
-    rows = _rows(model, BOXED, layer, drop, maps.shape[1], found, how, learnt, seed, took, command, None)
+    rows = _rows(model, BOXED, layer, drop, maps.shape[1], found, how, learnt, seed, took, None)
     return Forgotten(BOXED, layer, shown, [list(boxes[number]) for number in numbers[1::2]][:SHOWN], drop, rows)
 
 
@@ -404,7 +403,6 @@ def _rows(
     n_reference: int,
     seed: int,
     seconds: float,
-    command: str,
     attribute: Attribute | None,
 ) -> list[Row]:
     """found: the numbers of each of `WAYS`, once or for every random set. how: a metric is found, and of how many."""
@@ -430,7 +428,6 @@ def _rows(
                     n_reference=n_reference,
                     seed=seed,
                     seconds=seconds,
-                    command=command,
                     data=attribute.data if attribute else None,
                     judge=attribute.extractor if attribute else None,
                     **model.fields,

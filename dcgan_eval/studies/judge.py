@@ -2,20 +2,21 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from dcgan_eval.classification import labelled
-from dcgan_eval.errors import InputError, UncertifiedError, nearest
+from dcgan_eval.evaluations.classify import labelled
+from dcgan_eval.evaluations.probe import Split, linear_probe
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, fitted, from_tensor
-from dcgan_eval.probe import Split, linear_probe
+from dcgan_eval.linear import L2SVC
+from dcgan_eval.runtime.errors import InputError, UncertifiedError, nearest
 from dcgan_eval.runtime.precision import exact
-from dcgan_eval.streams import stream
-from dcgan_eval.svm import L2SVC
+from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.run import HERE, Run
 
 Scores = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float64 (n, values): the highest is what the image is
 
@@ -43,11 +44,9 @@ class Attribute:
 def learnt(
     data: Images,
     extractor: Extractor,
+    run: Run = HERE,
     *,
     seed: int = 0,
-    batch_size: int = 256,
-    device: torch.device | str = "cpu",
-    progress: bool = False,
 ) -> Attribute:
     """The class, by an L2-SVM on features of each half of labelled images, drawn by the seed.
 
@@ -56,22 +55,20 @@ def learnt(
     """
     ready = labelled(fitted(data, extractor.input_shape)[0])
     assert ready.labels is not None
-    X = extract(extractor, ready, batch_size=batch_size, device=device, progress=progress)
+    X = extract(extractor, ready, run)
     order = torch.randperm(ready.n, generator=stream(seed, "halves"))
     halves = [Split(X[some], ready.labels[some]) for some in (order[0::2].sort().values, order[1::2].sort().values)]
 
     def score(half: Split, other: Split) -> tuple[Scores, float]:
-        probe = linear_probe(half, other, seed=seed, device=device)
+        probe = linear_probe(half, other, seed=seed, device=run.device)
         assert probe.C is not None
-        svm = certified_svm(half.X, half.y, probe.C, device)
+        svm = certified_svm(half.X, half.y, probe.C, run.device)
         if len(svm.classes_) < len(ready.classes):
             raise InputError(f"{data.name}: half of it lacks images of some class; give more of each")
 
         def scores(images: Tensor) -> Tensor:
             few = fitted(from_tensor(images, name="samples"), extractor.input_shape)[0]
-            values = torch.from_numpy(
-                svm.decision_function(extract(extractor, few, batch_size=batch_size, device=device))
-            )
+            values = torch.from_numpy(svm.decision_function(extract(extractor, few, replace(run, progress=False))))
             return torch.stack([-values, values], 1) if values.ndim == 1 else values
 
         return scores, probe.accuracy
@@ -154,6 +151,6 @@ def certain(names: Sequence[str], scores: Mapping[str, Tensor], attributes: Sequ
     if len(half) < least:
         raise InputError(
             f"of {n} samples {len(found)} are {' & '.join(names)}; exemplars are of the surer half, which must be "
-            f"{least} at least; draw more by --num"
+            f"{least} at least; draw more by `num_samples`"
         )
     return half

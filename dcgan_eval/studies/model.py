@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcgan_eval.checkpoint import Checkpoint
-from dcgan_eval.errors import InputError
 from dcgan_eval.images import BLOCK
-from dcgan_eval.networks import (
-    Architecture,
+from dcgan_eval.models.architecture import Architecture
+from dcgan_eval.models.checkpoint import Checkpoint
+from dcgan_eval.models.networks import (
     Discriminator,
     Generator,
     has_statistics,
@@ -22,9 +21,11 @@ from dcgan_eval.networks import (
     set_batchnorm_mode,
     to_uint8,
 )
+from dcgan_eval.models.sampling import latents
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.precision import exact
-from dcgan_eval.sampling import latents
-from dcgan_eval.streams import stream
+from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.run import HERE, Run
 
 STATISTICS = 10  # batches of `BLOCK` z
 AT_ONCE = 64  # images; a network's memory is bounded by it
@@ -32,7 +33,7 @@ AT_ONCE = 64  # images; a network's memory is bounded by it
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A generator in evaluation on `device`, with fixed BatchNorm statistics.
+    """A generator in evaluation on the run's device, with fixed BatchNorm statistics.
 
     checkpoint: what it came from. name: as reports print it. judge, judge_name: the same of the discriminator, if it
     holds one. label: the class that a conditional generator draws. seed: of BatchNorm statistics. protocol: how
@@ -46,8 +47,12 @@ class Model:
     generator: Generator
     label: int | None
     seed: int
-    device: torch.device
+    run: Run
     protocol: str
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.run.device)
 
     @property
     def architecture(self) -> Architecture:
@@ -113,7 +118,7 @@ class Model:
             "model": self.name,
             "model_sha256": self.checkpoint.sha256,
             "networks": self.protocol,
-            "device": str(self.device),
+            "run": self.run,
         }
 
     @property
@@ -124,15 +129,15 @@ class Model:
 @exact()
 def ready(
     checkpoint: Checkpoint,
+    run: Run = HERE,
     *,
     name: str,
     judge: Checkpoint | None = None,
     judge_name: str = "",
     label: int | None = None,
     seed: int = 0,
-    device: torch.device | str = "cpu",
 ) -> Model:
-    """A copy of a checkpoint's generator, ready to be studied.
+    """A copy of a checkpoint's generator, ready to be studied in a run.
 
     judge: of another checkpoint the discriminator, for one that holds a generator only, as those of pytorch/examples.
 
@@ -152,16 +157,16 @@ def ready(
                     f"{judge_name}: is of another {what}, {getattr(b, what)}, than {name}, {getattr(a, what)}"
                 )
     _check_label(name, a.n_classes, label)
-    generator = copy.deepcopy(checkpoint.generator).to(device).requires_grad_(False)
+    generator = copy.deepcopy(checkpoint.generator).to(run.device).requires_grad_(False)
     protocol = "BatchNorm stored"
     if has_statistics(generator):
         set_batchnorm_mode(generator, "stored")
     else:
-        y = labels(BLOCK, label, device)
-        reestimate_batchnorm(generator, ((z.to(device), y) for z in _batches(a, seed)))
+        y = labels(BLOCK, label, run.device)
+        reestimate_batchnorm(generator, ((z.to(run.device), y) for z in _batches(a, seed)))
         protocol = f"BatchNorm of {STATISTICS} x {BLOCK} z"
     protocol += "" if label is None else f"; label {label}"
-    return Model(checkpoint, name, judge, judge_name, generator, label, seed, torch.device(device), protocol)
+    return Model(checkpoint, name, judge, judge_name, generator, label, seed, run, protocol)
 
 
 def _batches(architecture: Architecture, seed: int) -> Iterator[Tensor]:

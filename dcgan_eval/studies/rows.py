@@ -10,6 +10,7 @@ from dcgan_eval.features import Extractor
 from dcgan_eval.images import Images
 from dcgan_eval.results import Measurement, Row
 from dcgan_eval.results.intervals import of_mean, wilson
+from dcgan_eval.runtime.run import Run
 
 _MEASUREMENT = {field.name for field in fields(Measurement)}
 
@@ -19,13 +20,17 @@ def row(
     metric: str,
     value: float,
     *,
+    run: Run,
     networks: str,
     data: Images | None = None,
     judge: Extractor | None = None,
     **known: Any,
 ) -> Row:
-    """networks: how they were made ready. judge: what the images are seen in, where it is an extractor.
+    """A row of a study.
 
+    run: that measured it.
+    networks: how they were made ready.
+    judge: what the images are seen in, where it is an extractor.
     known: the other fields of `Row`.
     """
     source: dict[str, Any] = {"dtype": "float32", "features_protocol": networks}
@@ -40,7 +45,9 @@ def row(
         }
     source |= {name: value for name, value in known.items() if name not in _MEASUREMENT}
     measured = {name: value for name, value in known.items() if name in _MEASUREMENT}
-    return results.stamp(Measurement(task=task, metric=metric, value=value, **measured), results.provenance(**source))
+    return results.stamp(
+        Measurement(task=task, metric=metric, value=value, **measured), results.provenance(run, **source)
+    )
 
 
 def spread(values: Tensor, of: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dcgan_eval import figures
-from dcgan_eval.networks import Architecture
+from dcgan_eval.models.architecture import Architecture
 
 
 def output_size(size: int, kernel: int, stride: int, padding: int, output_padding: int) -> int:

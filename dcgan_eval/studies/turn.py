@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from dcgan_eval import figures
-from dcgan_eval.errors import InputError
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, from_tensor
-from dcgan_eval.options import DirectionMethod
+from dcgan_eval.options import DirectionMethod, TurnOptions
 from dcgan_eval.results import Row
 from dcgan_eval.results.intervals import Z95
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.precision import exact
-from dcgan_eval.streams import stream
+from dcgan_eval.runtime.random import stream
 from dcgan_eval.studies.judge import Attribute, attribute_of, certain, certified_svm, chosen_scores
 from dcgan_eval.studies.model import Model
 from dcgan_eval.studies.rows import row, share, spread
@@ -63,14 +63,16 @@ def numbered(model: Model, start: Sequence[int], end: Sequence[int], num: int, s
             raise InputError(f"{name}: {', '.join(map(str, numbers))}: names a sample twice")
         for number in numbers:
             if not 0 <= number < num:
-                raise InputError(f"{name}: sample {number}: samples are numbered 0 to {num - 1}; --num draws more")
+                raise InputError(
+                    f"{name}: sample {number}: samples are numbered 0 to {num - 1}; `num_samples` draws more"
+                )
     if both := set(start) & set(end):
         raise InputError(f"samples {', '.join(map(str, sorted(both)))} are in both groups; a direction needs two ends")
     rows = [torch.tensor(numbers) for numbers in (start, end)]
     z = model.z(num, seed)
 
     def features(images: Tensor) -> Tensor:
-        return extract(judge, from_tensor(images, name="samples"), device=model.device).double()
+        return extract(judge, from_tensor(images, name="samples"), model.run).double()
 
     low, high = (features(model.draw(z[some])).mean(0) for some in rows)
     line = high - low
@@ -178,26 +180,18 @@ class Turn:
 def turn(
     model: Model,
     groups: Groups,
-    *,
-    by: DirectionMethod = "mean",
-    num: int = 256,
-    starts: int = 8,
-    steps: int = 8,
-    seed: int = 0,
-    command: str = "",
+    options: TurnOptions = TurnOptions(),
 ) -> Turn:
     """Moves `starts` z along the direction between two groups, from once its length backwards to once forwards.
 
-    The z are those of samples num, num + 1, …, which are in no group. Rows, of the direction, and of random ones of the
-    same length, another for each z: the mean slope of the score, the root mean square of slopes, how straight the
-    score of one z is, and the share of z on the second group's side at either end.
-    Raises InputError for fewer than 3 steps.
+    The z are those of the samples after the first `num_samples`, which are in no group. Rows, of the direction, and of
+    random ones of the same length, another for each z: the mean slope of the score, the root mean square of slopes, how
+    straight the score of one z is, and the share of z on the second group's side at either end.
     """
-    if steps < 3:
-        raise InputError(f"--steps {steps}: whether a change is straight takes at least 3")
+    num, starts, steps, seed = options.num_samples, options.starts, options.steps, options.seed
     start = time.perf_counter()
     z = model.z(num + starts, seed)
-    d = direction(z[:num], groups, by)
+    d = direction(z[:num], groups, options.method)
     others = torch.randn(starts, len(d), generator=stream(seed, "directions"))
     others *= d.norm() / others.norm(dim=1, keepdim=True)
     t = torch.linspace(-1, 1, steps)
@@ -215,7 +209,7 @@ def turn(
     ends_of = f"{groups.names[0]} to {groups.names[1]}"
     how = f"{groups.about}, in standard deviations over samples"
     made = f"{len(groups.start)} and {len(groups.end)} samples"
-    first = "difference of the means of" if by == "mean" else "linear SVM in z between"
+    first = "difference of the means of" if options.method == "mean" else "linear SVM in z between"
     for way, some in ((f"{first} {made}", curve), ("random directions", random)):
         for metric, value, about, more in (
             ("slope", float(some.slopes.mean()), f"of the score over t, mean; score: {how}", spread(some.slopes, "z")),
@@ -235,7 +229,6 @@ def turn(
                     n=starts,
                     n_reference=num,
                     seed=seed,
-                    command=command,
                     seconds=took,
                     data=groups.data,
                     judge=groups.judge,

@@ -16,13 +16,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcgan_eval import figures
-from dcgan_eval.errors import InputError
 from dcgan_eval.images import Images
-from dcgan_eval.networks import Discriminator, sample_z, scale_images
-from dcgan_eval.options import Interpolation
+from dcgan_eval.models.networks import Discriminator, sample_z, scale_images
+from dcgan_eval.options import Interpolation, WalkOptions
 from dcgan_eval.results import Row
+from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.precision import exact
-from dcgan_eval.streams import stream
+from dcgan_eval.runtime.random import stream
 from dcgan_eval.studies.model import AT_ONCE, Model
 from dcgan_eval.studies.rows import row, spread
 
@@ -131,7 +131,7 @@ class Found:
 
 
 @exact()
-def invert(model: Model, images: Tensor, *, seed: int = 0, steps: int = 200, progress: bool = False) -> Found:
+def invert(model: Model, images: Tensor, *, seed: int = 0, steps: int = 200) -> Found:
     """The z whose images are nearest to those given, uint8 (n, C, H, W), in the mean square of pixels.
 
     From the nearest of `CANDIDATES` random z on by Adam, its rate falling from `RATE` to 0 by a cosine. Uniform z stay
@@ -147,7 +147,7 @@ def invert(model: Model, images: Tensor, *, seed: int = 0, steps: int = 200, pro
     z = candidates[first].to(model.device).requires_grad_()
     optimiser = torch.optim.Adam([z], RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
-    for _ in tqdm(range(steps), desc="z", unit="step", leave=False, disable=not progress):
+    for _ in tqdm(range(steps), desc="z", unit="step", leave=False, disable=not model.run.progress):
         optimiser.zero_grad()
         for some in torch.split(torch.arange(len(z)), AT_ONCE):
             # of every image by itself: Adam scales each coordinate, so that images do not touch one another
@@ -178,35 +178,28 @@ class Walk:
 @exact()
 def walk(
     model: Model,
-    *,
-    num: int = 9,
-    steps: int = 8,
-    path: Interpolation = "straight",
-    pairs: int = 16,
+    options: WalkOptions = WalkOptions(),
     images: Images | None = None,
-    optimise: int = 200,
-    seed: int = 0,
-    progress: bool = False,
-    command: str = "",
 ) -> Walk:
-    """From each of num random z, or of the z found for the first num images, to the next.
+    """From each of `num_points` random z, or of the z found for as many images, to the next.
 
     Rows: of each way path length and D's logit, where there is a D; or of images the error of their z, and of as many
-    samples, which have one, the same error. pairs: see `smoothness`. optimise: steps, see `invert`.
+    samples, which have one, the same error. pairs: see `smoothness`. inversion_steps: see `invert`.
     Raises InputError for fewer than 2 z or steps.
     """
+    num, steps, seed, iterations = options.num_points, options.steps, options.seed, options.inversion_steps
     rows: list[Row] = []
-    common: dict[str, Any] = {"seed": seed, "command": command, **model.fields}
+    common: dict[str, Any] = {"seed": seed, **model.fields}
     given = None
     if images is None:
         z = model.z(num, seed)
     else:
         start = time.perf_counter()
         given = images.subset(range(min(num, images.n))).tensor()
-        found = invert(model, given, seed=seed, steps=optimise, progress=progress)
-        own = invert(model, model.draw(model.z(len(given), seed)), seed=seed, steps=optimise, progress=progress)
+        found = invert(model, given, seed=seed, steps=iterations)
+        own = invert(model, model.draw(model.z(len(given), seed)), seed=seed, steps=iterations)
         z, took = found.z, time.perf_counter() - start
-        sought = f"the nearest of {CANDIDATES} z, then {optimise} steps of Adam at {RATE}"
+        sought = f"the nearest of {CANDIDATES} z, then {iterations} steps of Adam at {RATE}"
         typical = float(model.z(CANDIDATES, seed).norm(dim=1).mean())
         for what, some in (("images given", found), ("its own samples", own)):
             for metric, values, how in (
@@ -219,7 +212,7 @@ def walk(
                         seconds=took, **common, **spread(values, "images"),
                     )
                 )  # fmt: skip
-    drawn = model.draw(between(z, steps, path).flatten(0, 1))
+    drawn = model.draw(between(z, steps, options.path).flatten(0, 1))
     drawn = drawn.reshape(-1, steps, *drawn.shape[1:])
     ends = drawn[0, [0, -1]].float()
     t = torch.linspace(0, 1, steps)[:, None, None, None]
@@ -227,7 +220,7 @@ def walk(
     ways.append(torch.lerp(ends[0], ends[1], t).round().to(torch.uint8))
     if images is None and model.has_discriminator:
         start = time.perf_counter()
-        measured = smoothness(model, pairs, seed)
+        measured = smoothness(model, options.pairs, seed)
         took = time.perf_counter() - start
         for way, of in measured.items():
             for metric, values, how in (
@@ -243,7 +236,7 @@ def walk(
                     continue
                 rows.append(
                     row(
-                        "walk", metric, float(values.mean()), condition=way, method=how, n=pairs,
+                        "walk", metric, float(values.mean()), condition=way, method=how, n=options.pairs,
                         features=model.judge_name, features_sha256=model.judge.sha256, seconds=took, **common,
                         **spread(values, "pairs"),
                     )

@@ -1,0 +1,134 @@
+"""The application, and commands made from functions and their option records."""
+
+import copy
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.models import OptionInfo
+
+from dcgan_eval.options import SEPARATORS, Options, declared
+from dcgan_eval.runtime.errors import InputError
+
+app = typer.Typer(
+    name="dcgan-eval",
+    help="Measure what a DCGAN has learnt. Every number comes with its protocol.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+OPTIONS = set[str]()  # of all commands, as Python calls them
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Adds a function to the application as the command of its name.
+
+    A parameter that is a record of options becomes the options of its fields; a field that several records have is one
+    option, given to all of them. An option whose type is a tuple takes values separated by commas, and may be repeated.
+    """
+    parameters = inspect.signature(function, eval_str=True).parameters
+    records = {name: p.annotation for name, p in parameters.items() if _is_record(p.annotation)}
+    given: dict[str, inspect.Parameter] = {}
+    for name, parameter in parameters.items():
+        for each in _fields(records[name]) if name in records else [parameter]:
+            given.setdefault(each.name, each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    OPTIONS.update(name for name, p in given.items() if _is_option(p))
+    many = {name: declared(p.annotation).kind for name, p in given.items() if _is_list(p)}
+
+    @functools.wraps(function)
+    def run(**values: Any) -> None:
+        values = {k: _separated(k, v, many[k]) if k in many else v for k, v in values.items()}
+        made = {
+            name: record(**{field.name: values[field.name] for field in dataclasses.fields(record)})
+            for name, record in records.items()
+        }
+        function(**{name: made[name] if name in made else values[name] for name in parameters})
+
+    flat = [_as_list(p) if name in many else p for name, p in given.items()]
+    run.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    app.command()(run)
+    return run
+
+
+def _is_record(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Options)
+
+
+def _fields(record: type[Options]) -> list[inspect.Parameter]:
+    return list(inspect.signature(record, eval_str=True).parameters.values())
+
+
+def _is_option(parameter: inspect.Parameter) -> bool:
+    return isinstance(getattr(parameter.annotation, "__metadata__", [None])[0], OptionInfo)
+
+
+def _is_list(parameter: inspect.Parameter) -> bool:
+    return _is_option(parameter) and declared(parameter.annotation).many
+
+
+def _as_list(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The same as typer knows it, which has no tuples of any length."""
+    info = copy.copy(declared(parameter.annotation).info)
+    text, default, rest = (info.help or "").partition(" [default")
+    info.help = f"{text} Repeat the option, or separate values by commas.{default}{rest}"
+    values = parameter.default
+    return parameter.replace(
+        annotation=Annotated[list[str] | None, info], default=None if values is None else [str(v) for v in values]
+    )
+
+
+def _separated(name: str, words: list[str] | None, kind: Any) -> tuple[Any, ...] | None:
+    if words is None:
+        return None
+    parts = [part.strip() for word in words for part in re.split(SEPARATORS.get(kind, ","), word)]
+    if kind not in (int, float):
+        return tuple(parts)
+    try:
+        return tuple(kind(part) for part in parts)
+    except ValueError as error:
+        numbers = {int: "whole numbers", float: "numbers"}[kind]
+        raise InputError(f"`{name}` {','.join(words)!r}: want {numbers} separated by commas") from error
+
+
+def as_typed(message: str) -> str:
+    """A message of the library with its options written as on the command line: `prdc_k` as --prdc-k."""
+    return re.sub(r"`(\w+)`", lambda m: f"--{m[1].replace('_', '-')}" if m[1] in OPTIONS else m[0], message)
+
+
+# options of before, by command ('' for all), and what they are called now
+RENAMED: Mapping[str, Mapping[str, str]] = {
+    "": {"--out": "--results"},
+    "classify": {"--repeats": "--draws"},
+    "fid": {
+        "--num": "--num-samples", "--repeats": "--seeds", "--subsets": "--kid-subsets",
+        "--subset-size": "--kid-subset-size", "--splits": "--is-splits", "--k": "--prdc-k",
+    },
+    "neighbors": {"--num": "--num-samples"},
+    "dedup": {"--folder": "--out"},
+    "table3": {"--num": "--num-samples", "--state": "--resume-from"},
+    "sample": {"--num": "--num-samples"},
+    "walk": {"--num": "--num-points", "--optimise": "--inversion-steps"},
+    "arithmetic": {"--num": "--num-samples", "--sheet": "--contact-sheet"},
+    "turn": {"--num": "--num-samples", "--sheet": "--contact-sheet", "--by": "--method"},
+    "filters": {"--num": "--num-images"},
+    "forget": {"--num": "--num-samples"},
+    "reproduce": {"--num": "--num-samples", "--folder": "--out"},
+}  # fmt: skip
+OUT = ("dedup", "sample", "report", "reproduce", "convert", "migrate")  # make one file or folder, and have --out
+
+
+def check_names(argv: Sequence[str]) -> None:
+    """Raises InputError for an option's name of before, with what it is called now."""
+    if not argv or (argv[0] not in RENAMED and argv[0] in OUT):
+        return
+    old = {**({} if argv[0] in OUT else RENAMED[""]), **RENAMED.get(argv[0], {})}
+    for word in argv[1:]:
+        name = word.partition("=")[0]
+        if name in old:
+            raise InputError(f"{name}: is called {old[name]} now")

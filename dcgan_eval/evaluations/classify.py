@@ -1,0 +1,168 @@
+"""From images and extractors to measured accuracies: extract, probe, and write down how."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+
+import torch
+
+from dcgan_eval import results
+from dcgan_eval.evaluations.probe import Probe, Protocol, Split, knn_probe, linear_probe
+from dcgan_eval.features import Extractor, extract, share
+from dcgan_eval.images import Images
+from dcgan_eval.options import ClassifyOptions
+from dcgan_eval.results import Measurement, Role, Row, Spread
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.run import HERE, Run
+
+
+def labelled(images: Images) -> Images:
+    """Those images that have a label; InputError if none has."""
+    if images.labels is None or not bool((images.labels >= 0).any()):
+        raise InputError(f"{images.name}: has no labels; give folders by class, a labels.csv or an .npz with y")
+    if bool((images.labels >= 0).all()):
+        return images
+    return images.subset(torch.nonzero(images.labels >= 0)[:, 0])
+
+
+def aside(train: Images, n: int, seed: int) -> tuple[Images, Images]:
+    """The training images without n of them, and those, drawn by the seed; both in their order.
+
+    Raises InputError unless some are left of each.
+    """
+    if not 0 < n < train.n:
+        raise InputError(
+            f"{train.name}: cannot set {n} of {train.n} images aside for validation; want fewer, at least 1"
+        )
+    order = torch.randperm(train.n, generator=stream(seed, "validation"))
+    return train.subset(order[n:].sort().values), train.subset(order[:n].sort().values)
+
+
+def classify(
+    train: Images,
+    test: Images,
+    extractor: Extractor,
+    options: ClassifyOptions = ClassifyOptions(),
+    run: Run = HERE,
+    *,
+    valid: Images | None = None,
+    seconds_fit: float = 0.0,
+) -> Iterator[Row]:
+    """Accuracy and error, in %, of the paper's L2-SVM on the features of labelled images, a row each.
+
+    Where C is chosen, also the accuracy on folds or validation images at every C that was tried.
+
+    options: how many labels, how C is chosen, and what is classified by besides; see `linear_probe`.
+    run: see `extract`.
+    valid: images to choose C by in place of folds; no features of them are needed for a single C.
+    seconds_fit: what making the extractor took.
+    Raises InputError for images without labels, sets that do not belong together or are the same, and what
+    `linear_probe` and `extract` raise.
+    """
+    protocol = Protocol.parse(options.protocol)
+    parts = [labelled(part) for part in (train, test, valid) if part is not None]
+    for part in parts:
+        extractor.check(part.shape)
+        if part.classes != train.classes:
+            raise InputError(
+                f"{part.name} has the classes {_short(part.classes)}, but {train.name} {_short(train.classes)}"
+            )
+    if len({part.fingerprint for part in parts}) < len(parts):
+        names = ", ".join(part.name for part in parts)
+        raise InputError(f"{names}: two of these are the same images; train, test and validation must differ")
+    if options.C is not None and len(set(options.C)) == 1:
+        parts = parts[:2]
+    start = time.perf_counter()
+    splits = []
+    for part in parts:
+        X = extract(extractor, part, run)
+        assert part.labels is not None
+        here = share(extractor, part, run.ranks)
+        splits.append(Split(X, part.labels[here.start : here.stop]))
+    seconds = seconds_fit + time.perf_counter() - start
+
+    def rows(probe: Probe, layer: str, dimensions: int) -> Iterator[Row]:
+        source = results.provenance(
+            run,
+            data=" + ".join(dict.fromkeys(part.name.partition(":")[0] for part in parts)),
+            data_sha256=" ".join(dict.fromkeys(map(_content, parts))),
+            features=extractor.name,
+            features_sha256=extractor.fingerprint,
+            features_protocol=extractor.protocol,
+            dtype=extractor.dtype,
+            layer=layer,
+            dimensions=dimensions,
+            seed=options.seed,
+            seconds_features=seconds,
+            seconds=probe.seconds,
+        )
+        accuracy = Measurement(
+            task="classify",
+            metric="accuracy",
+            value=probe.accuracy,
+            unit="%",
+            draws=_several(probe.accuracies),
+            n=parts[1].n,
+            n_reference=probe.n_train,
+            classifier=probe.classifier,
+            labels=str(protocol),
+            C=probe.C,
+            gap=probe.gap,
+            method=probe.method,
+            remark=probe.remark,
+            **asdict(probe.spread),
+        )
+        yield results.stamp(accuracy, source)
+        errors = _several([100 - value for value in probe.accuracies])
+        yield results.stamp(replace(accuracy, metric="error", value=100 - probe.accuracy, draws=errors), source)
+        role: Role = "validation" if len(splits) > 2 else "folds"
+        n = parts[2].n if len(splits) > 2 else probe.n_train
+        for C, value in probe.curve:
+            # the gap of the probe is the largest of all fits, these included
+            tried = replace(accuracy, role=role, value=value, draws=(), n=n, C=C, **asdict(Spread()))
+            yield results.stamp(tried, source)
+
+    layers = {"all": slice(0, extractor.dimensions)}
+    if options.per_layer and len(extractor.slices) > 1:
+        layers |= extractor.slices
+    for layer, columns in layers.items():
+        some = [Split(split.X[:, columns], split.y) for split in splits]
+        probe = linear_probe(
+            some[0],
+            some[1],
+            valid=some[2] if len(some) > 2 else None,
+            protocol=protocol,
+            Cs=options.C,
+            folds=options.folds,
+            draws=options.draws,
+            seed=options.seed,
+            device=run.device,
+            ranks=run.ranks,
+        )
+        yield from rows(probe, layer, some[0].X.shape[1])
+        if options.knn is not None:
+            probe = knn_probe(
+                some[0],
+                some[1],
+                k=options.knn,
+                protocol=protocol,
+                draws=options.draws,
+                seed=options.seed,
+                device=run.device,
+                ranks=run.ranks,
+            )
+            yield from rows(probe, layer, some[0].X.shape[1])
+
+
+def _several(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(values) if len(values) > 1 else ()
+
+
+def _content(images: Images) -> str:
+    """The SHA-256 of where they are from, and which of those there are, if not all: others are other draws."""
+    return images.sha256 + (f"/{images.selection[:16]}" if images.selection else "")
+
+
+def _short(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:3]) + (f" and {len(classes) - 3} more" if len(classes) > 3 else "")

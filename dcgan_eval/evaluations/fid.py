@@ -1,0 +1,318 @@
+"""From two sets of images to the distances between them: features of both, streamed once, then every metric.
+
+A side is read once whatever is measured, but for the check that its files are whole. The Fréchet distance and the
+Inception score keep sums only; what needs the features themselves, the kernel distance and precision, recall, density
+and coverage, keeps them in memory.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dcgan_eval import results
+from dcgan_eval.features import Extractor, feature_blocks, share
+from dcgan_eval.features.moments import Statistics
+from dcgan_eval.images import Images, fitted
+from dcgan_eval.metrics.extrapolation import POINTS, SHARE, frechet_distance_at_infinity
+from dcgan_eval.metrics.frechet import Gaussian, GaussianAccumulator, frechet_distance
+from dcgan_eval.metrics.inception_score import InceptionScore, ProbabilityAccumulator
+from dcgan_eval.metrics.kernel import kernel_distance
+from dcgan_eval.metrics.manifold import manifold
+from dcgan_eval.options import FidOptions
+from dcgan_eval.results import Measurement, Row, Spread
+from dcgan_eval.results.intervals import over_draws
+from dcgan_eval.runtime.devices import with_float64
+from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.run import HERE, Run
+
+NEED_FEATURES = {"kid", "prdc"}  # of the real side; of the fake one, also fid-infinity
+
+
+class Side(NamedTuple):
+    """What is known of one set of images. features, probabilities: None where no metric needs them. notes: what was
+    done to the images first."""
+
+    name: str
+    sha256: str
+    n: int
+    gaussian: Gaussian
+    features: Tensor | None
+    score: InceptionScore | None
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def fid(
+    real: Images | Statistics,
+    fakes: Sequence[Images | Statistics],
+    extractor: Extractor,
+    options: FidOptions = FidOptions(),
+    run: Run = HERE,
+    *,
+    classifier: Extractor | None = None,
+    save: Callable[[Statistics], None] | None = None,
+    skip_corrupt: bool = False,
+) -> Iterator[Row]:
+    """FID and its relatives: every metric of generated images against real ones, a row each.
+
+    fakes: one set, or samples of one generator by several seeds, over which a metric's mean and spread are taken.
+    extractor: of the features; images of other shapes are fitted to it.
+    options: which metrics, and what decides them. The seed is of KID's subsets, the Inception score's shuffle, and the
+        subsets of the extrapolation.
+    run: see `extract`.
+    classifier: whose outputs are class logits, for the Inception score; by default the extractor's own logits.
+    save: is handed the real set's statistics.
+    skip_corrupt: leave out files that cannot be read, and say so; otherwise any stops it.
+    Raises InputError for statistics of another extractor, or where a metric needs images; too few images for a metric;
+    files that cannot be read; and features that are not finite.
+    """
+    check_metrics(options, real, fakes, extractor, classifier)
+
+    def side(images: Images | Statistics, is_real: bool) -> Side:
+        if isinstance(images, Statistics):
+            # ours begin with the extractor's protocol; what was done to the images follows
+            what = images.protocol.removeprefix(extractor.protocol).removeprefix("; ")
+            g = images.gaussian
+            return Side(images.name, images.sha256, g.n, g, None, None, (what,) if what else (), 0.0)
+        keep = NEED_FEATURES | (set() if is_real else {"fid-infinity"})
+        return _side(
+            images,
+            extractor,
+            options,
+            classifier,
+            is_real=is_real,
+            keeps=bool(keep & set(options.metrics)),
+            skip_corrupt=skip_corrupt,
+            run=run,
+        )
+
+    reals = side(real, True)
+    if save is not None:
+        protocol = "; ".join([extractor.protocol, *reals.notes])
+        save(Statistics(reals.gaussian, reals.name, reals.sha256, extractor.fingerprint, protocol))
+    drawn = [side(fake, False) for fake in fakes]
+    for metric in options.metrics if drawn else ():
+        start = time.perf_counter()
+        found = [_measure(metric, reals, fake, options, extractor, classifier, run) for fake in drawn]
+        seconds = time.perf_counter() - start
+        for numbers in zip(*found, strict=True):
+            first = numbers[0]
+            value, spread, draws = first.value, first.spread, tuple(number.value for number in numbers)
+            if len(draws) > 1:
+                value, spread = float(np.mean(draws)), over_draws(draws, "sample sets", ddof=1)
+            judge = classifier if metric == "is" and classifier is not None else extractor
+            used = _outputs(judge, metric == "is")
+            measured = Measurement(
+                task="fid",
+                metric=first.name,
+                value=value,
+                draws=draws if len(draws) > 1 else (),
+                n=drawn[0].n,
+                n_reference=reals.n,
+                method=first.method,
+                **asdict(spread),
+            )
+            source = results.provenance(
+                run,
+                data=reals.name,
+                data_sha256=reals.sha256,
+                model=drawn[0].name,
+                model_sha256=" ".join(dict.fromkeys(fake.sha256 for fake in drawn)),
+                features=judge.name,
+                features_sha256=judge.fingerprint,
+                features_protocol="; ".join([judge.protocol, *dict.fromkeys(reals.notes + drawn[0].notes)]),
+                dtype=judge.dtype,
+                dimensions=used.stop - used.start,
+                seed=options.seed,
+                seconds_features=reals.seconds + sum(fake.seconds for fake in drawn),
+                seconds=seconds,
+            )
+            yield results.stamp(measured, source)
+
+
+def check_metrics(
+    options: FidOptions,
+    real: Images | Statistics,
+    fakes: Sequence[Images | Statistics],
+    extractor: Extractor,
+    classifier: Extractor | None,
+) -> None:
+    """Raises InputError for what can be known to fail before an image is read."""
+    if "is" in options.metrics and classifier is None and "logits" not in extractor.slices:
+        raise InputError(
+            f"metric 'is' needs class probabilities, which {extractor.name} has not; name one with `classifier`"
+        )
+    sides = [(real, True), *((fake, False) for fake in fakes)]
+    # of the smaller side first, so that the largest possible is possible for both
+    for images, is_real in sorted(sides, key=lambda side: side[0].n if isinstance(side[0], Images) else 0):
+        if isinstance(images, Images):
+            _check_counts(images.name, images.n, options, is_real)
+    for images, is_real in sides:
+        if isinstance(images, Images):
+            continue
+        needs = [m for m in options.metrics if not (m == "fid" or (is_real and m in ("is", "fid-infinity")))]
+        if needs:
+            raise InputError(f"{images.name}: holds statistics only, but {', '.join(needs)} needs its images")
+        columns = _outputs(extractor)
+        d = columns.stop - columns.start
+        if len(images.gaussian.mean) != d:
+            raise InputError(
+                f"{images.name}: statistics of {len(images.gaussian.mean)} dimensions, but {extractor.name} has {d}; "
+                "save them with the same features"
+            )
+        if images.extractor not in ("", extractor.fingerprint):
+            raise InputError(
+                f"{images.name}: statistics of another extractor ({images.protocol}), not of {extractor.name} "
+                f"({extractor.protocol}); save them with the same features"
+            )
+
+
+def _check_counts(name: str, n: int, options: FidOptions, is_real: bool) -> None:
+    if n < 2:
+        raise InputError(f"{name}: a covariance needs at least two images, not {n}")
+    size, splits, k = options.kid_subset_size, options.is_splits, options.prdc_k
+    fewest: dict[str, int] = {"kid": size, "prdc": k + 1}
+    remedy: dict[str, str] = {
+        "kid": f"a subset of {size} needs {size}; the largest possible `kid_subset_size` is {n}",
+        "prdc": f"the {k}-th neighbour needs {k + 1}; the largest possible `prdc_k` is {n - 1}",
+    }
+    if not is_real:
+        fewest |= {"is": splits, "fid-infinity": 2 * SHARE}
+        remedy |= {
+            "is": f"{splits} splits need {splits}; the largest possible `is_splits` is {n}",
+            "fid-infinity": f"the extrapolation needs {2 * SHARE}",
+        }
+    for metric in options.metrics:
+        if n < fewest.get(metric, 0):
+            raise InputError(f"{name}: {n} images are too few for {metric}: {remedy[metric]}")
+
+
+def _outputs(extractor: Extractor, logits: bool = False) -> slice:
+    """Columns of the features without the logits that Inception has beside them, or of the logits; else all."""
+    return extractor.slices.get("logits" if logits else "pool", slice(0, extractor.dimensions))
+
+
+def _side(
+    images: Images,
+    extractor: Extractor,
+    options: FidOptions,
+    classifier: Extractor | None,
+    *,
+    is_real: bool,
+    keeps: bool,
+    skip_corrupt: bool,
+    run: Run,
+) -> Side:
+    start = time.perf_counter()
+    scores = not is_real and "is" in options.metrics
+    notes: list[str] = []
+    parts = [(torch.arange(images.n), images)]
+    if images.survey is not None:
+        survey = images.survey(run.progress, run.ranks)
+        parts = survey.parts
+        if survey.broken:
+            some = ", ".join(survey.broken[:3]) + (", …" if len(survey.broken) > 3 else "")
+            what = f"{len(survey.broken)} of {images.n} files cannot be read: {some}"
+            if not skip_corrupt:
+                raise InputError(f"{images.name}: {what}; replace them, or leave them out with `skip_corrupt`")
+            notes.append(f"{images.name}: {what}; left out")
+    n = sum(part.n for _, part in parts)
+    _check_counts(images.name, n, options, is_real)
+    # rows of what is left, in the order of the files
+    place = torch.full((images.n,), -1, dtype=torch.int64)
+    place[torch.cat([rows for rows, _ in parts]).sort().values] = torch.arange(n)
+    columns = _outputs(extractor)
+    gaussian = GaussianAccumulator(columns.stop - columns.start).to(with_float64(run.device))
+    features = torch.zeros(n, columns.stop - columns.start) if keeps else None
+    logits = None
+    span = _outputs(classifier or extractor, logits=True)
+    if scores:
+        logits = ProbabilityAccumulator(n, span.stop - span.start, seed=options.seed, splits=options.is_splits)
+    for rows, part in parts:
+        judges = [extractor] if classifier is None or not scores else [extractor, classifier]
+        for judge in judges:
+            fitting, what = fitted(part, judge.input_shape)
+            if what:
+                notes.append(f"{images.name}: " + (f"{part.n} images " if len(parts) > 1 else "") + what)
+            at = share(judge, fitting, run.ranks).start
+            for block in feature_blocks(judge, fitting, run):
+                here = place[rows[at : at + len(block)]]
+                at += len(block)
+                if judge is extractor:
+                    gaussian.update(block[:, columns])
+                    if features is not None:
+                        features[here] = block[:, columns]
+                if logits is not None and judge is judges[-1]:
+                    logits.update(block[:, span], here)
+    return Side(
+        images.name,
+        images.sha256,
+        n,
+        gaussian.cpu().compute(),
+        None if features is None else run.ranks.sum(features),  # of which each rank has set its own rows
+        None if logits is None else logits.compute(),
+        tuple(notes),
+        time.perf_counter() - start,
+    )
+
+
+class _Number(NamedTuple):
+    name: str
+    value: float
+    spread: Spread
+    method: str
+
+
+def _measure(
+    metric: str,
+    real: Side,
+    fake: Side,
+    options: FidOptions,
+    extractor: Extractor,
+    classifier: Extractor | None,
+    run: Run,
+) -> list[_Number]:
+    """The numbers of one metric. Only those of Inception itself are called by its name."""
+    inception = extractor.name == "inception"
+    try:
+        if metric == "fid":
+            distance = frechet_distance(real.gaussian, fake.gaussian)
+            how = "Fréchet distance of Gaussians, covariances over n - 1"
+            return [_Number("FID" if inception else "Fréchet distance", distance, Spread(), how)]
+        if metric == "is":
+            assert fake.score is not None
+            mean, std, splits = fake.score
+            name = "IS" if inception and classifier is None else "classifier score"
+            how = f"exp KL(p(y|x), p(y)), {splits} splits, shuffled with seed {options.seed}"
+            return [_Number(name, mean, Spread(std, "standard deviation", splits, "splits"), how)]
+        assert fake.features is not None
+        fakes = fake.features.to(with_float64(run.device))
+        if metric == "fid-infinity":
+            line = frechet_distance_at_infinity(real.gaussian, fakes, seed=options.seed)
+            how = (
+                f"Fréchet distance extrapolated to infinitely many samples, line over 1/N through {POINTS} subsets of "
+                f"{line.sizes[0]:,} to {line.sizes[-1]:,}, seed {options.seed}"
+            )
+            name = "FID∞" if inception else "Fréchet distance∞"
+            return [_Number(name, line.intercept, Spread(), how)]
+        assert real.features is not None
+        reals = real.features.to(with_float64(run.device))
+        if metric == "kid":
+            subsets, size, seed = options.kid_subsets, options.kid_subset_size, options.seed
+            found = kernel_distance(fakes, reals, seed=seed, subsets=subsets, subset_size=size)
+            how = f"unbiased MMD², kernel (x·y/d + 1)³, {subsets} subsets of {size}, seed {seed}"
+            spread = Spread(found.std, "standard deviation", subsets, "subsets")
+            return [_Number("KID" if inception else "kernel distance", found.mean, spread, how)]
+        shares = manifold(reals, fakes, k=options.prdc_k, ranks=run.ranks)
+        how = f"balls to the {options.prdc_k}-th nearest neighbour, open"
+        return [
+            _Number(name, getattr(shares, name), Spread(), how)
+            for name in ("precision", "recall", "density", "coverage")
+        ]
+    except ValueError as error:
+        raise InputError(f"{metric} of {fake.name} and {real.name}: {error}") from error

@@ -1,0 +1,371 @@
+"""The paper's protocols: a linear SVM on fixed features, with C chosen without the test set.
+
+Radford et al. 2015, sections 5.1 and 5.2, and the authors' svhn/svhn_semisup_analysis.py, whose values of C, unscaled
+features and penalised intercept are taken over; where C is not stated (Table 1) it is chosen by stratified folds of
+the training labels. Accuracies are per cent.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dcgan_eval.linear import Solution, decision_values, one_vs_rest, place, solve_path
+from dcgan_eval.nearest.exact import k_nearest
+from dcgan_eval.results import Spread
+from dcgan_eval.results.intervals import over_draws, wilson
+from dcgan_eval.runtime.errors import InputError, nearest
+from dcgan_eval.runtime.ranks import ALONE, Ranks
+
+CS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # of the authors' script
+TOL = 1e-6  # largest relative gap of a certified solution
+LOWEST, HIGHEST = 1e-8, 1e4  # how far the search for C goes
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """'all' labels, or repeated balanced draws: n_labels in all ('labels:1000') or per class ('per-class:400')."""
+
+    kind: Literal["all", "labels", "per-class"]
+    n_labels: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "Protocol":
+        """From 'all', 'labels:N' or 'per-class:N'; raises InputError for anything else."""
+        kind, _, number = text.partition(":")
+        if kind == "all" and not number:
+            return cls("all")
+        if kind in ("labels", "per-class") and number.isascii() and number.isdigit() and int(number) > 0:
+            return cls("labels" if kind == "labels" else "per-class", int(number))
+        hint = nearest(kind, ["all", "labels:1000", "per-class:400"])
+        raise InputError(f"protocol {text!r} is not all, labels:N or per-class:N with N > 0{hint}")
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "all" else f"{self.kind}:{self.n_labels}"
+
+
+ALL = Protocol("all")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Features float32 (n, d) and labels int64 (n,) in [0, n_classes); with several ranks, the rows of this one."""
+
+    X: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An accuracy and how it came about.
+
+    accuracy: %, the mean over draws. spread: in %. classifier: 'L2-SVM', or such as '5-NN'. C: the one chosen, None for
+    k-NN. curve: (C, accuracy on folds or validation in %) for every C tried. method: how features are classified;
+    remark: how many draws of labels there were, and where C is from. n_train: training images of one fit.
+    accuracies: one per draw. gap: the largest certified distance from the SVM's optimum
+    over all fits, relative as `Solution.relative_gap`: certified where it is at most the tolerance. None for k-NN.
+    """
+
+    accuracy: float
+    spread: Spread
+    classifier: str
+    C: float | None
+    curve: tuple[tuple[float, float], ...]
+    method: str
+    remark: str
+    n_train: int
+    accuracies: tuple[float, ...]
+    gap: float | None
+    seconds: float
+
+
+def linear_probe(
+    train: Split,
+    test: Split,
+    *,
+    protocol: Protocol = ALL,
+    valid: Split | None = None,
+    Cs: Sequence[float] | None = None,
+    folds: int = 5,
+    draws: int = 10,
+    seed: int = 0,
+    tol: float = TOL,
+    device: torch.device | str | None = None,
+    ranks: Ranks = ALONE,
+) -> Probe:
+    """Accuracy of the L2-SVM on `test`, its C chosen on `valid` if given, else by stratified folds of the labels used.
+
+    Cs: tried in ascending order, such as the authors' `CS`; None for steps of 1, 2, 5 from where theirs begin, up and
+    down until two larger C and a smaller one are known to be no better on the first draw. Of equally good ones the
+    smallest is taken; one C serves all draws. folds: fewer where a class has fewer labels.
+    draws: label draws, each balanced, without replacement; not used by protocol 'all'. ranks: see `Split`; each gets
+    the whole answer.
+    Raises InputError for C ≤ 0, one class only, or classes too small for a draw.
+    """
+    start = time.perf_counter()
+    n_classes = _check(train, test, valid, ranks)
+    grid = _grid(Cs)
+    rng = np.random.default_rng(seed)
+    labels = ranks.gathered(train.y)
+    subsets = _draws(labels.numpy(), protocol, draws, rng)
+    choosing = Cs is None or len(grid) > 1
+    judged = None if valid is None else ranks.gathered(valid.y)
+    # each C of each draw is judged by them: to a GPU they are copied once, where the training rows fit beside them
+    test = _placed(test, device, train)
+    valid = None if valid is None else _placed(valid, device, train)
+    scores: dict[float, list[float]] = {}
+    accuracies: dict[float, list[float]] = {}
+    gap, n_folds = 0.0, 0
+    for number, draw in enumerate(subsets):
+        mine, part = _part(train, draw, protocol, ranks)
+        fold = _folds(labels[draw].numpy(), folds, rng) if choosing and valid is None else np.zeros(0, np.int64)
+        n_folds = int(fold.max()) + 1 if len(fold) else 0
+        todo = list(grid)
+        # each draw by itself: its own small Gram matrix costs less than columns over all training images would
+        for solution, score in _fit(
+            part, valid, fold[mine] if n_folds else fold, n_folds, n_classes, todo, tol, device, ranks
+        ):
+            scores.setdefault(solution.C, []).append(score)
+            accuracies.setdefault(solution.C, []).append(_accuracy(_outer(solution, n_classes), test, ranks))
+            gap = max(gap, float(solution.relative_gap.max()))  # finite, as all of a solution is
+            if Cs is None and number == 0 and len(scores) == len(grid):
+                more = _beyond(grid, scores, labels[draw] if judged is None else judged)
+                todo += more  # which the solver takes up where it is
+                grid = sorted([*grid, *more])
+    best = _best(scores)
+    curve = tuple((C, float(np.mean(scores[C]))) for C in grid) if choosing else ()
+    how = f"of {grid[0]:g} to {grid[-1]:g} by {f'{n_folds} stratified folds' if n_folds else 'validation'}"
+    values = accuracies[best]
+    return Probe(
+        float(np.mean(values)),
+        _spread(values, _count(test, ranks)),
+        "L2-SVM",
+        best,
+        curve,
+        "features unscaled",
+        ", ".join([*_drawn(protocol, subsets), f"C {best:g} {how if choosing else 'given'}"]),
+        len(subsets[0]),
+        tuple(values),
+        gap,
+        time.perf_counter() - start,
+    )
+
+
+def knn_probe(
+    train: Split,
+    test: Split,
+    *,
+    k: int = 5,
+    protocol: Protocol = ALL,
+    draws: int = 10,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    ranks: Ranks = ALONE,
+) -> Probe:
+    """Accuracy of a majority vote of the k nearest training images, Euclidean; tied votes go to the nearest of them.
+
+    protocol, draws, seed, ranks: as `linear_probe`, and the same draws. Raises InputError for k beyond a draw's size.
+    """
+    start = time.perf_counter()
+    n_classes = _check(train, test, None, ranks)
+    labels, truth, queries = (ranks.gathered(part) for part in (train.y, test.y, test.X))
+    subsets = _draws(labels.numpy(), protocol, draws, np.random.default_rng(seed))
+    if not 1 <= k <= len(subsets[0]):
+        raise InputError(f"k-NN with k={k} wants a k from 1 to {len(subsets[0])}, the number of labels")
+    values = []
+    for draw in subsets:
+        _, part = _part(train, draw, protocol, ranks)
+        _, index = k_nearest(queries.to(device), part.X.to(device), k, ranks=ranks)
+        near = labels[draw][index.cpu()]
+        votes = torch.zeros(len(truth), n_classes, dtype=torch.int64).scatter_add_(1, near, torch.ones_like(near))
+        winning = votes.gather(1, near) == votes.amax(1, keepdim=True)
+        nearest_winner = near.gather(1, winning.int().argmax(1, keepdim=True))[:, 0]
+        values.append(100 * float((nearest_winner == truth).double().mean()))
+    return Probe(
+        float(np.mean(values)),
+        _spread(values, len(truth)),
+        f"{k}-NN",
+        None,
+        (),
+        "Euclidean, features unscaled",
+        ", ".join(_drawn(protocol, subsets)),
+        len(subsets[0]),
+        tuple(values),
+        None,
+        time.perf_counter() - start,
+    )
+
+
+def _part(train: Split, draw: Tensor, protocol: Protocol, ranks: Ranks) -> tuple[NDArray[np.bool_] | slice, Split]:
+    """Which rows of a draw this rank has, and those rows."""
+    if protocol.kind == "all" and ranks.world == 1:
+        return slice(None), train
+    counts = ranks.gathered(torch.tensor([len(train)]))
+    first = int(counts[: ranks.rank].sum())
+    mine = (draw >= first) & (draw < first + len(train))
+    if protocol.kind == "all":
+        return mine.numpy(), train
+    rows = draw[mine] - first
+    return mine.numpy(), Split(train.X[rows], train.y[rows])
+
+
+def _count(split: Split, ranks: Ranks) -> int:
+    """Of all ranks."""
+    return int(ranks.sum(torch.tensor(len(split))))
+
+
+def _drawn(protocol: Protocol, subsets: Sequence[Tensor]) -> list[str]:
+    return [] if protocol.kind == "all" else [f"{len(subsets)} balanced draws"]
+
+
+def _best(scores: dict[float, list[float]]) -> float:
+    """The C of the highest mean score, the smallest of equals."""
+    return max(scores, key=lambda C: (np.mean(scores[C]), -C))
+
+
+def _grid(Cs: Sequence[float] | None) -> list[float]:
+    if Cs is not None and not (len(Cs) and all(np.isfinite(C) and C > 0 for C in Cs)):
+        raise InputError(f"C must be positive and finite, got {', '.join(f'{C:g}' for C in Cs) or 'none'}")
+    return sorted(set(CS[:3] if Cs is None else Cs))
+
+
+def _beyond(Cs: Sequence[float], scores: dict[float, list[float]], judged: Tensor) -> list[float]:
+    """What to try next, judged by so labelled images of one draw: until two C above the best and one below it are
+    known, or the ends."""
+    best = _best(scores)
+    share = float(torch.bincount(judged).max()) / len(judged)
+    chance = 100 * (share + 1.96 * np.sqrt(share * (1 - share) / len(judged)))
+    # C too small to learn anything names the largest class, whatever C is: the best is then on the other side
+    blind = best == Cs[0] and len({scores[C][0] for C in Cs[:3]}) == 1 and scores[best][0] <= chance
+    if (blind or best >= Cs[-2]) and Cs[-1] < HIGHEST:
+        return [_decade(Cs[-1], 1)]
+    if best == Cs[0] > LOWEST and not blind:
+        return [_decade(best, -1)]
+    return []
+
+
+def _decade(C: float, steps: int) -> float:
+    """1, 2, 5, 10, 20, …: the value so many steps from C."""
+    exponent = round(np.floor(np.log10(C) + 1e-9))
+    position = min(range(3), key=lambda i: abs((1, 2, 5)[i] - C / 10.0**exponent)) + steps
+    return float(f"{(1, 2, 5)[position % 3]}e{exponent + position // 3}")
+
+
+def _fit(
+    part: Split,
+    valid: Split | None,
+    fold: NDArray[np.int64],
+    n_folds: int,
+    n_classes: int,
+    Cs: Sequence[float],
+    tol: float,
+    device: torch.device | str | None,
+    ranks: Ranks,
+) -> Iterator[tuple[Solution, float]]:
+    """The solution for each C, its first columns fitted on all of `part`, and the accuracy (%) by which C is judged."""
+    Y = one_vs_rest(part.y, n_classes)
+    m = Y.shape[1]
+    held_out = [torch.from_numpy(fold == k) for k in range(n_folds)]
+    weight = torch.cat([torch.ones_like(Y), *((~h).double()[:, None].expand_as(Y) for h in held_out)], 1)
+    for solution in solve_path(part.X, Y.repeat(1, 1 + n_folds), weight, Cs, tol=tol, device=device, ranks=ranks):
+        if valid is not None:
+            score = _accuracy(_outer(solution, n_classes), valid, ranks)
+        else:
+            decisions = torch.split(solution.decision.cpu(), m, 1)[1:]
+            of_fold = ((_predict(F[h]) == part.y[h]).sum() for F, h in zip(decisions, held_out, strict=True))
+            right = ranks.sum(sum(of_fold, torch.tensor(0)))  # none where C is given
+            score = 100 * float(right) / _count(part, ranks)
+        yield solution, score
+
+
+def _outer(solution: Solution, n_classes: int) -> tuple[Tensor, Tensor]:
+    m = 1 if n_classes == 2 else n_classes
+    return solution.coef[:, :m], solution.intercept[:m]
+
+
+def _predict(decision: Tensor) -> Tensor:
+    return (decision[:, 0] > 0).long() if decision.shape[1] == 1 else decision.argmax(1)
+
+
+def _placed(split: Split, device: torch.device | str | None, beside: Split) -> Split:
+    return split if device is None else Split(place(split.X, torch.device(device), beside.X.nbytes), split.y)
+
+
+def _accuracy(model: tuple[Tensor, Tensor], split: Split, ranks: Ranks) -> float:
+    decision = decision_values(split.X, *model).cpu()
+    right = ranks.sum((_predict(decision) == split.y).sum())
+    return 100 * float(right) / _count(split, ranks)
+
+
+def _check(train: Split, test: Split, valid: Split | None, ranks: Ranks) -> int:
+    """The number of classes."""
+    labels = torch.unique(ranks.gathered(train.y))
+    n_classes, present = int(labels.max()) + 1 if len(labels) else 0, len(labels)
+    if present < 2:
+        raise InputError(f"classification needs at least two classes, but the training labels hold {present}")
+    for name, split in (("training", train), ("test", test), ("validation", valid)):
+        if split is None:
+            continue
+        if not _count(split, ranks) or split.X.shape != (len(split), train.X.shape[1]):
+            raise InputError(f"{name} features are {tuple(split.X.shape)} for {len(split)} labels")
+        if not all(bool(block.isfinite().all()) for block in torch.split(split.X, 1024)):
+            raise InputError(f"{name} features hold NaN or infinite values; the network or the images are damaged")
+        if len(split) and (int(split.y.min()) < 0 or int(split.y.max()) >= n_classes):
+            raise InputError(
+                f"{name} labels run from {int(split.y.min())} to {int(split.y.max())}, "
+                f"but those of the training images from 0 to {n_classes - 1}"
+            )
+    return n_classes
+
+
+def _draws(y: NDArray[np.int64], protocol: Protocol, draws: int, rng: np.random.Generator) -> list[Tensor]:
+    """Rows of each draw, int64, ascending; all of them, once, for protocol 'all'."""
+    if protocol.kind == "all":
+        return [torch.arange(len(y))]
+    if draws < 1:
+        raise InputError(f"draws must be at least 1, got {draws}")
+    classes, counts = np.unique(y, return_counts=True)
+    per_class, rest = protocol.n_labels, 0
+    if protocol.kind == "labels":
+        per_class, rest = divmod(protocol.n_labels, len(classes))
+    if rest or not per_class:
+        raise InputError(f"{protocol}: not a multiple of the {len(classes)} classes, so no draw can be balanced")
+    if counts.min() < per_class:
+        raise InputError(
+            f"{protocol}: class {classes[counts.argmin()]} has only {counts.min()} training images, "
+            f"but a draw takes {per_class} of each; ask for fewer labels"
+        )
+    subsets = []
+    for _ in range(draws):
+        rows = [rng.choice(np.flatnonzero(y == label), per_class, replace=False) for label in classes]
+        subsets.append(torch.from_numpy(np.sort(np.concatenate(rows))))
+    return subsets
+
+
+def _folds(y: NDArray[np.int64], folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The fold of each row: every class spread evenly, in random order."""
+    folds = min(folds, int(np.bincount(y)[np.unique(y)].min()))
+    if folds < 2:
+        raise InputError("a class has a single training image, so C cannot be chosen by folds; give C or validation")
+    fold = np.empty(len(y), dtype=np.int64)
+    offset = 0
+    for label in np.unique(y):
+        rows = rng.permutation(np.flatnonzero(y == label))
+        fold[rows] = (np.arange(len(rows)) + offset) % folds
+        offset += len(rows)
+    return fold
+
+
+def _spread(values: Sequence[float], n_test: int) -> Spread:
+    """Over draws as the authors print it; of a single fit that of its test sample."""
+    if len(values) > 1:
+        return over_draws(values, "label draws", ddof=0)
+    return wilson(values[0] / 100, n_test, "test images")

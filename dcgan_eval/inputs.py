@@ -1,0 +1,223 @@
+"""From what a user writes to sources of images and to extractors; what is wrong is found before images are read."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from dcgan_eval import features
+from dcgan_eval.features import Extractor
+from dcgan_eval.images import Images, fitted, open_images, open_split
+from dcgan_eval.models.architecture import Architecture, preset
+from dcgan_eval.models.checkpoint import Checkpoint, load
+from dcgan_eval.models.sampling import samples
+from dcgan_eval.options import FITTED, KINDS, NO_ARGUMENT, PRECISIONS, FeatureOptions
+from dcgan_eval.runtime.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from dcgan_eval.features.moments import Statistics
+
+BATCHNORM_IMAGES = 12800  # 100 batches of 128; of more images the statistics no longer change
+
+APPLIES = {"batchnorm": {"disc"}, "precision": PRECISIONS, "weights": {"inception"}, "resize": {"inception"}}
+
+Plan = Callable[[Images], Extractor]  # training images, which some extractors are fitted to → the extractor
+
+
+def open_extractors(specs: Sequence[str], options: FeatureOptions, *, logits: bool = False) -> dict[str, Plan]:
+    """What makes the extractor of each spec from training images.
+
+    specs: each one of `KINDS`; a disc: or random: may end in '@1x1', the grid that its maps are max-pooled to in place
+        of the paper's 4x4.
+    logits: whether Inception's come along.
+    Raises InputError for anything else, and for options that apply to none of the specs.
+    """
+    kinds = {spec.partition(":")[0] for spec in specs}
+    for name, owners in APPLIES.items():
+        value = getattr(options, name)
+        if value != getattr(FeatureOptions, name) and not kinds & owners:
+            only = ", ".join(kind for kind in KINDS if kind.partition(":")[0] in owners)
+            raise InputError(f"`{name}` {value}: applies only to {only}; the features are {', '.join(specs)}")
+    return {spec: open_extractor(spec, options, logits=logits) for spec in specs}
+
+
+def open_extractor(spec: str, options: FeatureOptions = FeatureOptions(), *, logits: bool = False) -> Plan:
+    """What makes the extractor of one spec from training images; see `open_extractors`."""
+    kind, colon, argument = spec.partition(":")
+    if kind not in MAKERS or (kind in NO_ARGUMENT) == bool(colon) or (kind not in NO_ARGUMENT and not argument):
+        raise InputError(f"`features` {spec!r} is not one of {', '.join(KINDS)}{nearest(kind, list(MAKERS))}")
+    return MAKERS[kind](argument, options, logits)
+
+
+def _pixels(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+    return lambda train: features.pixel_features(train.shape)
+
+
+def _inception(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+    o = options
+    inception = features.inception_features(
+        weights=o.weights, resize=o.resize, precision=o.precision, logits=logits, download=o.download
+    )
+    return lambda train: inception
+
+
+def _module(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+    return lambda train: features.module_features(Path(argument), train.shape)
+
+
+def _kmeans(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+    if not (argument.isascii() and argument.isdigit() and 0 < int(argument) < 10**6):
+        raise InputError(
+            f"`features` 'kmeans:{argument}': the number of centroids must be a positive integer, as in kmeans:1600"
+        )
+    progress = sys.stderr.isatty()
+    return lambda train: features.kmeans_features(train, int(argument), seed=options.seed, progress=progress)
+
+
+def _torchvision(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+    backbone = features.torchvision_features(argument, seed=options.seed, download=options.download)
+    return lambda train: backbone
+
+
+def _random(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+    name, grid = _pooled(argument)
+    untrained = preset(name)
+    return lambda train: features.random_features(
+        name, _sample(train, untrained, options.seed), seed=options.seed, grid=grid, precision=options.precision
+    )
+
+
+def _disc(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+    path, grid = _pooled(argument)
+    checkpoint, name = open_discriminator(path)
+    discriminator = checkpoint.discriminator
+    assert discriminator is not None
+    mode = checkpoint.discriminator_batchnorm if options.batchnorm == "auto" else options.batchnorm
+    return lambda train: features.discriminator_features(
+        discriminator,
+        name=name,
+        grid=grid,
+        batchnorm=mode,
+        images=_sample(train, checkpoint.architecture, options.seed),
+        precision=options.precision,
+    )
+
+
+# by the kinds of `KINDS`; each raises InputError for what is wrong but for the images
+MAKERS: dict[str, Callable[[str, FeatureOptions, bool], Plan]] = {
+    "disc": _disc,
+    "inception": _inception,
+    "random": _random,
+    "kmeans": _kmeans,
+    "torchvision": _torchvision,
+    "module": _module,
+    "pixels": _pixels,
+}
+
+
+def _pooled(argument: str) -> tuple[str, int]:
+    """What comes before '@1x1', and the side of that grid; of the paper's where there is none."""
+    match = re.fullmatch(r"(.+)@([1-9]\d{0,2})x\2", argument)
+    return (match[1], int(match[2])) if match else (argument, features.GRID)
+
+
+def _sample(train: Images, a: Architecture, seed: int) -> Images:
+    """Training images that BatchNorm statistics are taken from, as the network takes them."""
+    # in random order, because files lie sorted by class and each batch of 128 must look like all
+    some = torch.randperm(train.n, generator=torch.Generator().manual_seed(seed))[:BATCHNORM_IMAGES]
+    return fitted(train.subset(some), (a.image_channels, a.image_size, a.image_size))[0]
+
+
+def is_fitted(spec: str, options: FeatureOptions) -> bool:
+    """Whether the extractor depends on the images that it is made from."""
+    kind, _, argument = spec.partition(":")
+    if kind != "disc":
+        return kind in FITTED
+    auto = options.batchnorm == "auto"
+    return (load(_pooled(argument)[0]).discriminator_batchnorm if auto else options.batchnorm) == "reestimated"
+
+
+def open_labelled(
+    spec: str,
+    test: str | None = None,
+    valid: str | None = None,
+    *,
+    root: Path = Path("data"),
+    download: bool = False,
+) -> dict[str, Images]:
+    """What is trained on, tested on and perhaps validated on: 'train', 'test', and 'valid' where there is one.
+
+    spec: a source with these splits; where it has one split only, or names one, that is what is trained on.
+    test, valid: sources of their own in place of the splits.
+    Raises InputError where 'train' or 'test' is missing.
+    """
+    found = open_images(spec, root=root, download=download)
+    if len(found) == 1:
+        sets = {"train": next(iter(found.values()))}
+    else:
+        sets = {name: images for name, images in found.items() if name in ("train", "test", "valid")}
+    for name, own in (("test", test), ("valid", valid)):
+        if own is not None:
+            opened = open_images(own, root=root, download=download)
+            sets[name] = opened[name] if name in opened else open_split(own, root=root, download=download)
+    for name, remedy in (("train", "give `data` a source with one"), ("test", "name one with `test`")):
+        if name not in sets:
+            raise InputError(f"`data` {spec}: has no {name} split besides {', '.join(found)}; {remedy}")
+    return sets
+
+
+def open_training(spec: str, *, root: Path = Path("data"), download: bool = False) -> Images:
+    """The train split of a source, or the only split that there is. Raises InputError where there are others only."""
+    found = open_images(spec, root=root, download=download)
+    return found["train"] if "train" in found else open_split(spec, root=root, download=download)
+
+
+def open_side(
+    spec: str,
+    *,
+    num: int,
+    seed: int,
+    root: Path = Path("data"),
+    download: bool = False,
+    device: torch.device | str = "cpu",
+) -> "Images | Statistics":
+    """One side of a comparison: a split of images, gen:CHECKPOINT (num samples by seed), or saved statistics.
+
+    Raises InputError for anything else.
+    """
+    if spec.startswith("gen:"):
+        argument = spec.removeprefix("gen:")
+        if not argument:
+            raise InputError(f"{spec!r}: name a checkpoint, as in gen:netG.safetensors")
+        checkpoint, name = open_generator(argument)
+        assert checkpoint.generator is not None
+        return samples(checkpoint.generator, num, seed=seed, name=name, sha256=checkpoint.sha256, device=device)
+    from dcgan_eval.features.moments import is_statistics, load_statistics  # brings torchmetrics, slow to import
+
+    if is_statistics(Path(spec)):
+        return load_statistics(Path(spec))
+    return open_split(spec, root=root, download=download)
+
+
+def open_generator(argument: str) -> tuple[Checkpoint, str]:
+    """A checkpoint and what reports call its generator. Raises InputError where it holds none."""
+    checkpoint = load(argument)
+    if checkpoint.generator is None:
+        raise InputError(f"{argument}: holds a discriminator only; samples come from a generator")
+    return checkpoint, f"gen:{_name(argument, checkpoint.format)}"
+
+
+def open_discriminator(argument: str) -> tuple[Checkpoint, str]:
+    """A checkpoint and what reports call its discriminator. Raises InputError where it holds none."""
+    checkpoint = load(argument)
+    if checkpoint.discriminator is None:
+        raise InputError(f"{argument}: holds a generator only; features come from a discriminator")
+    return checkpoint, f"disc:{_name(argument, checkpoint.format)}"
+
+
+def _name(argument: str, format: str) -> str:
+    """What reports call a checkpoint; never a path."""
+    return f"authors-{Path(argument).name}" if format == "authors" else Path(argument).stem
