@@ -4,21 +4,18 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from dcgan_eval import features
 from dcgan_eval.features import Extractor
+from dcgan_eval.features.moments import Statistics, is_statistics, load_statistics
 from dcgan_eval.images import Images, fitted, open_images, open_split
 from dcgan_eval.models.architecture import Architecture, preset
 from dcgan_eval.models.checkpoint import Checkpoint, load
 from dcgan_eval.models.sampling import samples
 from dcgan_eval.options import FITTED, KINDS, NO_ARGUMENT, PRECISIONS, FeatureOptions
 from dcgan_eval.runtime.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    from dcgan_eval.features.moments import Statistics
 
 BATCHNORM_IMAGES = 12800  # 100 batches of 128; of more images the statistics no longer change
 
@@ -183,7 +180,7 @@ def open_side(
     root: Path = Path("data"),
     download: bool = False,
     device: torch.device | str = "cpu",
-) -> "Images | Statistics":
+) -> Images | Statistics:
     """One side of a comparison: a split of images, gen:CHECKPOINT (num samples by seed), or saved statistics.
 
     Raises InputError for anything else.
@@ -195,8 +192,6 @@ def open_side(
         checkpoint, name = open_generator(argument)
         assert checkpoint.generator is not None
         return samples(checkpoint.generator, num, seed=seed, name=name, sha256=checkpoint.sha256, device=device)
-    from dcgan_eval.features.moments import is_statistics, load_statistics  # brings torchmetrics, slow to import
-
     if is_statistics(Path(spec)):
         return load_statistics(Path(spec))
     return open_split(spec, root=root, download=download)

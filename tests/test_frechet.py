@@ -8,7 +8,7 @@ from torch_fidelity import metric_fid
 from dcgan_eval.metrics import frechet
 from dcgan_eval.metrics.frechet import (
     Gaussian,
-    GaussianAccumulator,
+    Moments,
     fit,
     frechet_distance,
     frechet_distance_of_features,
@@ -104,41 +104,24 @@ def test_constant_features_and_copies():
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
-def test_batches_and_ranks_change_nothing(size):
+def test_batches_change_nothing(size):
     """Features a million deviations from zero, where sums of squares in float64 would keep four digits."""
     x = features(10, 300, 8, dtype=torch.float64) + 1e6
     whole = fit(x)
-    accumulator = GaussianAccumulator(8)
-    for batch in torch.split(x, size):
-        accumulator.update(batch)
-    accumulator.update(x[:0])
-    found = accumulator.compute()
+    moments = Moments.none(8)
+    for batch in (*torch.split(x, size), x[:0]):
+        moments = moments.merged(Moments.of(batch))
+    found = moments.gaussian()
     assert found.n == 300
     torch.testing.assert_close(found.mean, whole.mean, rtol=1e-12, atol=0)
     torch.testing.assert_close(found.covariance, torch.cov(x.T), rtol=1e-7, atol=1e-9)
-    # what torchmetrics gathers from ranks: one entry each, one of them idle
-    parts = [GaussianAccumulator(8) for _ in range(3)]
-    parts[0].update(x[:100])
-    parts[2].update(x[100:])
-    gathered = GaussianAccumulator(8)
-    for name in ("n", "mean", "scatter"):
-        setattr(gathered, name, torch.stack([getattr(part, name) for part in parts]))
-    torch.testing.assert_close(gathered.compute().covariance, whole.covariance, rtol=1e-7, atol=1e-9)
-
-
-def test_the_accumulator_starts_again():
-    accumulator = GaussianAccumulator(4)
-    accumulator.update(features(11, 50, 4))
-    accumulator.reset()
-    accumulator.update(features(12, 60, 4))
-    torch.testing.assert_close(accumulator.compute().covariance, fit(features(12, 60, 4)).covariance)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: fit(torch.zeros(1, 3)), "at least two features, not 1"),
-        (lambda: GaussianAccumulator(3).compute(), "at least two features, not 0"),
+        (lambda: Moments.none(3).gaussian(), "at least two features, not 0"),
         (lambda: fit(torch.full((4, 3), torch.nan)), "NaN"),
         (lambda: frechet_distance_of_features(torch.zeros(1, 9), torch.zeros(5, 9)), "at least two"),
         (lambda: frechet_distance_of_features(torch.zeros(4, 9), torch.full((4, 9), torch.inf)), "infinite"),

@@ -1,10 +1,12 @@
+from functools import reduce
+
 import numpy as np
 import pytest
 import torch
 from torch_fidelity import metric_isc
 from torchmetrics.image.inception import InceptionScore
 
-from dcgan_eval.metrics.inception_score import ProbabilityAccumulator, inception_score
+from dcgan_eval.metrics.inception_score import Splits, Sums, inception_score
 
 
 def classes(seed, n, c, scale=3.0):
@@ -27,10 +29,9 @@ def definition(logits, order, splits):
 
 def accumulated(logits, *, seed, splits, size=7):
     """From batches that come in reverse."""
-    accumulator = ProbabilityAccumulator(len(logits), logits.shape[1], seed=seed, splits=splits)
-    for rows in reversed(torch.arange(len(logits)).split(size)):
-        accumulator.update(logits[rows], rows)
-    return accumulator.compute()
+    drawn = Splits.drawn(len(logits), seed=seed, splits=splits)
+    parts = [drawn.sums(logits[rows], rows) for rows in reversed(torch.arange(len(logits)).split(size))]
+    return drawn.score(reduce(Sums.plus, parts))
 
 
 CALLS = {"at once": inception_score, "accumulated": accumulated}
@@ -124,7 +125,7 @@ def test_splits_that_cannot_be_made(n, splits):
     with pytest.raises(ValueError, match=message):
         inception_score(torch.zeros(n, 3), seed=0, splits=splits)
     with pytest.raises(ValueError, match=message):
-        ProbabilityAccumulator(n, 3, seed=0, splits=splits)
+        Splits.drawn(n, seed=0, splits=splits)
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -150,7 +151,7 @@ def test_logits_that_are_not_finite(call, value):
 )
 @pytest.mark.parametrize("splits", [1, 5])
 def test_images_that_did_not_come_once_each(rows, message, splits):
-    accumulator = ProbabilityAccumulator(10, 4, seed=0, splits=splits)
-    accumulator.update(classes(6, 10, 4)[rows], torch.tensor(rows, dtype=torch.int64))
+    drawn = Splits.drawn(10, seed=0, splits=splits)
+    sums = drawn.sums(classes(6, 10, 4)[rows], torch.tensor(rows, dtype=torch.int64))
     with pytest.raises(ValueError, match=message):
-        accumulator.compute()
+        drawn.score(sums)

@@ -13,14 +13,14 @@ from torch.multiprocessing.spawn import ProcessException, spawn
 
 from dcgan_eval.metrics.frechet import (
     Gaussian,
-    GaussianAccumulator,
     fit,
     frechet_distance,
     frechet_distance_of_features,
 )
-from dcgan_eval.metrics.inception_score import ProbabilityAccumulator, inception_score
+from dcgan_eval.metrics.inception_score import inception_score
 from dcgan_eval.metrics.kernel import kernel_distance
 from dcgan_eval.metrics.manifold import manifold
+from dcgan_eval.metrics.torchmetrics import GaussianMetric, InceptionScoreMetric
 from tests.test_frechet import features
 from tests.test_neighbors import normal
 
@@ -222,8 +222,8 @@ def test_arguments_are_left_as_they_are(metric):
 # 131 rows: a prime number of them, so that no batch size but 1 divides it
 N, D = 131, 5
 ACCUMULATORS = {
-    "gaussian": lambda: GaussianAccumulator(D),
-    "probabilities": lambda: ProbabilityAccumulator(N, D, seed=3, splits=4),
+    "gaussian": lambda: GaussianMetric(D),
+    "probabilities": lambda: InceptionScoreMetric(N, D, seed=3, splits=4),
 }
 
 
@@ -235,7 +235,7 @@ def rows_of_features():
 def feed(accumulator, x, rows, size):
     """Batches of some rows, in the order given."""
     for some in rows.split(size):
-        if isinstance(accumulator, GaussianAccumulator):
+        if isinstance(accumulator, GaussianMetric):
             accumulator.update(x[some])
         else:
             accumulator.update(x[some], some)

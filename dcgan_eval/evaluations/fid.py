@@ -19,8 +19,8 @@ from dcgan_eval.features import Extractor, feature_blocks, share
 from dcgan_eval.features.moments import Statistics
 from dcgan_eval.images import Images, fitted
 from dcgan_eval.metrics.extrapolation import POINTS, SHARE, frechet_distance_at_infinity
-from dcgan_eval.metrics.frechet import Gaussian, GaussianAccumulator, frechet_distance
-from dcgan_eval.metrics.inception_score import InceptionScore, ProbabilityAccumulator
+from dcgan_eval.metrics.frechet import Gaussian, Moments, frechet_distance
+from dcgan_eval.metrics.inception_score import InceptionScore, Splits
 from dcgan_eval.metrics.kernel import kernel_distance
 from dcgan_eval.metrics.manifold import manifold
 from dcgan_eval.options import FidOptions
@@ -227,12 +227,14 @@ def _side(
     place = torch.full((images.n,), -1, dtype=torch.int64)
     place[torch.cat([rows for rows, _ in parts]).sort().values] = torch.arange(n)
     columns = _outputs(extractor)
-    gaussian = GaussianAccumulator(columns.stop - columns.start).to(with_float64(run.device))
+    device = with_float64(run.device)
+    moments = Moments.none(columns.stop - columns.start, device)
     features = torch.zeros(n, columns.stop - columns.start) if keeps else None
-    logits = None
     span = _outputs(classifier or extractor, logits=True)
+    splits, sums = None, None
     if scores:
-        logits = ProbabilityAccumulator(n, span.stop - span.start, seed=options.seed, splits=options.is_splits)
+        splits = Splits.drawn(n, seed=options.seed, splits=options.is_splits)
+        sums = splits.sums(torch.zeros(0, span.stop - span.start), torch.zeros(0, dtype=torch.int64))
     for rows, part in parts:
         judges = [extractor] if classifier is None or not scores else [extractor, classifier]
         for judge in judges:
@@ -244,18 +246,18 @@ def _side(
                 here = place[rows[at : at + len(block)]]
                 at += len(block)
                 if judge is extractor:
-                    gaussian.update(block[:, columns])
+                    moments = moments.merged(Moments.of(block[:, columns].to(device)))
                     if features is not None:
                         features[here] = block[:, columns]
-                if logits is not None and judge is judges[-1]:
-                    logits.update(block[:, span], here)
+                if splits is not None and sums is not None and judge is judges[-1]:
+                    sums = sums.plus(splits.sums(block[:, span], here))
     return Side(
         images.name,
         images.sha256,
         n,
-        gaussian.cpu().compute(),
+        moments.over(run.ranks).gaussian(),
         None if features is None else run.ranks.sum(features),  # of which each rank has set its own rows
-        None if logits is None else logits.compute(),
+        None if splits is None or sums is None else splits.score(sums.over(run.ranks)),
         tuple(notes),
         time.perf_counter() - start,
     )

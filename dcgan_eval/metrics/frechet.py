@@ -11,14 +11,15 @@ product that is not symmetric turns complex or not-a-number where a covariance i
 """
 
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import linalg
 from torch import Tensor
-from torchmetrics import Metric
+
+from dcgan_eval.runtime.ranks import Ranks
 
 Array = NDArray[np.float64]
 
@@ -36,7 +37,7 @@ class Gaussian(NamedTuple):
 
 def fit(features: Tensor) -> Gaussian:
     """The Gaussian of features (n, d), n ≥ 2. Raises ValueError for fewer, or values that are not finite."""
-    return _gaussian(*reduce(_merged, map(_summed, torch.split(features, 4096))))
+    return reduce(Moments.merged, map(Moments.of, torch.split(features, 4096))).gaussian()
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
@@ -128,67 +129,52 @@ def _check(features: Tensor) -> None:
         raise ValueError("features hold NaN or infinite values")
 
 
-Sums = tuple[Tensor, Tensor, Tensor]  # n (), mean (d,) and sum of squared deviations (d, d), all float64
+class Moments(NamedTuple):
+    """Of features, so that they can be merged, in float64: features far from 0 lose no digits.
 
-
-def _summed(features: Tensor) -> Sums:
-    x = features.double()
-    mean = x.mean(0) if len(x) else x.new_zeros(x.shape[1])
-    x = x - mean
-    return torch.tensor(float(len(x))).to(x), mean, x.T @ x
-
-
-def _merged(first: Sums, second: Sums) -> Sums:
-    """Of both; Chan, Golub and LeVeque 1983, eq. 1.5."""
-    (n, mean, scatter), (m, other, more) = first, second
-    total = n + m
-    if not total:
-        return first
-    shift = other - mean
-    return total, mean + shift * (m / total), torch.addr(scatter + more, shift * (n * m / total), shift)
-
-
-def _gaussian(n: Tensor, mean: Tensor, scatter: Tensor) -> Gaussian:
-    if n < 2:
-        raise ValueError(f"a covariance needs at least two features, not {int(n)}")
-    if not bool(scatter.isfinite().all()):
-        raise ValueError("features hold NaN or infinite values")
-    return Gaussian(int(n), mean.clone(), scatter / (n - 1))
-
-
-class GaussianAccumulator(Metric):
-    """Fits a `Gaussian` to features that come in batches, on one rank or several: the same whatever the batches.
-
-    Mean and sum of squared deviations are merged, in float64, so that features far from 0 lose no digits.
+    n: how many, (). mean: (d,). scatter: the sum of squared deviations from the mean, (d, d).
     """
 
-    full_state_update = True  # a state of its own merges otherwise than torchmetrics would
     n: Tensor
     mean: Tensor
     scatter: Tensor
 
-    def __init__(self, dimensions: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.add_state("n", torch.zeros((), dtype=torch.float64), dist_reduce_fx=None)
-        self.add_state("mean", torch.zeros(dimensions, dtype=torch.float64), dist_reduce_fx=None)
-        self.add_state("scatter", torch.zeros(dimensions, dimensions, dtype=torch.float64), dist_reduce_fx=None)
+    @classmethod
+    def none(cls, dimensions: int, device: torch.device | str = "cpu") -> "Moments":
+        """Of no features."""
+        return cls.of(torch.zeros(0, dimensions, device=device))
 
-    def update(self, features: Tensor | Sums) -> None:
-        """features: (b, d), of any b, or what another accumulator has summed up."""
-        sums = _summed(features.to(self.mean.device)) if isinstance(features, Tensor) else features
-        self.n, self.mean, self.scatter = _merged((self.n, self.mean, self.scatter), sums)
+    @classmethod
+    def of(cls, features: Tensor) -> "Moments":
+        """Of features (b, d), of any b."""
+        x = features.double()
+        mean = x.mean(0) if len(x) else x.new_zeros(x.shape[1])
+        x = x - mean
+        return cls(torch.tensor(float(len(x))).to(x), mean, x.T @ x)
 
-    def merge_state(self, incoming_state: Any) -> None:
-        """Adds what another `GaussianAccumulator` was given."""
-        self.update((incoming_state.n, incoming_state.mean, incoming_state.scatter))
+    def merged(self, other: "Moments") -> "Moments":
+        """Of the features of both; Chan, Golub and LeVeque 1983, eq. 1.5."""
+        total = self.n + other.n
+        if not total:
+            return self
+        shift = other.mean - self.mean
+        scatter = torch.addr(self.scatter + other.scatter, shift * (self.n * other.n / total), shift)
+        return Moments(total, self.mean + shift * (other.n / total), scatter)
 
-    def compute(self) -> Gaussian:
-        """Raises ValueError after fewer than two features, or values that are not finite."""
-        n, mean, scatter = self.n, self.mean, self.scatter
-        if n.ndim:  # what torchmetrics gathered from all ranks, one entry each
-            n, mean, scatter = reduce(_merged, zip(n, mean, scatter, strict=True))
-        return _gaussian(n, mean, scatter)
+    def over(self, ranks: Ranks) -> "Moments":
+        """Of the features of all ranks, which must call this together; on the CPU."""
+        own = Moments(*(part.cpu() for part in self))
+        if ranks.world == 1:
+            return own
+        n = ranks.sum(own.n.clone())
+        mean = ranks.sum(own.n * own.mean) / n.clamp(min=1)
+        shift = own.mean - mean
+        return Moments(n, mean, ranks.sum(torch.addr(own.scatter, own.n * shift, shift)))
 
-    def set_dtype(self, dst_type: Any) -> "GaussianAccumulator":
-        """Stays in float64."""
-        return self
+    def gaussian(self) -> Gaussian:
+        """Raises ValueError of fewer than two features, or values that are not finite."""
+        if self.n < 2:
+            raise ValueError(f"a covariance needs at least two features, not {int(self.n)}")
+        if not bool(self.scatter.isfinite().all()):
+            raise ValueError("features hold NaN or infinite values")
+        return Gaussian(int(self.n), self.mean.clone(), self.scatter / (self.n - 1))

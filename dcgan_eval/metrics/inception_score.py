@@ -6,12 +6,14 @@ seeded shuffle as torch-fidelity's; the spread is the standard deviation over sp
 """
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from dcgan_eval.runtime.ranks import Ranks
 
 SPLITS = 10
 
@@ -47,57 +49,70 @@ def _shuffled(n: int, seed: int) -> Tensor:
     return torch.from_numpy(np.random.RandomState(seed).permutation(n))
 
 
-class ProbabilityAccumulator(Metric):
-    """The same from batches, on one rank or several, without keeping logits: Σp and Σ p log p of every split.
+class Sums(NamedTuple):
+    """Of the probabilities of images, by split, so that they can be added: no logits are kept.
 
-    n: of all images, which decides their splits. E KL(p ‖ p̄) = Σ p log p / m − Σ p̄ log p̄ for a split of m images.
+    seen: how often each image came, int64 (n,). counts: images, float64 (splits,). probabilities: Σp, float64 (splits,
+    classes). negentropy: Σ p log p, float64 (splits,).
     """
 
-    full_state_update = False
     seen: Tensor
     counts: Tensor
-    sums: Tensor
+    probabilities: Tensor
     negentropy: Tensor
 
-    def __init__(self, n: int, classes: int, *, seed: int, splits: int = SPLITS) -> None:
-        """Raises ValueError for fewer images than splits."""
-        super().__init__()
+    def plus(self, other: "Sums") -> "Sums":
+        """Of the images of both."""
+        return Sums(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def over(self, ranks: Ranks) -> "Sums":
+        """Of the images of all ranks, which must call this together; on the CPU."""
+        return Sums(*(ranks.sum(part.cpu().clone()) for part in self))
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Which split each of n images belongs to, for a score from batches. split: int64 (n,), in [0, splits)."""
+
+    split: Tensor
+    splits: int
+
+    @classmethod
+    def drawn(cls, n: int, *, seed: int, splits: int = SPLITS) -> "Splits":
+        """Those of `inception_score`. Raises ValueError for fewer images than splits."""
         if not 1 <= splits <= n:
             raise ValueError(f"{splits} splits of {n} images: want 1 to {n}")
-        self.n, self.splits = n, splits
-        self.split, order = torch.empty(n, dtype=torch.int64), _shuffled(n, seed)
+        split, order = torch.empty(n, dtype=torch.int64), _shuffled(n, seed)
         for i in range(splits):
-            self.split[order[i * n // splits : (i + 1) * n // splits]] = i
-        self.add_state("seen", torch.zeros(n, dtype=torch.int64), dist_reduce_fx="sum")
-        for name, shape in (("counts", (splits,)), ("sums", (splits, classes)), ("negentropy", (splits,))):
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+            split[order[i * n // splits : (i + 1) * n // splits]] = i
+        return cls(split, splits)
 
-    def update(self, logits: Tensor, rows: Tensor) -> None:
-        """logits: (b, classes); rows: int64 (b,), which of the n images each belongs to."""
-        here = rows.to(self.seen.device)
-        self.seen.index_add_(0, here, torch.ones_like(here))
-        log_p = logits.to(self.counts.device, torch.float64).log_softmax(1)
+    def sums(self, logits: Tensor, rows: Tensor) -> Sums:
+        """Of a batch. logits: (b, classes). rows: int64 (b,), which of the n images each belongs to."""
+        log_p = logits.double().log_softmax(1)
         # a logit of -inf alone leaves no trace in the sums
-        log_p = torch.where(logits.to(log_p.device).isfinite(), log_p, torch.nan)
+        log_p = torch.where(logits.isfinite(), log_p, torch.nan)
         p = log_p.exp()
         split = self.split[rows.cpu()].to(p.device)
-        self.counts.index_add_(0, split, torch.ones_like(p[:, 0]))
-        self.sums.index_add_(0, split, p)
-        # a probability that underflows to 0 has the limit 0
-        self.negentropy.index_add_(0, split, torch.where(p > 0, p * log_p, 0.0).sum(1))
+        return Sums(
+            torch.bincount(rows.cpu(), minlength=len(self.split)),
+            p.new_zeros(self.splits).index_add_(0, split, torch.ones_like(p[:, 0])),
+            p.new_zeros(self.splits, p.shape[1]).index_add_(0, split, p),
+            # a probability that underflows to 0 has the limit 0
+            p.new_zeros(self.splits).index_add_(0, split, torch.where(p > 0, p * log_p, 0.0).sum(1)),
+        )
 
-    def compute(self) -> InceptionScore:
-        """Raises ValueError unless all n images came, once each, and for logits that are not finite."""
-        if not bool((self.seen == 1).all()):
-            times = f"{int((self.seen == 0).sum())} never and {int((self.seen > 1).sum())} more than once"
-            raise ValueError(f"of {self.n} images that were announced, {times} came")
-        if not bool(self.sums.isfinite().all()):
+    def score(self, sums: Sums) -> InceptionScore:
+        """E KL(p ‖ p̄) = Σ p log p / m − Σ p̄ log p̄ for a split of m images.
+
+        Raises ValueError unless all n images came, once each, and for logits that are not finite.
+        """
+        if not bool((sums.seen == 1).all()):
+            times = f"{int((sums.seen == 0).sum())} never and {int((sums.seen > 1).sum())} more than once"
+            raise ValueError(f"of {len(self.split)} images that were announced, {times} came")
+        if not bool(sums.probabilities.isfinite().all()):
             raise ValueError("logits hold NaN or infinite values")
-        marginal = self.sums / self.counts[:, None]
-        divergence = self.negentropy / self.counts - torch.special.xlogy(marginal, marginal).sum(1)
+        marginal = sums.probabilities / sums.counts[:, None]
+        divergence = sums.negentropy / sums.counts - torch.special.xlogy(marginal, marginal).sum(1)
         scores = divergence.exp().cpu().numpy()
         return InceptionScore(float(np.mean(scores)), float(np.std(scores)), self.splits)
-
-    def set_dtype(self, dst_type: Any) -> "ProbabilityAccumulator":
-        """Stays in float64."""
-        return self
