@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcgan_eval.linear.operators import DIRECT, GRAM_BYTES, NARROW, WIDE, Gram, Precision, Primal, place
+from dcgan_eval.linear.operators import DIRECT, GRAM_BYTES, NARROW, WIDE, Gram, Operator, Precision, Primal, place
 from dcgan_eval.linear.preconditioner import Preconditioner
 from dcgan_eval.runtime.errors import UncertifiedError
 from dcgan_eval.runtime.fast_ops import multiplies_split, numbered
@@ -250,7 +250,7 @@ class _Path:
         return Solution(float(C), W[:-1], exact.bias * W[-1], F, objective, at_zero, gap, self.steps, converged)
 
 
-def _surplus(form: Primal | Gram, alpha: Tensor, c: Tensor, slack: Tensor) -> Tensor:
+def _surplus(form: Operator, alpha: Tensor, c: Tensor, slack: Tensor) -> Tensor:
     """P(w) − D(α) − ½ ‖w − Xᵀ(y α)‖² of α ≥ 0 and the signed slack 1 − y f(x), as a sum of terms ≥ 0; (m,)."""
     half = torch.where(alpha > 0, alpha / (2 * c), 0)
     return form.total(torch.where(slack > 0, c * (slack - half) ** 2, c * half**2 - alpha * slack))
@@ -283,7 +283,7 @@ class _Found(NamedTuple):
 
 
 def _newton(
-    form: Primal | Gram,
+    form: Operator,
     Y: Tensor,
     c: Tensor,
     U: Tensor,
@@ -376,7 +376,7 @@ def _by_coefficients(
 
 
 def _directions(
-    form: Primal | Gram,
+    form: Operator,
     computed: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor],
     u: Tensor,
     f: Tensor,
@@ -424,13 +424,13 @@ def _directions(
     return D, FD, effort
 
 
-def _finite(form: Primal | Gram, u: Tensor, f: Tensor) -> Tensor:
+def _finite(form: Operator, u: Tensor, f: Tensor) -> Tensor:
     """Which columns are finite, in the rows of all ranks."""
     return form.ranks.largest((~(u.isfinite().all(0) & f.isfinite().all(0))).int()) == 0
 
 
 def _conjugate_gradients(
-    form: Primal | Gram, G: Tensor, curvature: Tensor, dtype: torch.dtype, reduction: float
+    form: Operator, G: Tensor, curvature: Tensor, dtype: torch.dtype, reduction: float
 ) -> tuple[Tensor, Tensor]:
     """Directions D with (I + Xᵀ diag(curvature) X) D ≈ −G, and of which of them the residual was reduced so far.
 
@@ -464,7 +464,7 @@ def _conjugate_gradients(
     return D.to(G), solved.to(G.device)
 
 
-def _line_search(form: "Primal | Gram", ud: Tensor, dd: Tensor, yf: Tensor, yd: Tensor, c: Tensor) -> Tensor:
+def _line_search(form: Operator, ud: Tensor, dd: Tensor, yf: Tensor, yd: Tensor, c: Tensor) -> Tensor:
     """The t > 0 that minimises the convex, piecewise quadratic P(u + t D) of every column: safeguarded Newton on P′."""
     t, low, high = torch.ones_like(ud), torch.zeros_like(ud), torch.full_like(ud, torch.inf)
     enough = 1e-3 * form.ranks.agreed(ud - 2 * form.total(c * yd * (1 - yf).clamp_min_(0))).abs()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from math import isqrt
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -34,6 +34,55 @@ class Basis(NamedTuple):
     V: Tensor
     F: Tensor
     values: Tensor
+
+
+class Operator(Protocol):
+    """The problem in one of its two forms, as the solver needs it: products with X, in the coordinates of iterates U.
+
+    order: number of coordinates of an iterate. dtype, device: of fast products. wide: the device of float64 ones.
+    rough_dtype: of products far from the optimum. least, most: the first and the last effort that a Newton direction is
+    computed with (`NARROW`, `WIDE`, `DIRECT`). ranks: the processes that hold rows of X. n: rows
+    of all. bases: what `basis` found.
+    """
+
+    order: int
+    dtype: torch.dtype
+    rough_dtype: torch.dtype
+    device: torch.device
+    wide: torch.device
+    least: int
+    most: int
+    ranks: Ranks
+    n: int
+    bases: dict[torch.dtype, Basis]
+
+    def forward(self, U: Tensor) -> Tensor:
+        """Decision values (n, m) of iterates (order, m)."""
+        ...
+
+    def adjoint(self, A: Tensor) -> Tensor:
+        """The iterates (order, m) of w = XᵀA, for A (n, m)."""
+        ...
+
+    def image(self, G: Tensor) -> Tensor:
+        """Decision values of a gradient, as far as `dot` needs them."""
+        ...
+
+    def dot(self, u: Tensor, v: Tensor, Fv: Tensor) -> Tensor:
+        """Inner products of the weights of two iterates, (m,); Fv: decision values of the second."""
+        ...
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over rows, (m,), of values (n, m)."""
+        ...
+
+    def basis(self) -> Basis:
+        """About the leading eigenvectors of XᵀX."""
+        ...
+
+    def solve(self, u: Tensor, f: Tensor, y: Tensor, slack: Tensor, curvature: Tensor) -> Tensor:
+        """Newton directions (order, m), each from a factorisation."""
+        ...
 
 
 class Primal:
@@ -227,7 +276,7 @@ def _rank(order: int) -> int:
     return min(times * isqrt(order), -(-order // one_in))
 
 
-def _leading_eigenvectors(apply: Callable[[Tensor], Tensor], form: Primal | Gram) -> tuple[Tensor, Tensor]:
+def _leading_eigenvectors(apply: Callable[[Tensor], Tensor], form: Operator) -> tuple[Tensor, Tensor]:
     """(order, rank) orthonormal Ritz vectors and their values, largest first, float64, of a positive semidefinite
     operator on the form's iterates."""
     ranks, wide = form.ranks, form.wide

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dcgan_eval.linear.operators import Basis, Gram, Primal, factors
+from dcgan_eval.linear.operators import Basis, Gram, Operator, factors
 from dcgan_eval.runtime.fast_ops import few_times
 
 
@@ -15,7 +15,7 @@ class Preconditioner:
     the mean curvature in its place conjugate gradients take up to twice as many steps.
     """
 
-    def __init__(self, form: Primal | Gram, curvature: Tensor) -> None:
+    def __init__(self, form: Operator, curvature: Tensor) -> None:
         """curvature: (n, m), of the dtype and on the device that conjugate gradients are computed with."""
         if not form.bases:
             form.bases[torch.float64] = form.basis()
