@@ -20,9 +20,17 @@ from dcgan_eval.runtime.errors import InputError, nearest
 
 # choices
 
-KINDS = (
-    "disc:CHECKPOINT", "inception", "random:PRESET", "kmeans:UNITS", "torchvision:NAME", "module:FILE", "pixels",
-)  # fmt: skip
+# kinds of features, and what each is
+KINDS = {
+    "disc:CHECKPOINT": "a discriminator's convolutions, max-pooled to 4x4 as in the paper, or to 1x1 by CHECKPOINT@1x1",
+    "inception": "Inception v3, as FID uses it",
+    "random:PRESET": "a discriminator with random weights, of an architecture such as imagenet32 or svhn32",
+    "kmeans:UNITS": "single-layer k-means with UNITS centroids",
+    "torchvision:NAME": "a torchvision network such as resnet50",
+    "module:FILE": "an exported network of your own, TorchScript or torch.export",
+    "pixels": "the pixels themselves",
+}
+FEATURES = ", ".join(f"{spec} ({what})" for spec, what in KINDS.items())
 NO_ARGUMENT = ("inception", "pixels")
 PRECISIONS = {"disc", "random", "inception"}  # whose convolutions may run in bfloat16
 FITTED = {"random", "kmeans"}  # to the real images, as is a disc: whose BatchNorm is re-estimated
@@ -202,7 +210,9 @@ class FidOptions(Options):
         ),
     ] = ("fid",)
     kid_subsets: Annotated[int, Option(min=1, help="Number of KID subsets.")] = 100
-    kid_subset_size: Annotated[int, Option(min=2, help="Number of images in each KID subset.")] = 1000
+    kid_subset_size: Annotated[
+        int, Option(min=2, help="Number of images in each KID subset; neither set may have fewer.")
+    ] = 1000
     is_splits: Annotated[int, Option(min=1, help="Number of splits for the Inception score.")] = 10
     prdc_k: Annotated[
         int, Option(min=1, help="Number of nearest neighbours k for precision, recall, density and coverage.")

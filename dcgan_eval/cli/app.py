@@ -6,10 +6,10 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
-from typer.models import OptionInfo
+from typer.models import ArgumentInfo, OptionInfo
 
 from dcgan_eval.options import SEPARATORS, Options, declared
 from dcgan_eval.runtime.errors import InputError
@@ -50,7 +50,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         }
         function(**{name: made[name] if name in made else values[name] for name in parameters})
 
-    flat = [_as_list(p) if name in many else p for name, p in given.items()]
+    flat = [_as_typer_knows(p) for p in given.values()]
     run.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     app.command()(run)
     return run
@@ -72,11 +72,19 @@ def _is_list(parameter: inspect.Parameter) -> bool:
     return _is_option(parameter) and declared(parameter.annotation).many
 
 
-def _as_list(parameter: inspect.Parameter) -> inspect.Parameter:
-    """The same as typer knows it, which has no tuples of any length."""
-    info = copy.copy(declared(parameter.annotation).info)
+def _as_typer_knows(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The same for typer, which has no tuples of any length, and prints arguments in small letters."""
+    if not hasattr(parameter.annotation, "__metadata__"):
+        return parameter
+    option = declared(parameter.annotation)
+    info = copy.copy(option.info)
+    if not option.many:
+        if isinstance(info, ArgumentInfo):
+            info.metavar = info.metavar or parameter.name.upper()
+        return parameter.replace(annotation=Annotated[get_args(parameter.annotation)[0], info])
     text, default, rest = (info.help or "").partition(" [default")
     info.help = f"{text} Repeat the option, or separate values by commas.{default}{rest}"
+    info.metavar = "VALUE,…"
     values = parameter.default
     return parameter.replace(
         annotation=Annotated[list[str] | None, info], default=None if values is None else [str(v) for v in values]

@@ -49,7 +49,10 @@ def arithmetic(
     where: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Add and subtract latent vectors: the mean of three exemplars per term, beside single exemplars and pixels."""
+    """Add and subtract latent vectors, as in Figure 7.
+
+    Each term is the mean of three exemplars; beside it single exemplars, and the same arithmetic in pixels.
+    """
     from dcgan_eval.studies import arithmetic as study
 
     num, seed = options.num_samples, options.seed

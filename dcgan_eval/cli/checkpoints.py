@@ -63,7 +63,10 @@ def convert(
         StoredPrecision, typer.Option(help="Precision of the stored arrays; 16 bits round them.")
     ] = "float32",
 ) -> None:
-    """Rewrite a checkpoint into this project's format; weights and BatchNorm statistics stay as they are."""
+    """Rewrite a checkpoint into this project's format.
+
+    Weights and BatchNorm statistics stay as they are.
+    """
     import torch
 
     from dcgan_eval.models.checkpoint import convert

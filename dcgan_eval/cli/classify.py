@@ -9,6 +9,7 @@ import typer
 from dcgan_eval.cli.app import command
 from dcgan_eval.cli.common import begin, check_results, note, show
 from dcgan_eval.options import (
+    FEATURES,
     KINDS,
     ClassifyOptions,
     DataOptions,
@@ -30,7 +31,7 @@ def classify(
     features: Annotated[
         tuple[FeatureSpec, ...] | None,
         typer.Option(
-            help=f"Features to classify with: {', '.join(KINDS)}. "
+            help=f"Features to classify with: {FEATURES}. "
             "[default with --data digits: pixels, random:digits and disc:digits]"
         ),
     ] = None,
@@ -55,7 +56,10 @@ def classify(
     where: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Classify images by fixed features with a linear L2-SVM, as Radford et al. 2015 do (Tables 1 and 2).
+    """Classify images with frozen features and a linear SVM.
+
+    The protocol is that of Radford et al. 2015, Tables 1 and 2: an L2-SVM, one against the rest, solved to a certified
+    optimum; its penalty C is chosen by cross-validation or on validation images.
 
     Without options: classifies scikit-learn's digits by three kinds of features, pixels, a discriminator with random
     weights, and a discriminator trained on digits. It takes seconds and needs no network.

@@ -29,7 +29,9 @@ def dedup(
     where: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Find duplicate images, near-duplicates included, and list the images to keep.
+    """Find duplicate images and list the images to keep.
+
+    Near-duplicates are found by codes of an autoencoder, as in the paper, or by perceptual hashes.
 
     `python -m training … --keep-list duplicates/keep.json` trains on these alone.
     """

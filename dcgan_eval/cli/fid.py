@@ -8,7 +8,7 @@ import typer
 from dcgan_eval.cli.app import command
 from dcgan_eval.cli.common import begin, check_results, conclude, note
 from dcgan_eval.options import (
-    KINDS,
+    FEATURES,
     DataOptions,
     DeviceOptions,
     ExtractionOptions,
@@ -39,7 +39,7 @@ def fid(
     features: Annotated[
         str | None,
         typer.Option(
-            help=f"Feature extractor: {', '.join(KINDS)}. [default: inception; without REAL and FAKE: disc:digits@1x1]"
+            help=f"Feature extractor: {FEATURES}. [default: inception; without REAL and FAKE: disc:digits@1x1]"
         ),
     ] = None,
     classifier: Annotated[
@@ -75,7 +75,7 @@ def fid(
     where: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Compare generated images with real ones: FID, IS, KID, precision, recall, density, coverage.
+    """Compare generated images with real ones: FID and relatives.
 
     With features other than Inception's, FID is reported as Fréchet distance, KID as kernel distance and IS as
     classifier score. Images are resized to the extractor's input size, and greyscale images are converted to RGB; the

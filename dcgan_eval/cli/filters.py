@@ -23,7 +23,10 @@ def filters(
     where: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Show what excites a discriminator's filters, by guided backpropagation, beside a network of random weights."""
+    """Show what excites a discriminator's filters, as in Figure 5.
+
+    By guided backpropagation, beside a network with random weights.
+    """
     import torch
 
     from dcgan_eval.images import fitted, open_split

@@ -52,7 +52,10 @@ def forget(
     where: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Ablate the generator's maps that draw an object, and measure how much of it is gone and what else changed."""
+    """Ablate the generator's units that draw an object (Figure 6).
+
+    Measures how much of the object is gone, and what else changed.
+    """
     from dcgan_eval.studies import forget as study
 
     num, seed = options.num_samples, options.seed

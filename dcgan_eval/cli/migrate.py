@@ -15,7 +15,7 @@ def migrate(
     old: Annotated[Path, typer.Argument(help="CSV file of results, written by version 0.1.")],
     out: Annotated[Path, typer.Option(help="CSV file to write, which must not exist yet.")],
 ) -> None:
-    """Rewrite a results file of version 0.1 with the columns of this version."""
+    """Rewrite a results file of version 0.1 for this version."""
     from dcgan_eval import results
     from dcgan_eval.results.migration import migrated
 

@@ -11,7 +11,7 @@ import typer
 from dcgan_eval.cli.app import command
 from dcgan_eval.cli.common import begin, check_file, check_picture, check_results, conclude
 from dcgan_eval.options import (
-    KINDS,
+    FEATURES,
     DataOptions,
     DeviceOptions,
     ExtractionOptions,
@@ -46,7 +46,7 @@ def neighbors(
     features: Annotated[
         tuple[FeatureSpec, ...] | None,
         typer.Option(
-            help=f"Feature extractor: {', '.join(KINDS)}. [default: pixels; without FAKE: pixels and disc:digits@1x1]"
+            help=f"Feature extractor: {FEATURES}. [default: pixels; without FAKE: pixels and disc:digits@1x1]"
         ),
     ] = None,
     num_samples: Annotated[
@@ -70,7 +70,9 @@ def neighbors(
     where: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Test whether a generator copies training images: compare its samples' distances with those of held-out images.
+    """Test whether a generator copies its training images.
+
+    Compares the distances from its samples to the nearest training images with those from held-out real images.
 
     Without arguments: 899 samples of the digits generator that comes with the package, beside the 899 test images of
     scikit-learn's digits.

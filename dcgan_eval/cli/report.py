@@ -44,7 +44,10 @@ def report(
         typer.Option(help="File to write; with md and latex an existing folder gets a file per table and curve."),
     ] = None,
 ) -> None:
-    """Turn results into tables: the paper's three beside what was measured, and one for everything else."""
+    """Make tables, charts or a page from results.
+
+    The paper's three tables with its numbers beside the measured ones, and a table for everything else.
+    """
     from dcgan_eval.figures import Picture
     from dcgan_eval.report import charts, everything, latex, markdown, page, text
     from dcgan_eval.report import pictures as listed

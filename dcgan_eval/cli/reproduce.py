@@ -52,7 +52,9 @@ def reproduce(
     device: DeviceOptions,
     where: DataOptions,
 ) -> None:
-    """Make tables and figures of the paper again, as far as data and weights are at hand; says what is missing.
+    """Reproduce the paper's tables and figures.
+
+    As far as data and weights are at hand; the plan says what is missing.
 
     Without arguments: all of it on scikit-learn's digits, with the networks inside the package, offline. Stopped, it
     goes on where it was: a step is finished when its outputs were made of the same data, weights and options. Ends with

@@ -32,7 +32,10 @@ def table3(
     where: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Classify test digits by the nearest of more and more generated digits, and of real ones."""
+    """Classify test digits by the nearest generated digit (Table 3).
+
+    Of more and more generated digits, and of real ones beside them.
+    """
     from dcgan_eval.evaluations import table3 as table
     from dcgan_eval.images import Images
     from dcgan_eval.inputs import open_labelled, open_side

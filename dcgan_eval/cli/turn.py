@@ -51,7 +51,10 @@ def turn(
     where: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Find a direction in z between two groups, move samples along it, and measure whether the change is straight."""
+    """Move samples along a latent direction, as in Figure 8.
+
+    The direction leads from one group of samples to another; whether the change along it is linear is measured.
+    """
     from dcgan_eval.images import from_tensor
     from dcgan_eval.studies import turn as study
 

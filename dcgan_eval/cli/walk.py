@@ -43,7 +43,10 @@ def walk(
     where: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Interpolate between points of the latent space, and measure how smooth the path is, beside blended pixels."""
+    """Interpolate in the latent space and measure how smooth it is.
+
+    Beside the same interpolation between the pixels of both ends.
+    """
     from dcgan_eval import figures
     from dcgan_eval.images import fitted, open_split
     from dcgan_eval.runtime.files import write_whole
