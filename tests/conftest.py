@@ -10,12 +10,17 @@ import pytest
 if os.environ.get("DCGAN_EVAL_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
+import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional
 
-from dcgan_eval.images import open_split
+from dcgan_eval.images import open_images, open_split
+from dcgan_eval.inputs import open_extractor
+from dcgan_eval.models.checkpoint import load, save
+from dcgan_eval.studies.judge import learnt
+from dcgan_eval.studies.model import ready
 
 # threads gain nothing on problems this small, and wait for one another where other work has the cores; that of the
 # processes that tests start, too
@@ -76,3 +81,34 @@ def weights(tmp_path_factory: pytest.TempPathFactory, photographs: Callable[...,
     path = tmp_path_factory.mktemp("inception") / "inception.pth"
     write_weights(path, photographs(16))
     return path
+
+
+@pytest.fixture(scope="session")
+def digits_model():
+    """The digits generator inside the package, ready to be studied."""
+    return ready(load("digits"), name="gen:digits")
+
+
+@pytest.fixture(scope="session")
+def digit_class():
+    """The class of a digit, by the digits discriminator's features."""
+    train = open_images("digits")["train"]
+    return learnt(train, open_extractor("disc:digits")(train))
+
+
+@pytest.fixture(scope="session")
+def table3_files(tmp_path_factory):
+    """Labelled images with two splits, and a conditional generator's checkpoint."""
+    from tests.builders import conditional, resized
+
+    folder = tmp_path_factory.mktemp("table3")
+    test, train = resized(20), resized(60, start=20)
+    np.savez(
+        folder / "x.npz",
+        x_train=train.tensor().permute(0, 2, 3, 1).numpy(),
+        y_train=train.labels.numpy(),
+        x_test=test.tensor().permute(0, 2, 3, 1).numpy(),
+        y_test=test.labels.numpy(),
+    )
+    save(folder / "netG.safetensors", generator=conditional())
+    return folder

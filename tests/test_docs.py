@@ -15,7 +15,7 @@ from PIL import Image
 
 from dcgan_eval.images import open_images
 from dcgan_eval.models.checkpoint import EMBEDDED
-from tests.test_cli import run
+from tests.builders import run
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

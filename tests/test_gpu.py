@@ -34,12 +34,9 @@ from dcgan_eval.runtime.fast_ops import product_of_split, split
 from dcgan_eval.runtime.precision import exact
 from dcgan_eval.runtime.ranks import Ranks
 from dcgan_eval.runtime.run import Run
+from tests.builders import NEIGHBOR_PROBLEMS, STUDIES, between, normal, pictures, recipe, run, whole
 from tests.svm_paths import path
 from tests.svm_problems import drawn, objectives
-from tests.test_cli import run
-from tests.test_neighbors import PROBLEMS, between, normal, whole
-from tests.test_studies_cli import COMMANDS as STUDIES
-from tests.test_training_config import pictures, recipe
 from training.data import minibatches
 from training.states import create, is_finite, restore, save, saved, set_learning_rates
 from training.step import Trainer
@@ -163,9 +160,9 @@ def test_probes_find_the_same_accuracy(protocol: str) -> None:
 # neighbours
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", NEIGHBOR_PROBLEMS)
 def test_neighbours_are_the_cpus_to_the_bit(name: str) -> None:
-    queries, database = PROBLEMS[name]()
+    queries, database = NEIGHBOR_PROBLEMS[name]()
     k = min(5, len(database))
     cpu = k_nearest(queries, database, k)
     gpu = k_nearest(queries.to(GPU), database.to(GPU), k)

@@ -8,7 +8,7 @@ import pytest
 from dcgan_eval.report import everything, markdown, pictures
 from dcgan_eval.report.table import anchors
 from dcgan_eval.results import latest, load
-from tests.test_cli import run
+from tests.builders import run
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "reports"
