@@ -8,7 +8,7 @@ import torch
 
 from dcgan_eval import results
 from dcgan_eval.evaluations.probe import Probe, Protocol, Split, knn_probe, linear_probe
-from dcgan_eval.features import Extractor, extract, share
+from dcgan_eval.features import Extractor, extract, pixel_hash, share
 from dcgan_eval.images import Images
 from dcgan_eval.options import ClassifyOptions
 from dcgan_eval.results import Measurement, Role, Row, Spread
@@ -74,12 +74,13 @@ def classify(
     if options.C is not None and len(set(options.C)) == 1:
         parts = parts[:2]
     start = time.perf_counter()
-    splits = []
+    splits, pixels = [], []
     for part in parts:
         X = extract(extractor, part, run)
         assert part.labels is not None
         here = share(extractor, part, run.ranks)
         splits.append(Split(X, part.labels[here.start : here.stop]))
+        pixels.append(pixel_hash(part, here, run))
     seconds = seconds_fit + time.perf_counter() - start
 
     def rows(probe: Probe, layer: str, dimensions: int) -> Iterator[Row]:
@@ -87,6 +88,7 @@ def classify(
             run,
             data=" + ".join(dict.fromkeys(part.name.partition(":")[0] for part in parts)),
             data_sha256=" ".join(dict.fromkeys(map(_content, parts))),
+            pixels_sha256=" ".join(pixels),
             features=extractor.name,
             features_sha256=extractor.fingerprint,
             features_protocol=extractor.protocol,

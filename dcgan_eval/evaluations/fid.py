@@ -5,6 +5,7 @@ Inception score keep sums only; what needs the features themselves, the kernel d
 and coverage, keeps them in memory.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dcgan_eval import results
-from dcgan_eval.features import Extractor, feature_blocks, share
+from dcgan_eval.features import Extractor, feature_blocks, pixel_hash, share
 from dcgan_eval.features.moments import Statistics
 from dcgan_eval.images import Images, fitted
 from dcgan_eval.metrics.extrapolation import POINTS, SHARE, frechet_distance_at_infinity
@@ -34,11 +35,12 @@ NEED_FEATURES = {"kid", "prdc"}  # of the real side; of the fake one, also fid-i
 
 
 class Side(NamedTuple):
-    """What is known of one set of images. features, probabilities: None where no metric needs them. notes: what was
-    done to the images first."""
+    """What is known of one set of images. pixels: a hash of them, '' of saved statistics. features, score: None where
+    no metric needs them. notes: what was done to the images first."""
 
     name: str
     sha256: str
+    pixels: str
     n: int
     gaussian: Gaussian
     features: Tensor | None
@@ -78,7 +80,7 @@ def fid(
             # ours begin with the extractor's protocol; what was done to the images follows
             what = images.protocol.removeprefix(extractor.protocol).removeprefix("; ")
             g = images.gaussian
-            return Side(images.name, images.sha256, g.n, g, None, None, (what,) if what else (), 0.0)
+            return Side(images.name, images.sha256, "", g.n, g, None, None, (what,) if what else (), 0.0)
         keep = NEED_FEATURES | (set() if is_real else {"fid-infinity"})
         return _side(
             images,
@@ -121,6 +123,7 @@ def fid(
                 run,
                 data=reals.name,
                 data_sha256=reals.sha256,
+                pixels_sha256=" ".join(filter(None, (reals.pixels, *(fake.pixels for fake in drawn)))),
                 model=drawn[0].name,
                 model_sha256=" ".join(dict.fromkeys(fake.sha256 for fake in drawn)),
                 features=judge.name,
@@ -211,6 +214,7 @@ def _side(
     start = time.perf_counter()
     scores = not is_real and "is" in options.metrics
     notes: list[str] = []
+    pixels: list[str] = []
     parts = [(torch.arange(images.n), images)]
     if images.survey is not None:
         survey = images.survey(run.progress, run.ranks)
@@ -241,7 +245,8 @@ def _side(
             fitting, what = fitted(part, judge.input_shape)
             if what:
                 notes.append(f"{images.name}: " + (f"{part.n} images " if len(parts) > 1 else "") + what)
-            at = share(judge, fitting, run.ranks).start
+            own = share(judge, fitting, run.ranks)
+            at = own.start
             for block in feature_blocks(judge, fitting, run):
                 here = place[rows[at : at + len(block)]]
                 at += len(block)
@@ -251,9 +256,12 @@ def _side(
                         features[here] = block[:, columns]
                 if splits is not None and sums is not None and judge is judges[-1]:
                     sums = sums.plus(splits.sums(block[:, span], here))
+            if judge is extractor:
+                pixels.append(pixel_hash(fitting, own, run))
     return Side(
         images.name,
         images.sha256,
+        pixels[0] if len(pixels) == 1 else hashlib.sha256(" ".join(pixels).encode()).hexdigest(),
         n,
         moments.over(run.ranks).gaussian(),
         None if features is None else run.ranks.sum(features),  # of which each rank has set its own rows

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dcgan_eval import figures, results
-from dcgan_eval.features import Extractor, extract
+from dcgan_eval.features import Extractor, extract, pixel_hash, share
 from dcgan_eval.images import Images, Rows, fitted
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.metrics.memorization import (
@@ -68,7 +68,7 @@ def neighbors(
     run: see `extract`; its ranks share the search, too.
     seed: of C_T's cells.
     Raises InputError for fewer images than these numbers need, and where two of the sets are the same. Held-out images
-    that are training images too, and training images that repeat, bend every number: the protocol counts them.
+    that are training images too, and training images that repeat, bias every number: the protocol counts them.
     """
     sides = [images for images in (fake, held_out) if images is not None]
     if len({images.fingerprint for images in (train, *sides)}) <= len(sides):
@@ -82,7 +82,7 @@ def neighbors(
     for images in sides:
         if images.n < fewest:
             raise InputError(f"{images.name}: {images.n} images are too few; want at least {fewest}")
-    bends = _bends(train, held_out)
+    biases = _biases(train, held_out)
     for extractor in extractors:
         start = time.perf_counter()
 
@@ -95,6 +95,8 @@ def neighbors(
         plain = [features(images) for images in sides]
         mirrored: list[Tensor | None] = [None for _ in sides]
         seconds_features = time.perf_counter() - start
+        taken = [fitted(images, extractor.input_shape)[0] for images in (train, *sides[1:], fake)]
+        pixels = [pixel_hash(ready, share(extractor, ready, run.ranks), run) for ready in taken]
         fits = ((images.name, fitted(images, extractor.input_shape)[1]) for images in (train, *sides))
         notes = dict.fromkeys(f"{name}: {what}" for name, what in fits if what)
         for flips in (False, True):
@@ -112,6 +114,7 @@ def neighbors(
                 run,
                 data=" ".join(images.name for images in (train, *sides[1:])),
                 data_sha256=" ".join(images.sha256 for images in (train, *sides[1:])),
+                pixels_sha256=" ".join(pixels),
                 model=fake.name,
                 model_sha256=fake.sha256,
                 features=extractor.name,
@@ -123,7 +126,7 @@ def neighbors(
                 seconds_features=seconds_features,
                 seconds=time.perf_counter() - start,
             )
-            condition = "; ".join(["with mirror images" if flips else "without mirror images", *bends])
+            condition = "; ".join(["with mirror images" if flips else "without mirror images", *biases])
             rows = [results.stamp(replace(number, condition=condition), source) for number in numbers]
             yield Found(extractor.name, flips, rows, near[0], near[1] if len(near) > 1 else None)
         del in_train, plain, mirrored  # before the next one's come
@@ -198,7 +201,7 @@ def _by_samples(
         )
 
 
-def _bends(train: Images, held_out: Images | None) -> list[str]:
+def _biases(train: Images, held_out: Images | None) -> list[str]:
     """How many training images repeat others, and how many held-out images are training images, to the pixel."""
     seen = {hash_ for batch in train.batches(1024) for hash_ in _hashes(batch)}
     found = [f"{train.n - len(seen)} training images repeat others"] if len(seen) < train.n else []

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dcgan_eval import figures, results
+from dcgan_eval.features import pixel_hash
 from dcgan_eval.images import Images
 from dcgan_eval.nearest.streaming import by_samples, sizes_up_to
 from dcgan_eval.results import Measurement, Row, Spread
@@ -42,6 +43,7 @@ def table3(
             raise InputError(f"{' and '.join(shapes)} have no distances; both must have one shape")
     if test.labels is not None and bool((test.labels < 0).any()):
         raise InputError(f"{test.name}: Table 3 needs a label on every test image")
+    pixels = " ".join(pixel_hash(images, range(images.n), run) for images in (test, train))
     for images in (train, generated):
         is_real = images is train
         sizes = sizes_up_to(images.n, REAL if is_real else SIZES)
@@ -54,6 +56,7 @@ def table3(
                 run,
                 data=f"{test.name} {train.name}",
                 data_sha256=f"{test.sha256} {train.sha256}",
+                pixels_sha256=pixels,
                 model=None if is_real else images.name,
                 model_sha256=None if is_real else images.sha256,
                 features="pixels",

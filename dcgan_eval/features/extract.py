@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcgan_eval.features import store
+from dcgan_eval.features.content import hashed, remember
 from dcgan_eval.images import Images
 from dcgan_eval.options import Precision
 from dcgan_eval.runtime.errors import InputError
@@ -172,14 +173,17 @@ class _Extraction:
             return
         starts = range(rows.start, rows.stop, self.batch_size)
         reads = (self.images.read(range(i, min(i + self.batch_size, rows.stop))) for i in starts)
+        at, total = rows.start, 0
         # on a CPU, decoding ahead would only take the cores from the network
         for batch in reads if self.device.type == "cpu" else _ahead(reads):
+            total, at = total + hashed(batch, at), at + len(batch)
             block = self.extractor(batch.to(self.device)).cpu()
             if not bool(torch.isfinite(block).all()):
                 what = f"features of {self.images.name} are not finite; its weights have diverged"
                 raise InputError(f"{self.extractor.name}: {what}")
             yield block
             bar.update(len(block))
+        remember(self.images, rows, total)
 
     def file(self, folder: Path, *rows: int) -> Path:
         """Of all features, or of rows [start, stop)."""

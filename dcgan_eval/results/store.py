@@ -32,7 +32,8 @@ OLD_COLUMNS = [  # of version 0.1
 ]  # fmt: skip
 # what two measurements of one number may differ in
 _OUTCOME = {
-    "value", "spread", "draws", "gap", "seconds_features", "seconds", "device", "instruction_set", "threads",
+    "pixels_sha256", "value", "spread", "draws", "gap",
+    "seconds_features", "seconds", "device", "instruction_set", "threads",
     "versions", "command", "time",
 }  # fmt: skip
 

@@ -210,7 +210,7 @@ def edited(name, text):
     ("change", "message"),
     [
         (lambda lines: [lines[0], lines[1][:60], lines[2]], r"r\.csv:3: has \d+ fields, not 40: cut short or edited"),
-        (lambda lines: [lines[0], lines[1] + ",", lines[2]], r"r\.csv:3: has 41 fields"),
+        (lambda lines: [lines[0], lines[1] + ",", lines[2]], r"r\.csv:3: has 42 fields"),
         (lambda lines: [*lines[:2], ""], r"r\.csv:4: has 0 fields"),
         (edited("value", "74,28"), r"r\.csv:3: value is '74,28', not a number"),
         (edited("value", "nan"), r"r\.csv:3: value is nan, which no result is"),
