@@ -135,7 +135,7 @@ def test_a_kill_before_the_rename_leaves_the_old_file(tmp_path):
     append(path, [RESULT])
     before = path.read_bytes()
     code = (
-        "import os, signal, sys, pathlib\nfrom dcgan_eval import results\nfrom tests.results.test_store import KNN\n"
+        "import os, signal, sys, pathlib\nfrom dcgan_eval import results\nfrom tests.builders import KNN_RESULT as KNN\n"
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "results.append(pathlib.Path(sys.argv[1]), [KNN])\n"
     )
@@ -209,7 +209,7 @@ def edited(name, text):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda lines: [lines[0], lines[1][:60], lines[2]], r"r\.csv:3: has \d+ fields, not 40: cut short or edited"),
+        (lambda lines: [lines[0], lines[1][:60], lines[2]], r"r\.csv:3: has \d+ fields, not 41: cut short or edited"),
         (lambda lines: [lines[0], lines[1] + ",", lines[2]], r"r\.csv:3: has 42 fields"),
         (lambda lines: [*lines[:2], ""], r"r\.csv:4: has 0 fields"),
         (edited("value", "74,28"), r"r\.csv:3: value is '74,28', not a number"),
