@@ -45,7 +45,7 @@ def measured(root: Path) -> dict[str, str]:
 
 
 def room(path: Path) -> str:
-    """'probe' of probe.py, 'features' of everything in features/."""
+    """'options' of options.py, 'features' of everything in features/."""
     return path.parts[0].removesuffix(".py")
 
 
@@ -74,7 +74,7 @@ def _is_call(node: ast.AST, name: str) -> bool:
 def _declares_seed(node: ast.AST) -> bool:
     """A parameter or an alias that says what a seed on the command line may be."""
     text = ast.unparse(node) if isinstance(node, ast.arg | ast.Assign) else ""
-    return "typer.Option" in text and text.lower().startswith("seed")
+    return "Option(" in text and text.lower().startswith(("seed:", "seed ="))
 
 
 def main() -> None:

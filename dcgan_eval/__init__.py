@@ -5,9 +5,9 @@
 >>> pixels = open_extractor("pixels")(data["train"])
 >>> rows = list(classify(data["train"], data["test"], pixels, ClassifyOptions(protocol="per-class:20")))
 
-Everything that `__all__` names is public and found here; it is imported when it is first used. The evaluations take the
-same records of options that the command line is made from, a `Run` that says where they work, and give rows of results;
-`frame` makes a pandas DataFrame of them.
+Everything that `__all__` names is public and found here; it is imported when it is first used. Evaluations take the
+same records of options that the command line is made from, and a `Run` that says where they work. `classify`, `fid` and
+`table3` give rows of results, of which `frame` makes a pandas DataFrame; `neighbors` and `dedup` give what they found.
 """
 
 from importlib import import_module
@@ -64,23 +64,32 @@ __all__ = [
 ]  # fmt: skip
 
 _WHERE = {
-    "evaluations.classify": ("classify",),
-    "evaluations.dedup": ("dedup",),
-    "evaluations.fid": ("fid",),
-    "evaluations.neighbors": ("neighbors",),
-    "evaluations.table3": ("table3",),
-    "features": ("Extractor", "extract"),
-    "images": ("Images", "open_images", "open_split"),
-    "inputs": ("open_extractor", "open_side"),
-    "linear": ("L2SVC",),
-    "models.checkpoint": ("load_checkpoint",),
-    "options": ("ClassifyOptions", "DedupOptions", "FeatureOptions", "FidOptions"),
-    "results": ("append_results", "frame", "read_results"),
-    "runtime.errors": ("InputError", "UncertifiedError"),
-    "runtime.ranks": ("joined",),
-    "runtime.run": ("Run",),
+    "ClassifyOptions": "options.ClassifyOptions",
+    "DedupOptions": "options.DedupOptions",
+    "Extractor": "features.Extractor",
+    "FeatureOptions": "options.FeatureOptions",
+    "FidOptions": "options.FidOptions",
+    "Images": "images.Images",
+    "InputError": "runtime.errors.InputError",
+    "L2SVC": "linear.L2SVC",
+    "Run": "runtime.run.Run",
+    "UncertifiedError": "runtime.errors.UncertifiedError",
+    "append_results": "results.append",
+    "classify": "evaluations.classify.classify",
+    "dedup": "evaluations.dedup.dedup",
+    "extract": "features.extract",
+    "fid": "evaluations.fid.fid",
+    "frame": "results.frame",
+    "joined": "runtime.ranks.joined",
+    "load_checkpoint": "models.checkpoint.load",
+    "neighbors": "evaluations.neighbors.neighbors",
+    "open_extractor": "inputs.open_extractor",
+    "open_images": "images.open_images",
+    "open_side": "inputs.open_side",
+    "open_split": "images.open_split",
+    "read_results": "results.load",
+    "table3": "evaluations.table3.table3",
 }
-_THERE = {"load_checkpoint": "load", "append_results": "append", "read_results": "load"}  # what they are called there
 
 
 def __getattr__(name: str) -> Any:
@@ -89,10 +98,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("dcgan-eval")
-    for module, names in _WHERE.items():
-        if name in names:
-            return getattr(import_module(f"dcgan_eval.{module}"), _THERE.get(name, name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _WHERE[name].rpartition(".")
+    return getattr(import_module(f"dcgan_eval.{module}"), attribute)
 
 
 def __dir__() -> list[str]:

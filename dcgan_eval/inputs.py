@@ -32,17 +32,25 @@ def open_extractors(specs: Sequence[str], options: FeatureOptions, *, logits: bo
     logits: whether Inception's come along.
     Raises InputError for anything else, and for options that apply to none of the specs.
     """
+    _check_options(specs, options)
+    return {spec: _plan(spec, options, logits) for spec in specs}
+
+
+def open_extractor(spec: str, options: FeatureOptions = FeatureOptions(), *, logits: bool = False) -> Plan:
+    """What makes the extractor of one spec from training images; see `open_extractors`."""
+    return open_extractors([spec], options, logits=logits)[spec]
+
+
+def _check_options(specs: Sequence[str], options: FeatureOptions) -> None:
     kinds = {spec.partition(":")[0] for spec in specs}
     for name, owners in APPLIES.items():
         value = getattr(options, name)
         if value != getattr(FeatureOptions, name) and not kinds & owners:
             only = ", ".join(kind for kind in KINDS if kind.partition(":")[0] in owners)
             raise InputError(f"`{name}` {value}: applies only to {only}; the features are {', '.join(specs)}")
-    return {spec: open_extractor(spec, options, logits=logits) for spec in specs}
 
 
-def open_extractor(spec: str, options: FeatureOptions = FeatureOptions(), *, logits: bool = False) -> Plan:
-    """What makes the extractor of one spec from training images; see `open_extractors`."""
+def _plan(spec: str, options: FeatureOptions, logits: bool) -> Plan:
     kind, colon, argument = spec.partition(":")
     if kind not in MAKERS or (kind in NO_ARGUMENT) == bool(colon) or (kind not in NO_ARGUMENT and not argument):
         raise InputError(f"`features` {spec!r} is not one of {', '.join(KINDS)}{nearest(kind, list(MAKERS))}")
@@ -116,9 +124,16 @@ MAKERS: dict[str, Callable[[str, FeatureOptions, bool], Plan]] = {
 
 
 def _pooled(argument: str) -> tuple[str, int]:
-    """What comes before '@1x1', and the side of that grid; of the paper's where there is none."""
-    match = re.fullmatch(r"(.+)@([1-9]\d{0,2})x\2", argument)
-    return (match[1], int(match[2])) if match else (argument, features.GRID)
+    """What comes before '@1x1', and the side of that grid; of the paper's where there is none, or a file has that name.
+
+    Raises InputError for a grid that is not square.
+    """
+    match = re.fullmatch(r"(.+)@(\d{1,3})x(\d{1,3})", argument)
+    if match is None or Path(argument).exists():
+        return argument, features.GRID
+    if match[2] != match[3] or int(match[2]) == 0:
+        raise InputError(f"`features` {argument}: want a square grid of at least 1x1, as in {match[1]}@1x1")
+    return match[1], int(match[2])
 
 
 def _sample(train: Images, a: Architecture, seed: int) -> Images:
@@ -160,9 +175,10 @@ def open_labelled(
         if own is not None:
             opened = open_images(own, root=root, download=download)
             sets[name] = opened[name] if name in opened else open_split(own, root=root, download=download)
-    for name, remedy in (("train", "give `data` a source with one"), ("test", "name one with `test`")):
+    for name in ("train", "test"):
         if name not in sets:
-            raise InputError(f"`data` {spec}: has no {name} split besides {', '.join(found)}; {remedy}")
+            there = ", ".join(found)
+            raise InputError(f"`data` {spec}: has no {name} split besides {there}; want train and test images")
     return sets
 
 

@@ -22,7 +22,8 @@ from dcgan_eval.runtime.errors import InputError, nearest
 
 # kinds of features, and what each is
 KINDS = {
-    "disc:CHECKPOINT": "a discriminator's convolutions, max-pooled to 4x4 as in the paper, or to 1x1 by CHECKPOINT@1x1",
+    "disc:CHECKPOINT": "the outputs of all convolutional layers of a discriminator, each max-pooled to 4x4 as in "
+    "the paper; CHECKPOINT@1x1 pools to 1x1",
     "inception": "Inception v3, as FID uses it",
     "random:PRESET": "a discriminator with random weights, of an architecture such as imagenet32 or svhn32",
     "kmeans:UNITS": "single-layer k-means with UNITS centroids",
@@ -58,7 +59,7 @@ SEPARATORS: dict[Any, str] = {
 
 # what several records and commands share
 
-Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed.")]
+Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of everything that is random.")]
 Download = Annotated[bool, Option("--download", help="Download missing datasets and weights.")]
 BatchSize = Annotated[int, Option(min=1, help="Number of images per batch; results do not depend on it.")]
 NumSamples = Annotated[int, Option(min=2, help="Number of samples to choose exemplars from.")]
@@ -73,6 +74,8 @@ class Options:
         options = declaration(record)
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is not None and options[field.name].kind is Path:
+                object.__setattr__(self, field.name, Path(value) if isinstance(value, str) else value)
             if value is not None:
                 _check(field.name, value, options[field.name])
 
@@ -106,7 +109,14 @@ def declared(hint: Any) -> Declaration:
 
 
 def _check(name: str, value: Any, declared: Declaration) -> None:
+    if declared.many and not isinstance(value, tuple):
+        raise InputError(f"`{name}` {value!r}: want a tuple")
+    kinds = {Path: str | Path, float: int | float}.get(declared.kind, declared.kind)
     for each in value if declared.many else (value,):
+        if isinstance(kinds, type | types.UnionType) and (
+            not isinstance(each, kinds) or (isinstance(each, bool) and kinds is not bool)
+        ):
+            raise InputError(f"`{name}` {each!r}: want a value of type {declared.kind.__name__}")
         if declared.choices and each not in declared.choices:
             raise InputError(f"`{name}` {each!r}: unknown{nearest(str(each), declared.choices)}")
         low, high = declared.info.min, declared.info.max
@@ -153,10 +163,13 @@ class FeatureOptions(Options):
         BatchNormChoice,
         Option(
             help="BatchNorm statistics of a disc: network: stored in its file, of each batch of 128 images, or "
-            "reestimated from training images; auto uses what its file format calls for."
+            "reestimated from the training images of the command (REAL in fid); auto: stored where the file has any, "
+            "else reestimated."
         ),
     ] = "auto"
-    precision: Annotated[Precision, Option(help="Floating-point type of the network's convolutions.")] = "float32"
+    precision: Annotated[Precision, Option(help="Floating-point type of the feature extractor's convolutions.")] = (
+        "float32"
+    )
     weights: Annotated[
         Path | None, Option(help="File of Inception's weights, if they are not in torch.hub's directory.")
     ] = None
@@ -175,16 +188,28 @@ class ClassifyOptions(Options):
     protocol: Annotated[
         str,
         Option(
-            help="Training labels: all; per-class:N random labels per class (400 in Table 1); labels:N random labels "
-            "in total, equally many per class (1000 in Table 2)."
+            help="Number of training labels: all; per-class:N for N randomly chosen training images per class (400 in "
+            "Table 1); labels:N for N in total, equally many per class (1000 in Table 2)."
         ),
     ] = "all"
     C: Annotated[
         tuple[float, ...] | None,
-        Option("--C", help="Values of C to try. [default: 1e-4, 2e-4, 5e-4 … as far as it helps]"),
+        Option(
+            "--C",
+            help="Values of C to try. [default: 1e-4, 2e-4, 5e-4 and so on, up and down until accuracy improves "
+            "no further]",
+        ),
     ] = None
-    folds: Annotated[int, Option(min=2, help="Number of stratified cross-validation folds for choosing C.")] = 5
-    draws: Annotated[int, Option(min=1, help="Number of random label draws; not used with --protocol all.")] = 10
+    folds: Annotated[
+        int,
+        Option(
+            min=2,
+            help="Number of stratified cross-validation folds for choosing C, where there are no validation images.",
+        ),
+    ] = 5
+    draws: Annotated[int, Option(min=1, help="Number of random draws of the labels; not used with --protocol all.")] = (
+        10
+    )
     knn: Annotated[
         int | None, Option(min=1, help="Also report the accuracy of k nearest neighbours (Euclidean) with this k.")
     ] = None
@@ -205,8 +230,8 @@ class FidOptions(Options):
     metrics: Annotated[
         tuple[MetricName, ...],
         Option(
-            help="Metrics: fid, is, kid, prdc (precision, recall, density, coverage), fid-infinity (FID extrapolated "
-            "to infinitely many samples)."
+            help="Metrics: fid, is, kid, prdc (precision, recall, density, coverage), fid-infinity (FID of FAKE "
+            "extrapolated to infinitely many images, from subsets of FAKE)."
         ),
     ] = ("fid",)
     kid_subsets: Annotated[int, Option(min=1, help="Number of KID subsets.")] = 100
@@ -231,8 +256,8 @@ class DedupOptions(Options):
     method: Annotated[
         tuple[DuplicateMethod, ...],
         Option(
-            help="Near codes of an autoencoder, equal codes as in the paper, equal pixels (exact), or perceptual "
-            "hashes (phash); the files are by the first."
+            help="Methods: autoencoder (similar codes), paper (equal codes, as in the paper), exact (equal pixels), "
+            "phash (similar perceptual hashes). The output files use the first."
         ),
     ] = ("autoencoder", "exact")
     radius: Annotated[
@@ -242,8 +267,12 @@ class DedupOptions(Options):
             help="Number of bits in which the codes of duplicates may differ. [default: 4, or 0 for paper, exact]",
         ),
     ] = None
-    batch_size: BatchSize = 1024
     seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.method:
+            raise InputError(f"`method` is empty: name one of {', '.join(get_args(DuplicateMethod))}")
 
 
 @dataclass(frozen=True)
@@ -252,16 +281,16 @@ class WalkOptions(Options):
     steps: Annotated[int, Option(min=2, help="Number of images from one z to the next, both ends included.")] = 8
     path: Annotated[Interpolation, Option(help="Interpolation shown in the figure; both are measured.")] = "straight"
     inversion_steps: Annotated[int, Option(min=1, help="Number of latent inversion steps.")] = 200
-    pairs: Annotated[int, Option(min=2, help="Number of pairs of z that the reported means are over.")] = 16
+    pairs: Annotated[int, Option(min=2, help="Number of pairs of z to average over.")] = 16
     seed: Seed = 0
 
 
 @dataclass(frozen=True)
 class ArithmeticOptions(Options):
     num_samples: NumSamples = 256
-    draws: Annotated[
-        int, Option(min=1, help="Number of exemplar draws for named terms, which the reported fractions are over.")
-    ] = 100
+    draws: Annotated[int, Option(min=1, help="Number of exemplar draws to average over, for terms that are names.")] = (
+        100
+    )
     seed: Seed = 0
 
 
@@ -286,7 +315,7 @@ class FiltersOptions(Options):
 @dataclass(frozen=True)
 class ForgetOptions(Options):
     layer: Annotated[
-        str | None, Option(help="Layer of the generator. [default: the second-highest, as in the paper]")
+        str | None, Option(help="Layer of the generator. [default: the last but one convolution, as in the paper]")
     ] = None
-    num_samples: NumSamples = 256
+    num_samples: Annotated[int, Option(min=2, help="Number of samples to find the object's units with.")] = 256
     seed: Seed = 0

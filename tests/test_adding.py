@@ -41,7 +41,11 @@ def house(tmp_path_factory):
     package = folder / "dcgan_eval"
     shutil.copytree(ROOT / "dcgan_eval", package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "features" / "quarters.py").write_text(EXTRACTOR, encoding="utf-8")
-    replaced(package / "options.py", '"pixels",\n)', '"pixels", "quarters:TIMES",\n)')
+    replaced(
+        package / "options.py",
+        '"the pixels themselves",\n',
+        '"the pixels themselves",\n    "quarters:TIMES": "means",\n',
+    )
     replaced(
         package / "inputs.py",
         '    "pixels": _pixels,\n',

@@ -21,7 +21,7 @@ def test_a_notebook_runs_and_shows_what_is_kept(path):
     (picture,) = (data["image/png"] for data in shown if "image/png" in data)
     assert base64.b64decode(picture).startswith(b"\x89PNG")
     html = "".join(data.get("text/html", "") for data in shown)
-    for said in ("disc:digits", "per-class:20", "to the best", "balanced draws", "sha256"):
+    for said in ("disc:digits", "per-class:20", "Δ vs best", "balanced draws", "sha256"):
         assert said in html
 
 

@@ -37,17 +37,19 @@ def main(argv: list[str] | None = None) -> None:
     debug = "--debug" in argv
     if debug:  # wherever it was given
         argv = ["--debug", *(word for word in argv if word != "--debug")]
+    words = argv[1:] if debug else argv
+    command = words[0] if words else ""
     try:
-        check_names(argv if not debug else argv[1:])
+        check_names(words)
         code: Any = app(argv, standalone_mode=False, obj=argv)
     except InputError as error:
         if debug:
             traceback.print_exc()
-        code = _fail(as_typed(str(error)))
+        code = _fail(as_typed(str(error), command))
     except (RankLostError, UncertifiedError) as error:
         if debug:
             traceback.print_exc()
-        _fail(as_typed(str(error)))
+        _fail(as_typed(str(error), command))
         code = 1
     except (KeyboardInterrupt, typer.Abort):
         code = 130

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 
-OPTIONS = set[str]()  # of all commands, as Python calls them
+OPTIONS: dict[str, set[str]] = {}  # of each command, as Python calls them
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -37,8 +37,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     given: dict[str, inspect.Parameter] = {}
     for name, parameter in parameters.items():
         for each in _fields(records[name]) if name in records else [parameter]:
-            given.setdefault(each.name, each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-    OPTIONS.update(name for name, p in given.items() if _is_option(p))
+            each = each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            assert given.setdefault(each.name, each) == each, f"{each.name}: is declared twice, and otherwise"
+    OPTIONS[function.__name__] = {name for name, p in given.items() if _is_option(p)}
     many = {name: declared(p.annotation).kind for name, p in given.items() if _is_list(p)}
 
     @functools.wraps(function)
@@ -104,9 +105,15 @@ def _separated(name: str, words: list[str] | None, kind: Any) -> tuple[Any, ...]
         raise InputError(f"`{name}` {','.join(words)!r}: want {numbers} separated by commas") from error
 
 
-def as_typed(message: str) -> str:
-    """A message of the library with its options written as on the command line: `prdc_k` as --prdc-k."""
-    return re.sub(r"`(\w+)`", lambda m: f"--{m[1].replace('_', '-')}" if m[1] in OPTIONS else m[0], message)
+def as_typed(message: str, command: str) -> str:
+    """A message of the library with the options of this command as they are typed: `prdc_k` as --prdc-k."""
+    known = OPTIONS.get(command, set())
+    return re.sub(r"`(\w+)`", lambda m: typed(m[1]) if m[1] in known else m[0], message)
+
+
+def typed(name: str) -> str:
+    """--prdc-k of prdc_k."""
+    return f"--{name.replace('_', '-')}"
 
 
 # options of before, by command ('' for all), and what they are called now
@@ -128,15 +135,14 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     "forget": {"--num": "--num-samples"},
     "reproduce": {"--num": "--num-samples", "--folder": "--out"},
 }  # fmt: skip
-OUT = ("dedup", "sample", "report", "reproduce", "convert", "migrate")  # make one file or folder, and have --out
 
 
 def check_names(argv: Sequence[str]) -> None:
-    """Raises InputError for an option's name of before, with what it is called now."""
-    if not argv or (argv[0] not in RENAMED and argv[0] in OUT):
-        return
-    old = {**({} if argv[0] in OUT else RENAMED[""]), **RENAMED.get(argv[0], {})}
+    """Raises InputError for an option's name of before, where the command has the new one in its place."""
+    command = argv[0] if argv else ""
+    known = {typed(name) for name in OPTIONS.get(command, ())}
+    old = {**RENAMED[""], **RENAMED.get(command, {})}
     for word in argv[1:]:
         name = word.partition("=")[0]
-        if name in old:
+        if name not in known and old.get(name) in known:
             raise InputError(f"{name}: is called {old[name]} now")

@@ -34,7 +34,8 @@ def arithmetic(
         str | None,
         typer.Argument(
             help="Expression A - B + C. A term is a list of sample numbers as on --contact-sheet: "
-            "'3,17,40 - 5,8,11 + 2,9,77'; or classes of --data, dark and bright, joined by &: "
+            "'3,17,40 - 5,8,11 + 2,9,77'; or a class of --data, dark or bright (below or above the median brightness), "
+            "or several of these joined by &: "
             "'7 & dark - 7 & bright + 2 & bright'."
         ),
     ] = None,
@@ -51,7 +52,8 @@ def arithmetic(
 ) -> None:
     """Add and subtract latent vectors, as in Figure 7.
 
-    Each term is the mean of three exemplars; beside it single exemplars, and the same arithmetic in pixels.
+    Each term is the mean of three exemplars; single exemplars and arithmetic in pixels are shown for comparison.
+    Without EXPRESSION only --contact-sheet is written.
     """
     from dcgan_eval.studies import arithmetic as study
 

@@ -19,7 +19,7 @@ def info(
             help="Checkpoint: ours (.safetensors), the authors' (prefix or .jl), netG/netD (.pth), or digits."
         ),
     ],
-    format: Annotated[Format, typer.Option(help="Output format: table or json.")] = "table",
+    format: Annotated[Format, typer.Option(help="Output format.")] = "table",
 ) -> None:
     """Describe the networks of a checkpoint."""
     from dcgan_eval.models.checkpoint import describe, load

@@ -32,20 +32,22 @@ def classify(
         tuple[FeatureSpec, ...] | None,
         typer.Option(
             help=f"Features to classify with: {FEATURES}. "
-            "[default with --data digits: pixels, random:digits and disc:digits]"
+            "Required unless --data is digits. [default: pixels,random:digits,disc:digits]"
         ),
     ] = None,
     data: Annotated[
         str,
         typer.Option(help="Labelled images: a named dataset (CIFAR-10, SVHN, MNIST, digits, …), folder, .zip or .npz."),
     ] = "digits",
-    test: Annotated[str | None, typer.Option(help="Test images. [default: the test split of --data]")] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Test images. [default: the test split of --data, which must have one]")
+    ] = None,
     valid: Annotated[
         str | None,
         typer.Option(
-            help="Validation images for choosing C, or a number of training images to hold out for it (10000 in "
-            "Table 2); the final SVM is not fitted to them. [default: the valid split of --data, else "
-            "cross-validation]"
+            help="Validation images for choosing C, or a number of training images to hold out for it, before labels "
+            "are drawn (10000 in Table 2); the final SVM is not fitted to them. [default: the valid split of --data, "
+            "or cross-validation where it has none]"
         ),
     ] = None,
     *,
@@ -58,11 +60,11 @@ def classify(
 ) -> None:
     """Classify images with frozen features and a linear SVM.
 
-    The protocol is that of Radford et al. 2015, Tables 1 and 2: an L2-SVM, one against the rest, solved to a certified
-    optimum; its penalty C is chosen by cross-validation or on validation images.
+    The protocol is that of Radford et al. 2015, Tables 1 and 2: a one-vs-rest L2-SVM (squared hinge loss), solved until
+    its relative duality gap is below 1e-6. Its penalty C is chosen by cross-validation or on validation images.
 
     Without options: classifies scikit-learn's digits by three kinds of features, pixels, a discriminator with random
-    weights, and a discriminator trained on digits. It takes seconds and needs no network.
+    weights, and the discriminator of digits that comes with the package. It takes seconds and works offline.
     """
     from dcgan_eval import results
     from dcgan_eval.evaluations.classify import aside, classify, labelled

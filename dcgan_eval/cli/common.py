@@ -35,7 +35,7 @@ Figure = Annotated[Path | None, typer.Option(help="Figure of the study to write 
 OtherDiscriminator = Annotated[
     str | None, typer.Option(help="Discriminator checkpoint, if the generator's checkpoint contains none.")
 ]
-Label = Annotated[int | None, typer.Option(min=0, help="Class to generate, for a conditional generator.")]
+Label = Annotated[int | None, typer.Option(min=0, help="Class that a conditional network is given.")]
 GeneratorCheckpoint = Annotated[str, typer.Argument(help="Generator checkpoint, in any format that `info` reads.")]
 
 
@@ -142,12 +142,12 @@ def check_file(path: Path, option: str) -> None:
         raise InputError(f"{option} {path}: cannot write to the folder {folder}")
 
 
-def check_folder(path: Path) -> None:
-    """A folder to make or to fill."""
+def check_folder(path: Path, results: str) -> None:
+    """A folder to make or to fill. results: where those go, which the option of this name was for once."""
     if path.exists() and not path.is_dir():
         raise InputError(f"--out {path}: is a file; want a folder")
     if path.suffix.lower() in (".csv", ".parquet"):
-        raise InputError(f"--out {path}: names the folder of all outputs; results are appended to --results FILE")
+        raise InputError(f"--out {path}: names a file; want a folder; {results}")
 
 
 def check_picture(path: Path, option: str) -> None:

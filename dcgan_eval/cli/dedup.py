@@ -7,7 +7,14 @@ import typer
 
 from dcgan_eval.cli.app import command
 from dcgan_eval.cli.common import begin, check_file, check_folder, check_results, conclude, note
-from dcgan_eval.options import DataOptions, DedupOptions, DeviceOptions, OutputOptions
+from dcgan_eval.options import (
+    BatchSize,
+    DataOptions,
+    DedupOptions,
+    DeviceOptions,
+    ExtractionOptions,
+    OutputOptions,
+)
 from dcgan_eval.runtime.errors import InputError
 
 
@@ -23,6 +30,7 @@ def dedup(
     out: Annotated[Path, typer.Option(help="Folder to write keep.json, groups.csv and groups.png to.")] = Path(
         "duplicates"
     ),
+    batch_size: BatchSize = 1024,
     *,
     options: DedupOptions,
     device: DeviceOptions,
@@ -40,9 +48,9 @@ def dedup(
     from dcgan_eval.inputs import open_training
     from dcgan_eval.runtime.files import write_whole
 
-    run = begin(context, device)
+    run = begin(context, device, ExtractionOptions(batch_size))
     check_results(output.results)
-    check_folder(out)
+    check_folder(out, "results are appended to --results FILE")
     check_options(options)
     files = {name: out / name for name in ("groups.csv", "groups.png", "keep.json")}
     for path in files.values() if out.exists() else (out,):

@@ -29,12 +29,18 @@ def fid(
     real: Annotated[
         str | None,
         typer.Argument(
-            help="Real images: NAME[:split], PATH[:split] of a folder, .zip or .npz, gen:CHECKPOINT, or an .npz of "
-            "statistics (mu, sigma). [default, without REAL and FAKE: digits:train]"
+            help="Reference images, usually real: NAME[:split], PATH[:split] of a folder, .zip or .npz, "
+            "gen:CHECKPOINT, "
+            "or an .npz of statistics (mu, sigma) of the same features. The split is needed where there are several. "
+            "[default, without REAL and FAKE: digits:train]"
         ),
     ] = None,
     fake: Annotated[
-        str | None, typer.Argument(help="Images to evaluate, in the same notation. Optional if --save-stats is given.")
+        str | None,
+        typer.Argument(
+            help="Images to evaluate, in the same notation. Optional if --save-stats is given. [default, without "
+            "REAL and FAKE: gen:digits]"
+        ),
     ] = None,
     features: Annotated[
         str | None,
@@ -45,7 +51,8 @@ def fid(
     classifier: Annotated[
         Path | None,
         typer.Option(
-            help="Exported classifier (TorchScript or torch.export) for the Inception score. [default: Inception]"
+            help="Exported classifier (TorchScript or torch.export; uint8 images in, class logits out) whose score is "
+            "reported in place of Inception's. Required for metric is with features other than inception."
         ),
     ] = None,
     num_samples: Annotated[
@@ -55,7 +62,12 @@ def fid(
         ),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Number of sample sets to draw from a gen: FAKE, for a mean and a spread.")
+        int,
+        typer.Option(
+            min=1,
+            help="Number of sample sets to draw from a gen: FAKE, by the seeds from --seed on; their mean is "
+            "reported, ± 1.96 standard deviations.",
+        ),
     ] = 1,
     save_stats: Annotated[
         Path | None, typer.Option(help="File (.npz) to save the mean and covariance of REAL's features to.")
@@ -77,10 +89,10 @@ def fid(
 ) -> None:
     """Compare generated images with real ones: FID and relatives.
 
-    With features other than Inception's, FID is reported as Fréchet distance, KID as kernel distance and IS as
-    classifier score. Images are resized to the extractor's input size, and greyscale images are converted to RGB; the
-    protocol states it. Without arguments: 898 samples of the digits generator that comes with the package, against the
-    898 training images of scikit-learn's digits, with the features of its discriminator.
+    With features other than Inception's, FID is reported as Fréchet distance and KID as kernel distance; the score of a
+    --classifier is reported as classifier score. Images are resized to the extractor's input size, and greyscale images
+    are converted to RGB; the protocol states it. Without REAL and FAKE: 898 samples of the digits generator that comes
+    with the package, against the 898 training images of scikit-learn's digits, with the features of its discriminator.
     """
     from dcgan_eval.evaluations.fid import fid
     from dcgan_eval.features import module_features

@@ -25,7 +25,7 @@ def filters(
 ) -> None:
     """Show what excites a discriminator's filters, as in Figure 5.
 
-    By guided backpropagation, beside a network with random weights.
+    Uses guided backpropagation; a network with random weights is shown for comparison.
     """
     import torch
 

@@ -31,16 +31,23 @@ def neighbors(
     context: typer.Context,
     fake: Annotated[
         str | None,
-        typer.Argument(help="Generated images: gen:CHECKPOINT, a folder, .zip or .npz. [default: gen:digits]"),
+        typer.Argument(
+            help="Generated images: gen:CHECKPOINT, or PATH[:split] of a folder, .zip or .npz. [default: gen:digits]"
+        ),
     ] = None,
     train: Annotated[
-        str | None, typer.Argument(help="Images that the generator was trained on. Required if FAKE is given.")
+        str | None,
+        typer.Argument(
+            help="Images that the generator was trained on: NAME[:split] or PATH[:split]. Required if FAKE is "
+            "given. [default, without FAKE: digits:train]"
+        ),
     ] = None,
     test: Annotated[
         str | None,
         typer.Option(
-            help="Held-out real images, not used in training, to compare distances with. "
-            "[default, without FAKE: digits:test]"
+            help="Held-out real images, not used in training, to compare distances with; without them only "
+            "the samples' "
+            "distances are reported. [default, without FAKE: digits:test]"
         ),
     ] = None,
     features: Annotated[
@@ -56,7 +63,9 @@ def neighbors(
     picture: Annotated[
         Path | None,
         typer.Option(
-            help="Figure to write (.png, .svg or .pdf): the samples nearest to training images, with these images."
+            help="Figure to write (.png, .svg or .pdf): the samples closest to a training image, each beside "
+            "its nearest "
+            "training images, by the first extractor."
         ),
     ] = None,
     nearest: Annotated[
@@ -72,10 +81,12 @@ def neighbors(
 ) -> None:
     """Test whether a generator copies its training images.
 
-    Compares the distances from its samples to the nearest training images with those from held-out real images.
+    Compares the distances from its samples to the nearest training images with those from held-out real images: samples
+    that are closer than held-out images are suspicious. Reports the mean distance, the fraction of samples closer than
+    any held-out image, AuthPct, C_T and MiFID, each with a p-value.
 
-    Without arguments: 899 samples of the digits generator that comes with the package, beside the 899 test images of
-    scikit-learn's digits.
+    Without FAKE and TRAIN: 899 samples of the digits generator that comes with the package, beside the 899 test images
+    of scikit-learn's digits.
     """
     from dcgan_eval.evaluations.neighbors import neighbors
     from dcgan_eval.evaluations.neighbors import picture as draw

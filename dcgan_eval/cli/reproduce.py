@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcgan_eval.cli.app import app, command
+from dcgan_eval.cli.app import app, as_typed, command
 from dcgan_eval.cli.common import check_folder, note, show
 from dcgan_eval.options import DataOptions, DeviceOptions, Format, Seed
 from dcgan_eval.runtime.errors import InputError
@@ -54,17 +54,16 @@ def reproduce(
 ) -> None:
     """Reproduce the paper's tables and figures.
 
-    As far as data and weights are at hand; the plan says what is missing.
-
-    Without arguments: all of it on scikit-learn's digits, with the networks inside the package, offline. Stopped, it
-    goes on where it was: a step is finished when its outputs were made of the same data, weights and options. Ends with
-    a page of every table and figure.
+    Runs every step whose data and weights are available, and says what is missing. If interrupted, run it again: a step
+    is finished when its outputs were made from the same data, weights and options. Writes a page of every table and
+    figure, index.html. Without arguments: all of it on scikit-learn's digits, with the networks inside the package,
+    offline.
     """
     from dcgan_eval.reproduction import Inspector, Sources, assemble, plan, run, steps
     from dcgan_eval.runtime import devices
 
     chosen = devices.choose(device.device)
-    check_folder(out)
+    check_folder(out, "results.csv is written there")
     if train and importlib.util.find_spec("training") is None and not Path("training/__main__.py").exists():
         raise InputError("--train: training is in the checkout, not in the package; run this from there")
     if imagenet is not None and not train:
@@ -106,6 +105,8 @@ def _call(argv: Sequence[str]) -> str:
     with contextlib.redirect_stdout(printed):
         try:
             code = app(list(argv), standalone_mode=False, obj=list(argv))
+        except InputError as error:
+            raise InputError(as_typed(str(error), argv[0])) from error
         except Exception as error:
             # usage errors belong to typer's own copy of click, which has no public name
             if hasattr(error, "format_message"):

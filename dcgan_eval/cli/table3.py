@@ -21,7 +21,10 @@ def table3(
         int, typer.Option(min=1, help="Largest number of samples to search; the paper's is 10,000,000.")
     ] = 1_000_000,
     resume_from: Annotated[
-        Path | None, typer.Option(help="File to save the search to every minute, and to resume it from.")
+        Path | None,
+        typer.Option(
+            help="File that keeps the search, every minute: made if it does not exist, resumed from if it does."
+        ),
     ] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Figure of the error by the number of images to write (.png, .svg or .pdf).")
@@ -34,7 +37,7 @@ def table3(
 ) -> None:
     """Classify test digits by the nearest generated digit (Table 3).
 
-    Of more and more generated digits, and of real ones beside them.
+    Reports the error for growing numbers of generated digits and, for comparison, of real digits.
     """
     from dcgan_eval.evaluations import table3 as table
     from dcgan_eval.images import Images

@@ -35,8 +35,8 @@ def turn(
         str | None,
         typer.Argument(
             metavar="FROM",
-            help="Group at the start: sample numbers as on --contact-sheet (3,17,40,8), or classes of --data, dark, "
-            "bright, joined by &.",
+            help="Group at the start: sample numbers as on --contact-sheet (3,17,40,8); or a class of --data, dark or "
+            "bright (below or above the median brightness), or several of these joined by &.",
         ),
     ] = None,
     end: Annotated[str | None, typer.Argument(metavar="TO", help="Group at the end, in the same notation.")] = None,
@@ -76,7 +76,7 @@ def turn(
     ends = [[word.strip() for word in text.split("&" if data or is_named(text) else ",")] for text in (start, end)]
     if data or any(map(is_named, (start, end))):
         attributes = attributes_of(model, checkpoint, data, features, num, seed, where)
-        groups = study.named(model, ends[0], ends[1], attributes, num, seed, options.method)
+        groups = study.named(model, ends[0], ends[1], attributes, options)
     else:
         numbers = []
         for name, words in (("FROM", ends[0]), ("TO", ends[1])):
@@ -85,7 +85,7 @@ def turn(
             numbers.append([int(word) for word in words])
         samples = from_tensor(model.samples(num, seed), name=f"{num} samples of {model.name}")
         judge = judge_of(model, checkpoint, features, seed, where.download, samples)
-        groups = study.numbered(model, numbers[0], numbers[1], num, seed, judge)
+        groups = study.numbered(model, numbers[0], numbers[1], judge, options)
     found = study.turn(model, groups, options)
     if contact_sheet is not None:
         draw_sheet(model, num, seed, contact_sheet)

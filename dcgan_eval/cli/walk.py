@@ -33,7 +33,8 @@ def walk(
         typer.Option(help="Animation of the interpolation to write (.webp or .gif), forwards and backwards."),
     ] = None,
     images: Annotated[
-        str | None, typer.Option(help="Images to interpolate between instead; latent inversion finds their z.")
+        str | None,
+        typer.Option(help="Images to interpolate between, in place of random z; latent inversion finds their z."),
     ] = None,
     discriminator: OtherDiscriminator = None,
     label: Label = None,
@@ -45,7 +46,7 @@ def walk(
 ) -> None:
     """Interpolate in the latent space and measure how smooth it is.
 
-    Beside the same interpolation between the pixels of both ends.
+    For comparison, the pixels of both ends are interpolated, too.
     """
     from dcgan_eval import figures
     from dcgan_eval.images import fitted, open_split

@@ -93,7 +93,7 @@ def dedup(
             method=method,
             radius=radius,
             seed=options.seed,
-            batch_size=options.batch_size,
+            batch_size=run.batch_size,
             device=run.device,
             progress=run.progress,
         )

@@ -235,7 +235,7 @@ def _side(
     moments = Moments.none(columns.stop - columns.start, device)
     features = torch.zeros(n, columns.stop - columns.start) if keeps else None
     span = _outputs(classifier or extractor, logits=True)
-    splits, sums = None, None
+    splits, sums, seen = None, None, torch.zeros(n if scores else 0, dtype=torch.int64)
     if scores:
         splits = Splits.drawn(n, seed=options.seed, splits=options.is_splits)
         sums = splits.sums(torch.zeros(0, span.stop - span.start), torch.zeros(0, dtype=torch.int64))
@@ -256,6 +256,7 @@ def _side(
                         features[here] = block[:, columns]
                 if splits is not None and sums is not None and judge is judges[-1]:
                     sums = sums.plus(splits.sums(block[:, span], here))
+                    seen.index_add_(0, here, torch.ones_like(here))
             if judge is extractor:
                 pixels.append(pixel_hash(fitting, own, run))
     return Side(
@@ -265,7 +266,7 @@ def _side(
         n,
         moments.over(run.ranks).gaussian(),
         None if features is None else run.ranks.sum(features),  # of which each rank has set its own rows
-        None if splits is None or sums is None else splits.score(sums.over(run.ranks)),
+        None if splits is None or sums is None else splits.score(sums.over(run.ranks), run.ranks.sum(seen)),
         tuple(notes),
         time.perf_counter() - start,
     )

@@ -53,7 +53,7 @@ def open_named(named: str, split: str, root: Path, download: bool) -> Images:
     except Exception as error:  # torchvision and the readers of its files raise nearly anything
         if download:
             raise InputError(f"{named}: could not be downloaded into {root}: {one_line(error)}") from error
-        advice = "name the right folder with --data-root, or fetch it with --download"
+        advice = "name the right folder with `data_root`, or fetch it with `download`"
         raise InputError(f"{named}: not in {root}, or not whole; {advice} ({one_line(error)})") from error
 
 

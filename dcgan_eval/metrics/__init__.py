@@ -1,1 +1,1 @@
-"""Distances between sets of features, one file each: a pure function, and an accumulator that streams."""
+"""Distances between sets of features, one file each: a pure function, and sums that batches add up to."""

@@ -52,11 +52,10 @@ def _shuffled(n: int, seed: int) -> Tensor:
 class Sums(NamedTuple):
     """Of the probabilities of images, by split, so that they can be added: no logits are kept.
 
-    seen: how often each image came, int64 (n,). counts: images, float64 (splits,). probabilities: Σp, float64 (splits,
-    classes). negentropy: Σ p log p, float64 (splits,).
+    counts: images, float64 (splits,). probabilities: Σp, float64 (splits, classes). negentropy: Σ p log p, float64
+    (splits,).
     """
 
-    seen: Tensor
     counts: Tensor
     probabilities: Tensor
     negentropy: Tensor
@@ -95,20 +94,20 @@ class Splits:
         p = log_p.exp()
         split = self.split[rows.cpu()].to(p.device)
         return Sums(
-            torch.bincount(rows.cpu(), minlength=len(self.split)),
             p.new_zeros(self.splits).index_add_(0, split, torch.ones_like(p[:, 0])),
             p.new_zeros(self.splits, p.shape[1]).index_add_(0, split, p),
             # a probability that underflows to 0 has the limit 0
             p.new_zeros(self.splits).index_add_(0, split, torch.where(p > 0, p * log_p, 0.0).sum(1)),
         )
 
-    def score(self, sums: Sums) -> InceptionScore:
+    def score(self, sums: Sums, seen: Tensor) -> InceptionScore:
         """E KL(p ‖ p̄) = Σ p log p / m − Σ p̄ log p̄ for a split of m images.
 
+        seen: how often each image came, int64 (n,).
         Raises ValueError unless all n images came, once each, and for logits that are not finite.
         """
-        if not bool((sums.seen == 1).all()):
-            times = f"{int((sums.seen == 0).sum())} never and {int((sums.seen > 1).sum())} more than once"
+        if not bool((seen == 1).all()):
+            times = f"{int((seen == 0).sum())} never and {int((seen > 1).sum())} more than once"
             raise ValueError(f"of {len(self.split)} images that were announced, {times} came")
         if not bool(sums.probabilities.isfinite().all()):
             raise ValueError("logits hold NaN or infinite values")

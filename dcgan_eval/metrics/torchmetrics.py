@@ -68,17 +68,19 @@ class InceptionScoreMetric(Metric):
         super().__init__()
         self._splits = Splits.drawn(n, seed=seed, splits=splits)
         nothing = self._splits.sums(torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64))
-        for name, part in nothing._asdict().items():
+        for name, part in (("seen", torch.zeros(n, dtype=torch.int64)), *nothing._asdict().items()):
             self.add_state(name, part, dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, rows: Tensor) -> None:
         """logits: (b, classes). rows: int64 (b,), which of the n images each belongs to."""
         for name, part in self._splits.sums(logits, rows)._asdict().items():
             getattr(self, name).add_(part.to(self.counts.device))
+        here = rows.to(self.seen.device)
+        self.seen.index_add_(0, here, torch.ones_like(here))
 
     def compute(self) -> InceptionScore:
         """Raises ValueError unless all n images came, once each, and for logits that are not finite."""
-        return self._splits.score(Sums(self.seen, self.counts, self.probabilities, self.negentropy))
+        return self._splits.score(Sums(self.counts, self.probabilities, self.negentropy), self.seen)
 
     def set_dtype(self, dst_type: Any) -> "InceptionScoreMetric":
         """Stays in float64."""

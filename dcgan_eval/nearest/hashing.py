@@ -92,7 +92,7 @@ def fit_autoencoder(
         optimizer.step()
         schedule.step()
     if not bool(weight.isfinite().all() and bias.isfinite().all()):  # all codes would be 0, and all images duplicates
-        raise UncertifiedError("the autoencoder of near-duplicates diverged; use another --seed, or --method phash")
+        raise UncertifiedError("the autoencoder of near-duplicates diverged; use another `seed`, or `method` phash")
     return Autoencoder(weight.detach().double(), bias.detach().double(), each, mean, deviation)
 
 

@@ -11,6 +11,7 @@ _TEX = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "−": "$-$",
+    "Δ": r"$\Delta$",
     "≈": r"$\approx$",
     "∞": r"$\infty$",
     "²": r"\textsuperscript{2}",

@@ -44,12 +44,12 @@ def pivot(rows: Sequence[Row], lines: str, columns: str, where: Mapping[str, str
     where = dict(where or {})
     for name in (lines, columns):
         if name not in ALONG:
-            raise InputError(f"--pivot {name}: cannot be an axis{nearest(name, list(ALONG))}")
+            raise InputError(f"`pivot` {name}: cannot be an axis{nearest(name, list(ALONG))}")
     if lines == columns:
-        raise InputError(f"--pivot {lines},{columns}: the two axes are the same")
+        raise InputError(f"`pivot` {lines},{columns}: the two axes are the same")
     for name in where:
         if name not in COLUMNS:
-            raise InputError(f"--where {name}: is no column of the results{nearest(name, COLUMNS)}")
+            raise InputError(f"`where` {name}: is no column of the results{nearest(name, COLUMNS)}")
     if "role" not in (lines, columns):
         where.setdefault("role", "value")
     some = latest(
@@ -59,7 +59,7 @@ def pivot(rows: Sequence[Row], lines: str, columns: str, where: Mapping[str, str
     )
     if not some:
         what = ", ".join(f"{name}={value}" for name, value in where.items())
-        raise InputError(f"--pivot: no measured result is {what}")
+        raise InputError(f"`pivot`: no measured result is {what}")
     cells: dict[tuple[str, str], Row] = {}
     firsts: dict[str, Row] = {}
     for row in some:
@@ -68,15 +68,15 @@ def pivot(rows: Sequence[Row], lines: str, columns: str, where: Mapping[str, str
         for name in SAME:
             if name not in ALONG[lines] and _text(first, name) != _text(row, name):
                 raise InputError(
-                    f"--pivot: {columns} {column!r} would mix {name} {_text(first, name)!r} and {_text(row, name)!r}: "
-                    f"numbers of unequal protocol are not set in one column; choose with --where {name}=…"
+                    f"`pivot`: {columns} {column!r} would mix {name} {_text(first, name)!r} and {_text(row, name)!r}: "
+                    f"numbers of unequal protocol are not set in one column; choose with `where` {name}=…"
                 )
         other = cells.setdefault((line, column), row)
         if other is not row:
             name = next((n for n in (*SAME, "C", "seed") if _text(other, n) != _text(row, n)), "seed")
             raise InputError(
-                f"--pivot: two numbers for {lines} {line!r} and {columns} {column!r}, of {name} "
-                f"{_text(other, name)!r} and {_text(row, name)!r}; choose with --where {name}=…"
+                f"`pivot`: two numbers for {lines} {line!r} and {columns} {column!r}, of {name} "
+                f"{_text(other, name)!r} and {_text(row, name)!r}; choose with `where` {name}=…"
             )
     made = [
         {

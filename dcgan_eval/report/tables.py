@@ -90,7 +90,7 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
             }
             if best is not None and row.layer == "all" and len({r.features_sha256 for r in same}) > 1:
                 apart_by = difference(row, best)
-                line["to the best"] = Cell("best", None, (row,)) if row is best else _difference(apart_by, (row, best))
+                line["Δ vs best"] = Cell("best", None, (row,)) if row is best else _difference(apart_by, (row, best))
                 kinds += [apart_by.kind] if row is not best else []
             line["seconds"] = Cell(f"{row.seconds_features:.1f} + {row.seconds:.1f}")
             line["paper"] = _cited(quote) if quote is not None else EMPTY
@@ -102,7 +102,7 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
             for row in same
         ]
         notes += [f"± is {words.spread(row)}" for row in same if row.spread is not None]
-        notes += [f"to the best: {kind}; {WITHIN}" for kind in kinds]
+        notes += [f"Δ vs best: {kind}; {WITHIN}" for kind in kinds]
         notes += [
             f"{first.n_reference:,} training and {first.n:,} test images",
             f"data: {first.data}, sha256 {first.data_sha256}",
@@ -113,7 +113,7 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
 
 
 def _comparisons(rows: Sequence[Row]) -> list[Table]:
-    """A table per real images and features; a line per set that is judged, a column per metric and how it is found."""
+    """A table per real images and features; a line per evaluated set, a column per metric and how it is found."""
     found = []
     for same in grouped(
         rows, lambda row: (row.data_sha256, row.data, row.features_sha256, row.n, row.n_reference)
@@ -124,7 +124,7 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
         for row in same:
             alone = len({other.method for other in hows[row.metric]}) == 1
             column = row.metric if alone else f"{row.metric}, {row.method}"
-            start = {"judged": Cell(row.model or ""), **_seed(row, same)}
+            start = {"evaluated": Cell(row.model or ""), **_seed(row, same)}
             line = _free(lines, (row.model, row.model_sha256, row.seed), column, start)
             line[column] = number(row)
         notes = [
@@ -133,13 +133,13 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
         ]
         notes += [_features(row) for row in same]
         count = f"{first.n_reference:,}" if first.n_reference else "an unstated number of"
-        notes.append(f"judged: {first.n:,} images each, by {count} of {first.data}, sha256 {first.data_sha256}")
+        notes.append(f"evaluated: {first.n:,} images each, against {count} of {first.data}, sha256 {first.data_sha256}")
         notes += [f"{row.model}: sha256 {row.model_sha256}" for row in same]
         notes += [
             f"seed {row.seed}; {row.seconds_features:.1f} s of features, on {_machine(row)}; {row.versions}"
             for row in same
         ]
-        title = f"{first.data} in the features {first.features}: {first.n:,} images judged"
+        title = f"{first.data} in the features {first.features}: {first.n:,} images evaluated"
         found.append(table(title, list(lines.values()), notes))
     return found
 
@@ -166,8 +166,8 @@ def _copying(rows: Sequence[Row]) -> list[Table]:
         notes += [_features(row) for row in same]
         if any(row.role == "p-value" for row in same):
             notes.append(
-                f"verdict: where p < {FLAGGED}: held-out images would seldom be as near. Blurred samples, or of little "
-                "contrast, are nearer to all images without copying any: only 'nearer than any' speaks of copies"
+                f"verdict: where p < {FLAGGED}, held-out images would seldom be as close. Blurred samples, or those of "
+                "little contrast, are closer to all images without copying any: only 'nearer than any' indicates copies"
             )
         notes += [
             f"{row.n:,} samples of {row.model}, sha256 {row.model_sha256}; {row.n_reference:,} training images"
@@ -260,10 +260,10 @@ def _others(rows: Sequence[Row]) -> list[Table]:
         first = same[0]
         lines: dict[object, dict[str, Cell]] = {}
         for row in same:
-            column = f"{row.metric} {row.unit}".strip()
+            column = f"{words.metric(row)} {row.unit}".strip()
             _free(lines, (row.condition, row.command), column, {"": Cell(row.condition)})[column] = number(row)
         notes = [
-            f"{', '.join(dict.fromkeys(row.metric for row in some))}: {how}"
+            f"{', '.join(dict.fromkeys(words.metric(row) for row in some))}: {how}"
             for how, some in grouped(same, words.method).items()
         ]
         notes += [f"± is {words.spread(row)}" for row in same if row.spread is not None]
@@ -271,8 +271,8 @@ def _others(rows: Sequence[Row]) -> list[Table]:
         notes += [f"{first.model}: sha256 {first.model_sha256}"] if first.model else []
         notes += [f"data: {first.data}, sha256 {first.data_sha256}"] if first.data else []
         counts = ", ".join(dict.fromkeys(f"{row.n:,}" for row in same))
-        by = f", by {first.n_reference:,}" if first.n_reference else ""
-        notes.append(f"{counts} judged{by}; seed {first.seed}, on {_machine(first)}; {first.versions}")
+        by = f", against {first.n_reference:,}" if first.n_reference else ""
+        notes.append(f"{counts} evaluated{by}; seed {first.seed}, on {_machine(first)}; {first.versions}")
         layer = f" at {first.layer}" if first.layer != "all" else ""
         title = ", ".join(part for part in (f"{first.task}: {first.model}{layer}", asked, first.data) if part)
         found.append(table(title, list(lines.values()), notes))
@@ -309,7 +309,7 @@ def _classified(
             quote = quoted(row)
             start = {
                 "model": Cell(f"{row.features} + {row.classifier}"),
-                "the paper's": Cell(quote.row.model or "") if quote is not None else EMPTY,
+                "paper's model": Cell(quote.row.model or "") if quote is not None else EMPTY,
                 **_seed(row, same),
                 "d": Cell(f"{row.dimensions}", row.dimensions),
             }
@@ -317,16 +317,16 @@ def _classified(
             line = _free(lines, (row.features, row.features_sha256, row.classifier, row.seed), column, start)
             line[column] = number(row)
             line |= _beside(row, suffix[row.labels])
-        named = {line["the paper's"].text for line in lines.values()}
+        named = {line["paper's model"].text for line in lines.values()}
         models = dict.fromkeys(quote.row.model or "" for quote in quotes)
-        lines |= {model: {"the paper's": Cell(model)} for model in models if model not in named}
+        lines |= {model: {"paper's model": Cell(model)} for model in models if model not in named}
         for line in lines.values():  # the paper's numbers also where no measured one stands beside them
             for quote in quotes:
-                if quote.row.model == line["the paper's"].text:
+                if quote.row.model == line["paper's model"].text:
                     line |= _quote(quote, suffix[quote.row.labels])
                     if quote.units is not None:
                         line["paper's feature units"] = Cell(str(quote.units), quote.units, quoted=True)
-        order = ["model", "the paper's", "seed", "d"]
+        order = ["model", "paper's model", "seed", "d"]
         for after in suffix.values():
             order += [f"{metric} %{after}", f"paper %{after}", f"difference{after}"]
         ordered = [

@@ -24,6 +24,21 @@ def spread(found: Row | Spread) -> str:
     }[found.spread_kind]
 
 
+_METRICS = {
+    "second at t = −1": "scored as TO at t = −1",
+    "second at t = 1": "scored as TO at t = 1",
+    "half of the gradient in": "smallest area with half of the gradient",
+    "one class": "top images of one class",
+    "still there": "object still present",
+    "rest as before": "other samples unchanged",
+}
+
+
+def metric(row: Row) -> str:
+    """What a table's column is called, for metrics whose names are short for a file."""
+    return _METRICS.get(row.metric, row.metric)
+
+
 def method(row: Row) -> str:
     """How the number follows from the images' features."""
     classified = f"{row.classifier} on {labels(row.labels)}" if row.classifier else ""

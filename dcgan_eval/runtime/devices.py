@@ -22,5 +22,5 @@ def choose(name: str) -> str:
     if name == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if there[device])
     if not there[kind] or (index and int(index) >= torch.cuda.device_count()):
-        raise InputError(f"device {name} is not available on this machine; use --device auto")
+        raise InputError(f"device {name} is not available on this machine; use `device` auto")
     return name

@@ -109,10 +109,10 @@ def joined(device: torch.device | str) -> Iterator[tuple[Ranks, torch.device]]:
         return
     here = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
     if device.type == "mps":
-        raise InputError("torchrun needs CUDA devices, or --device cpu")
+        raise InputError("torchrun needs CUDA devices, or `device` cpu")
     if device.type == "cuda":
         if device.index is not None:
-            raise InputError(f"--device {device}: torchrun gives each rank a GPU; want --device cuda")
+            raise InputError(f"`device` {device}: torchrun gives each rank a GPU; want cuda")
         if here.local >= torch.cuda.device_count():
             raise InputError(f"{here.local + 1} or more ranks on a machine with {torch.cuda.device_count()} GPUs")
         device = torch.device("cuda", here.local)

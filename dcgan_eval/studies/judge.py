@@ -16,6 +16,7 @@ from dcgan_eval.linear import L2SVC
 from dcgan_eval.runtime.errors import InputError, UncertifiedError, nearest
 from dcgan_eval.runtime.precision import exact
 from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.ranks import ALONE
 from dcgan_eval.runtime.run import HERE, Run
 
 Scores = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float64 (n, values): the highest is what the image is
@@ -55,6 +56,7 @@ def learnt(
     """
     ready = labelled(fitted(data, extractor.input_shape)[0])
     assert ready.labels is not None
+    run = replace(run, ranks=ALONE, cache=None)  # images are seen whole, and drawn ones are no use to others
     X = extract(extractor, ready, run)
     order = torch.randperm(ready.n, generator=stream(seed, "halves"))
     halves = [Split(X[some], ready.labels[some]) for some in (order[0::2].sort().values, order[1::2].sort().values)]
@@ -112,7 +114,7 @@ def attribute_of(name: str, attributes: Sequence[Attribute]) -> Attribute:
         if name in attribute.values:
             return attribute
     classes = (
-        "" if any(attribute.data for attribute in attributes) else "; classes come from labelled images, by --data"
+        "" if any(attribute.data for attribute in attributes) else "; classes come from labelled images, by `data`"
     )
     raise InputError(f"{name!r} is no value known{nearest(name, [v for a in attributes for v in a.values])}{classes}")
 

@@ -100,7 +100,7 @@ class Model:
         if self.judge.discriminator is None:
             raise InputError(
                 f"{self.name}: holds a generator only, and this is measured in features of its discriminator; "
-                "name one by --discriminator"
+                "name one by `discriminator`"
             )
         network = copy.deepcopy(self.judge.discriminator).to(self.device).requires_grad_(False)
         if has_statistics(network):
@@ -182,11 +182,11 @@ def labels(n: int, label: int | None, device: torch.device | str) -> Tensor | No
 def _check_label(name: str, n_classes: int, label: int | None) -> None:
     known = f"0 to {n_classes - 1}"
     if n_classes and label is None:
-        raise InputError(f"{name}: is conditional; say by --label which of its classes, {known}, it shall draw")
+        raise InputError(f"{name}: is conditional; say by `label` which of its classes, {known}, it shall draw")
     if not n_classes and label is not None:
-        raise InputError(f"{name}: --label {label}: the generator is unconditional and takes none; leave it out")
+        raise InputError(f"{name}: `label` {label}: the generator is unconditional and takes none; leave it out")
     if label is not None and not 0 <= label < n_classes:
-        raise InputError(f"{name}: --label {label}: its classes are {known}")
+        raise InputError(f"{name}: `label` {label}: its classes are {known}")
 
 
 def apart(x: Tensor, y: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from dcgan_eval.results.intervals import Z95
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.precision import exact
 from dcgan_eval.runtime.random import stream
+from dcgan_eval.runtime.run import Run
 from dcgan_eval.studies.judge import Attribute, attribute_of, certain, certified_svm, chosen_scores
 from dcgan_eval.studies.model import Model
 from dcgan_eval.studies.rows import row, share, spread
@@ -51,11 +52,12 @@ class Groups:
 
 
 @exact()
-def numbered(model: Model, start: Sequence[int], end: Sequence[int], num: int, seed: int, judge: Extractor) -> Groups:
+def numbered(model: Model, start: Sequence[int], end: Sequence[int], judge: Extractor, options: TurnOptions) -> Groups:
     """Groups of samples by number; between them, their images' features along the line through both means.
 
     Raises InputError for empty groups, numbers out of range, and numbers in both.
     """
+    num, seed = options.num_samples, options.seed
     for name, numbers in (("FROM", start), ("TO", end)):
         if not numbers:
             raise InputError(f"{name}: is empty; want numbers of samples, as in 3,17,40,8")
@@ -72,7 +74,7 @@ def numbered(model: Model, start: Sequence[int], end: Sequence[int], num: int, s
     z = model.z(num, seed)
 
     def features(images: Tensor) -> Tensor:
-        return extract(judge, from_tensor(images, name="samples"), model.run).double()
+        return extract(judge, from_tensor(images, name="samples"), Run(model.device)).double()
 
     low, high = (features(model.draw(z[some])).mean(0) for some in rows)
     line = high - low
@@ -91,9 +93,7 @@ def named(
     start: Sequence[str],
     end: Sequence[str],
     attributes: Sequence[Attribute],
-    num: int,
-    seed: int,
-    by: DirectionMethod,
+    options: TurnOptions,
 ) -> Groups:
     """Groups of samples that the choosers are sure of: the `AVERAGED` surest, or for a linear SVM the surer half.
 
@@ -108,10 +108,10 @@ def named(
             "and everything else equal"
         )
     attribute = attribute_of(differ[0], attributes)
-    images = model.samples(num, seed)
+    images = model.samples(options.num_samples, options.seed)
     scores = chosen_scores([*start, *end], images, attributes)
     rows = [certain(names, scores, attributes, AVERAGED) for names in (start, end)]
-    if by == "mean":
+    if options.method == "mean":
         rows = [some[:AVERAGED] for some in rows]
     i, j = (attribute.values.index(name) for name in differ)
 

@@ -185,7 +185,6 @@ def walk(
 
     Rows: of each way path length and D's logit, where there is a D; or of images the error of their z, and of as many
     samples, which have one, the same error. pairs: see `smoothness`. inversion_steps: see `invert`.
-    Raises InputError for fewer than 2 z or steps.
     """
     num, steps, seed, iterations = options.num_points, options.steps, options.seed, options.inversion_steps
     rows: list[Row] = []

@@ -399,7 +399,7 @@ BAD = {
     "an empty array": (npz(x_train=np.zeros((0, 8, 8), np.uint8), y_train=np.zeros(0, int)), "x_train of shape"),
     "no such file": (typed("--data", "TMP/absent.npz", *FAST), r"absent\.npz': no such file or folder"),
     "another kind of file": (
-        lambda t: pixels(Path(__file__).with_name("conftest.py")), r"conftest\.py: not a folder, \.zip or \.npz",
+        lambda t: pixels(Path(__file__).with_name("builders.py")), r"builders\.py: not a folder, \.zip or \.npz",
     ),
     # labels
     "too few labels": (npz(y_train=np.arange(19) % 2), r"y_train is int64 of shape \(19,\)"),
@@ -469,7 +469,7 @@ BAD = {
     "a mistyped mode": (typed("--batchnorm", "store"), "'--batchnorm'.*'stored'"),
     # combinations
     "other data without features": (lambda t: ["--data", write_npz(t / "a.npz")], "--features is needed with --data"),
-    "no test split": (typed("--data", "digits:train", *FAST), "has no test split besides train; name one with --test"),
+    "no test split": (typed("--data", "digits:train", *FAST), "has no test split besides train; want train and"),
     "a fine one and a bad one": (typed(*FAST, "--features", "disc:TMP/absent"), "no such checkpoint"),
     # where results go
     "--results in a missing folder": (typed(*FAST, "--results", "TMP/absent/r.csv"), "the folder .*absent does not"),

@@ -187,7 +187,7 @@ def a_file_above_the_folder(t):
 
 
 BAD_DEDUP = {
-    "nothing": (lambda t: [], "Missing argument 'data'"),
+    "nothing": (lambda t: [], "Missing argument 'DATA'"),
     "absent images": (typed("TMP/absent.npz"), r"absent\.npz': no such file or folder"),
     "a generator": (typed("gen:digits"), "'gen:digits' is not a data set"),
     "a missing split": (repeated("--against", "TMP/repeated.npz:test"), "no split 'test'"),

@@ -92,12 +92,12 @@ def test_fid_appends_to_out_and_prints_tables(compared_by_default):
     assert path.read_text().endswith(out.partition("\n")[2])
     code, out, err = run("fid", *DIGITS, *PIXELS, *metrics)
     assert (code, err) == (0, "")
-    assert out.startswith("digits:train in the features pixels: 60 images judged\n\n")
+    assert out.startswith("digits:train in the features pixels: 60 images evaluated\n\n")
     header, line = body(out)
-    assert re.split("  +", header) == ["judged", "Fréchet distance", "kernel distance"]
+    assert re.split("  +", header) == ["evaluated", "Fréchet distance", "kernel distance"]
     shown = [f"{printed.value[0]:.6g}", f"{printed.value[1]:.6g} ± {printed.spread[1]:.4g}"]
     assert re.split("  +", line) == ["gen:digits", *shown]
-    for part in ("pixels: pixels as x / 127.5 - 1", "60 images each, by 898 of digits:train, sha256 ",
+    for part in ("pixels: pixels as x / 127.5 - 1", "60 images each, against 898 of digits:train, sha256 ",
                  "gen:digits: sha256 ",
                  "seed 0", "3 subsets of 20", "± is the standard deviation over 3 subsets"):  # fmt: skip
         assert part in out

@@ -31,7 +31,7 @@ def accumulated(logits, *, seed, splits, size=7):
     """From batches that come in reverse."""
     drawn = Splits.drawn(len(logits), seed=seed, splits=splits)
     parts = [drawn.sums(logits[rows], rows) for rows in reversed(torch.arange(len(logits)).split(size))]
-    return drawn.score(reduce(Sums.plus, parts))
+    return drawn.score(reduce(Sums.plus, parts), torch.ones(len(logits), dtype=torch.int64))
 
 
 CALLS = {"at once": inception_score, "accumulated": accumulated}
@@ -154,4 +154,4 @@ def test_images_that_did_not_come_once_each(rows, message, splits):
     drawn = Splits.drawn(10, seed=0, splits=splits)
     sums = drawn.sums(classes(6, 10, 4)[rows], torch.tensor(rows, dtype=torch.int64))
     with pytest.raises(ValueError, match=message):
-        drawn.score(sums)
+        drawn.score(sums, torch.bincount(torch.tensor(rows, dtype=torch.int64), minlength=10))

@@ -77,7 +77,7 @@ def test_accuracies_say_what_they_rest_on():
 def test_a_difference_within_its_interval_is_marked():
     a, b, c = (70.0, 71.0, 72.0), (69.5, 70.6, 71.4), (70.2, 70.7, 71.9)
     (found,) = tables(accuracies(disc_x=a, pixels=b, random_y=c))
-    best, apart, near = column(found, "to the best")
+    best, apart, near = column(found, "Δ vs best")
     assert best == "best"
     assert re.fullmatch(r"−0\.50 ± 0\.2\d", apart)
     assert re.fullmatch(r"≈ −0\.07 ± 0\.6\d", near)
@@ -119,7 +119,7 @@ def test_no_number_is_set_over_another():
 
 def test_the_papers_tables_hold_all_its_numbers_before_anything_is_measured():
     one, two, three = paper_tables([])
-    assert column(one, "the paper's")[-1] == "DCGAN + L2-SVM"
+    assert column(one, "paper's model")[-1] == "DCGAN + L2-SVM"
     assert column(one, "paper %, all labels") == ["80.6", "82.0", "81.9", "84.3", "82.8"]
     assert column(one, "paper %, 400 labels per class")[-1] == "73.8 ± 0.4"
     assert column(one, "paper's feature units") == ["4800", "3200", "6400", "1024", "512"]
@@ -226,7 +226,7 @@ def test_a_pivot_has_a_number_in_each_cell():
 @pytest.mark.parametrize(
     ("lines", "columns", "where", "message"),
     [
-        ("features", "labls", {}, "--pivot labls: cannot be an axis; did you mean 'labels'?"),
+        ("features", "labls", {}, "`pivot` labls: cannot be an axis; did you mean 'labels'?"),
         ("features", "features", {}, "the two axes are the same"),
         (
             "features",
@@ -445,7 +445,7 @@ def test_numbers_that_are_not_certified_are_marked_in_every_format(write, mark):
 def test_differences_to_a_number_that_is_not_certified_are_marked():
     best = replace(RESULT, features="pixels", features_sha256="0", value=80.0, gap=1e-3)
     (found,) = tables([RESULT, best])
-    assert column(found, "to the best") == ["−5.72 ± 0.47 ‡", "best ‡"]
+    assert column(found, "Δ vs best") == ["−5.72 ± 0.47 ‡", "best ‡"]
     assert column(found, "error %") == ["25.72", "20.00 ‡"]
     assert column(paper_tables([replace(RESULT, gap=1e-3)])[0], "difference, all labels")[0].endswith(" ‡")
     assert column(paper_tables([replace(RESULT, gap=1e-3)])[0], "paper %, all labels")[0] == "82.8"

@@ -135,7 +135,8 @@ def test_a_kill_before_the_rename_leaves_the_old_file(tmp_path):
     append(path, [RESULT])
     before = path.read_bytes()
     code = (
-        "import os, signal, sys, pathlib\nfrom dcgan_eval import results\nfrom tests.builders import KNN_RESULT as KNN\n"
+        "import os, signal, sys, pathlib\nfrom dcgan_eval import results\n"
+        "from tests.builders import KNN_RESULT as KNN\n"
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "results.append(pathlib.Path(sys.argv[1]), [KNN])\n"
     )

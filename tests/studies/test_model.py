@@ -64,9 +64,9 @@ def test_a_conditional_generator_wants_a_label():
     from dcgan_eval.models.checkpoint import Checkpoint
 
     checkpoint = Checkpoint(preset("mnist28"), generator, None, "dcgan-eval", "0" * 64, {})
-    with pytest.raises(InputError, match=r"conditional.*--label.*0 to 9"):
+    with pytest.raises(InputError, match=r"conditional.*`label`.*0 to 9"):
         ready(checkpoint, name="m")
-    with pytest.raises(InputError, match=r"--label 10: its classes are 0 to 9"):
+    with pytest.raises(InputError, match=r"`label` 10: its classes are 0 to 9"):
         ready(checkpoint, name="m", label=10)
     three, four = (ready(checkpoint, name="m", label=label) for label in (3, 4))
     z = three.z(2, 0)

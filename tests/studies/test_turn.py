@@ -48,7 +48,7 @@ def test_directions_by_hand():
 
 
 def test_a_turn_by_names(digits_model, digit_class):
-    found_groups = named(digits_model, ["1"], ["7"], [digit_class], 256, 0, "mean")
+    found_groups = named(digits_model, ["1"], ["7"], [digit_class], TurnOptions())
     images = digits_model.draw(digits_model.z(256, 0))
     assert digit_class.choose(images[found_groups.start]).argmax(1).tolist() == [1] * 4
     assert digit_class.choose(images[found_groups.end]).argmax(1).tolist() == [7] * 4
@@ -98,7 +98,7 @@ def test_by_an_svm_in_z(digits_model):
     for by in ("mean", "svm"):
         found = turn(
             digits_model,
-            named(digits_model, ["dark"], ["bright"], attributes, 512, 0, by),
+            named(digits_model, ["dark"], ["bright"], attributes, TurnOptions(method=by, num_samples=512)),
             options=TurnOptions(method=by, num_samples=512, starts=40),
         )
         slopes[by] = float(found.curve.slopes.mean() / direction(digits_model.z(512, 0), found.groups, by).norm())
@@ -108,7 +108,7 @@ def test_by_an_svm_in_z(digits_model):
 
 def test_groups_by_number_are_the_ends_of_their_score(digits_model):
     judge = open_extractor("disc:digits", FeatureOptions())(open_images("digits")["train"])
-    found = numbered(digits_model, [3, 4, 5], [6, 7, 8], 100, 0, judge)
+    found = numbered(digits_model, [3, 4, 5], [6, 7, 8], judge, TurnOptions(num_samples=100))
     images = digits_model.draw(digits_model.z(100, 0))
     low, high = (float(found.score(images[some]).mean()) for some in (found.start, found.end))
     assert low == pytest.approx(-high, rel=1e-4)
@@ -130,7 +130,7 @@ def test_groups_by_number_are_the_ends_of_their_score(digits_model):
 def test_groups_by_number_that_are_none(digits_model, start, end, message):
     judge = open_extractor("disc:digits", FeatureOptions())(open_images("digits")["train"])
     with pytest.raises(InputError, match=message):
-        numbered(digits_model, start, end, 50, 0, judge)
+        numbered(digits_model, start, end, judge, TurnOptions(num_samples=50))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_groups_by_number_that_are_none(digits_model, start, end, message):
 def test_groups_by_name_differ_in_one_thing(digits_model, digit_class, start, end):
     attributes = [digit_class, brightness(digits_model.draw(digits_model.z(64, 0)))]
     with pytest.raises(InputError, match="two values of one thing"):
-        named(digits_model, start, end, attributes, 64, 0, "mean")
+        named(digits_model, start, end, attributes, TurnOptions(num_samples=64))
 
 
 def test_steps_are_three_at_least(digits_model):
@@ -151,7 +151,7 @@ def test_a_picture_has_its_curve(digits_model):
     attributes = [brightness(digits_model.draw(digits_model.z(64, 0)))]
     found = turn(
         digits_model,
-        named(digits_model, ["dark"], ["bright"], attributes, 64, 0, "mean"),
+        named(digits_model, ["dark"], ["bright"], attributes, TurnOptions(num_samples=64)),
         options=TurnOptions(num_samples=64, starts=3),
     )
     svg = study.picture(found, digits_model).render("svg").decode()
