@@ -70,8 +70,8 @@ COMMANDS = [
         "fid, kid and prdc",
         "fid {images} {fake} --features random:svhn32@1x1 --metrics kid,prdc --kid-subset-size 100 --device cpu",
         500,
-        2 * IMAGE + 2 * 4 * 1792,
-        "bytes and 1,792 features of both sides",
+        2 * IMAGE + 2 * 4 * 448,
+        "bytes and 448 features of both sides",
     ),
     Command(
         "neighbors",

@@ -1,6 +1,6 @@
 """Claim: every metric of `dcgan-eval fid` moves the right way as images get worse.
 
-    python -m benchmarks.metrics_move DATA --features disc:CHECKPOINT --out results.csv --figure FILE.png
+    python -m benchmarks.metrics_move DATA --features disc:CHECKPOINT@1x1 --out results.csv --figure FILE.png
         [--data-root data] [--generator CHECKPOINT] [--real 10000] [--images 3000]
 
 Real images are some of the training split. Judged are others of the test split, always as many: as they are, with
