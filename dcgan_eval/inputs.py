@@ -168,7 +168,7 @@ def open_labelled(
     """
     found = open_images(spec, root=root, download=download)
     if len(found) == 1:
-        sets = {"train": next(iter(found.values()))}
+        sets = {"train": training_split(spec, found)}
     else:
         sets = {name: images for name, images in found.items() if name in ("train", "test", "valid")}
     for name, own in (("test", test), ("valid", valid)):
@@ -184,8 +184,14 @@ def open_labelled(
 
 def open_training(spec: str, *, root: Path = Path("data"), download: bool = False) -> Images:
     """The train split of a source, or the only split that there is. Raises InputError where there are others only."""
-    found = open_images(spec, root=root, download=download)
-    return found["train"] if "train" in found else open_split(spec, root=root, download=download)
+    return training_split(spec, open_images(spec, root=root, download=download))
+
+
+def training_split(spec: str, found: dict[str, Images]) -> Images:
+    """The same of a source that is open: the one place that decides what is trained on."""
+    if "train" not in found and len(found) > 1:
+        raise InputError(f"{spec}: has the splits {', '.join(found)}; say which, e.g. {spec}:{next(iter(found))}")
+    return found["train"] if "train" in found else next(iter(found.values()))
 
 
 def open_side(

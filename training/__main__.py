@@ -27,20 +27,32 @@ def parser() -> Parser:
     )
     parser.add_argument("preset", metavar="PRESET", help=", ".join(PRESETS))
     run = parser.add_argument_group("the run")
-    run.add_argument("--data", default="digits", help="images, written as for dcgan-eval; its train split, if any")
-    run.add_argument("--keep-list", type=Path, help="of dcgan-eval dedup: train on the images that it names")
-    run.add_argument("--data-root", type=Path, default=Path("data"), help="where named sets lie")
-    run.add_argument("--download", action="store_true", help="fetch what is missing")
-    run.add_argument("--out", type=Path, help="folder of the run [runs/PRESET]")
-    run.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    run.add_argument("--save-minutes", type=float, default=5.0, help="between two states [%(default)g]")
-    run.add_argument("--keep", type=int, default=2, help="states that are kept [%(default)d]")
-    run.add_argument("--sample-epochs", type=float, help="between two grids of samples [1, or what makes 50 grids]")
-    run.add_argument("--evaluate-epochs", type=float, default=0.0, help="between two evaluations; 0 for none")
     run.add_argument(
-        "--evaluate-fid", action="store_true", help="with --evaluate-epochs: also FID, by Inception's weights"
+        "--data",
+        default="digits",
+        help="training images, in the notation of dcgan-eval; of several splits the train split [%(default)s]",
+    )
+    run.add_argument(
+        "--keep-list", type=Path, help="file keep.json of `dcgan-eval dedup`: train on the images that it lists"
+    )
+    run.add_argument(
+        "--data-root", type=Path, default=Path("data"), help="directory of the named datasets [%(default)s]"
+    )
+    run.add_argument("--download", action="store_true", help="download missing datasets and weights")
+    run.add_argument("--out", type=Path, help="folder of the run [runs/PRESET]")
+    run.add_argument("--resume", action="store_true", help="resume the run in --out")
+    run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    run.add_argument("--device", default="auto", help="device to compute on: auto, cpu, cuda or mps [%(default)s]")
+    run.add_argument("--save-minutes", type=float, default=5.0, help="minutes between two saved states [%(default)g]")
+    run.add_argument("--keep", type=int, default=2, help="number of saved states to keep [%(default)d]")
+    run.add_argument(
+        "--sample-epochs", type=float, help="epochs between two grids of samples [1, or as many as make 50 grids]"
+    )
+    run.add_argument(
+        "--evaluate-epochs", type=float, default=0.0, help="epochs between two evaluations; 0 for none [%(default)g]"
+    )
+    run.add_argument(
+        "--evaluate-fid", action="store_true", help="with --evaluate-epochs: also report FID, with Inception's weights"
     )
     run.add_argument("--tensorboard", action="store_true", help="also write TensorBoard events")
     run.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -75,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dcgan_eval.evaluations.dedup import kept
     from dcgan_eval.features import inception_features
     from dcgan_eval.images import open_images
+    from dcgan_eval.inputs import training_split
     from dcgan_eval.runtime import devices
     from dcgan_eval.runtime.ranks import joined
     from training.loop import train
@@ -88,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("--evaluate-fid: needs --evaluate-epochs, which says when")
     device = torch.device(devices.choose(arguments.device))
     found = open_images(arguments.data, root=arguments.data_root, download=arguments.download)
-    images = found.get("train") or next(iter(found.values()))
+    images = training_split(arguments.data, found)
     held_out = next((found[s] for s in ("valid", "test") if s in found and found[s] is not images), None)
     if arguments.keep_list is not None:
         images = kept(images, arguments.keep_list)

@@ -65,9 +65,9 @@ def report(
         if out.exists() and results.exists() and out.samefile(results):
             raise InputError(f"--out {out}: holds the results; choose another file")
     if figures is not None and format != "html":
-        raise InputError(f"--figures {figures}: is a choice for --format html only")
+        raise InputError(f"--figures {figures}: applies only to --format html")
     if where and pivot is None:
-        raise InputError("--where: is a choice for --pivot only")
+        raise InputError("--where: applies only to --pivot")
     rows = load(results)
     tables = everything(rows) if pivot is None else [_pivot(rows, pivot, where or ())]
     if format == "html":

@@ -67,7 +67,7 @@ def reproduce(
     if train and importlib.util.find_spec("training") is None and not Path("training/__main__.py").exists():
         raise InputError("--train: training is in the checkout, not in the package; run this from there")
     if imagenet is not None and not train:
-        raise InputError(f"--imagenet {imagenet}: is a choice for --train only")
+        raise InputError(f"--imagenet {imagenet}: applies only to --train")
     paths = [f"--data-root={where.data_root}"] if where.data_root != DataOptions.data_root else []
     paths += ["--download"] if where.download else []
     on = () if device == DeviceOptions() else ("--device", device.device)

@@ -235,7 +235,7 @@ def test_a_part_of_which_nothing_can_be_done(tmp_path):
     [
         (["table9"], "reproduce table9: no such part of the paper"),
         (["digts"], "did you mean 'digits'"),
-        (["--imagenet", "x"], "--imagenet x: is a choice for --train only"),
+        (["--imagenet", "x"], "--imagenet x: applies only to --train"),
         (["--out", __file__], "is a file; want a folder"),
         (["--num-samples", "0"], "num"),
     ],
