@@ -7,6 +7,7 @@ An `InputError` names an option in backticks, as Python calls it; the command li
 """
 
 import math
+import numbers
 import types
 from dataclasses import dataclass, fields
 from functools import cache
@@ -111,10 +112,11 @@ def declared(hint: Any) -> Declaration:
 def _check(name: str, value: Any, declared: Declaration) -> None:
     if declared.many and not isinstance(value, tuple):
         raise InputError(f"`{name}` {value!r}: want a tuple")
-    kinds = {Path: str | Path, float: int | float}.get(declared.kind, declared.kind)
+    kind: Any = {Path: (str, Path), float: numbers.Real, int: numbers.Integral}.get(declared.kind, declared.kind)
     for each in value if declared.many else (value,):
-        if isinstance(kinds, type | types.UnionType) and (
-            not isinstance(each, kinds) or (isinstance(each, bool) and kinds is not bool)
+        # what is made by NewType is no class; its values are text
+        if isinstance(kind, type | tuple) and (
+            not isinstance(each, kind) or (isinstance(each, bool) and kind is not bool)
         ):
             raise InputError(f"`{name}` {each!r}: want a value of type {declared.kind.__name__}")
         if declared.choices and each not in declared.choices:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dcgan_eval import options
@@ -50,7 +51,8 @@ def test_what_a_record_refuses(record, given, message):
 def test_what_a_record_takes_for_another_type():
     path: Any = "w.pth"
     assert FeatureOptions(weights=path).weights == Path("w.pth")
-    assert ClassifyOptions(C=(1, 0.5)).C == (1, 0.5)
+    assert ClassifyOptions(C=(1, np.float32(0.5))).C == (1, 0.5)  # type: ignore[arg-type]
+    assert ClassifyOptions(folds=np.int64(3)).folds == 3  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
