@@ -5,9 +5,10 @@
 >>> pixels = open_extractor("pixels")(data["train"])
 >>> rows = list(classify(data["train"], data["test"], pixels, ClassifyOptions(protocol="per-class:20")))
 
-Everything that `__all__` names is public and found here; it is imported when it is first used. Evaluations take the
-same records of options that the command line is made from, and a `Run` that says where they work. `classify`, `fid` and
-`table3` give rows of results, of which `frame` makes a pandas DataFrame; `neighbors` and `dedup` give what they found.
+Everything that `__all__` names is public and found here; it is imported when it is first used. `classify`, `fid` and
+`dedup` take the records of options that the command line is made from; all evaluations take a `Run`, which says where
+they work. `classify`, `fid` and `table3` give rows of results, of which `frame` makes a pandas DataFrame; `neighbors`
+and `dedup` give what they found.
 """
 
 from importlib import import_module

@@ -168,7 +168,7 @@ def open_labelled(
     """
     found = open_images(spec, root=root, download=download)
     if len(found) == 1:
-        sets = {"train": training_split(spec, found)}
+        sets = {"train": next(iter(found.values()))}
     else:
         sets = {name: images for name, images in found.items() if name in ("train", "test", "valid")}
     for name, own in (("test", test), ("valid", valid)):
@@ -178,7 +178,7 @@ def open_labelled(
     for name in ("train", "test"):
         if name not in sets:
             there = ", ".join(found)
-            raise InputError(f"`data` {spec}: has no {name} split besides {there}; want train and test images")
+            raise InputError(f"`data` {spec}: has only {there}; want {name} images, as a split or by `{name}`")
     return sets
 
 

@@ -33,7 +33,7 @@ KINDS = {
     "pixels": "the pixels themselves",
 }
 FEATURES = ", ".join(f"{spec} ({what})" for spec, what in KINDS.items())
-NO_ARGUMENT = ("inception", "pixels")
+NO_ARGUMENT = {kind for kind in KINDS if ":" not in kind}
 PRECISIONS = {"disc", "random", "inception"}  # whose convolutions may run in bfloat16
 FITTED = {"random", "kmeans"}  # to the real images, as is a disc: whose BatchNorm is re-estimated
 
@@ -75,8 +75,9 @@ class Options:
         options = declaration(record)
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and options[field.name].kind is Path:
-                object.__setattr__(self, field.name, Path(value) if isinstance(value, str) else value)
+            if isinstance(value, str) and options[field.name].kind is Path:
+                value = Path(value)
+                object.__setattr__(self, field.name, value)
             if value is not None:
                 _check(field.name, value, options[field.name])
 
@@ -112,18 +113,16 @@ def declared(hint: Any) -> Declaration:
 def _check(name: str, value: Any, declared: Declaration) -> None:
     if declared.many and not isinstance(value, tuple):
         raise InputError(f"`{name}` {value!r}: want a tuple")
-    kind: Any = {Path: (str, Path), float: numbers.Real, int: numbers.Integral}.get(declared.kind, declared.kind)
+    kind: Any = {float: numbers.Real, int: numbers.Integral}.get(declared.kind, declared.kind)
     for each in value if declared.many else (value,):
         # what is made by NewType is no class; its values are text
-        if isinstance(kind, type | tuple) and (
-            not isinstance(each, kind) or (isinstance(each, bool) and kind is not bool)
-        ):
+        if isinstance(kind, type) and (not isinstance(each, kind) or (isinstance(each, bool) and kind is not bool)):
             raise InputError(f"`{name}` {each!r}: want a value of type {declared.kind.__name__}")
         if declared.choices and each not in declared.choices:
             raise InputError(f"`{name}` {each!r}: unknown{nearest(str(each), declared.choices)}")
         low, high = declared.info.min, declared.info.max
         if (low is not None and each < low) or (high is not None and each > high):
-            raise InputError(f"`{name}` {each}: want {low} or more" + (f", {high} or less" if high else ""))
+            raise InputError(f"`{name}` {each}: want {low} or more" + (f", {high} or less" if high is not None else ""))
 
 
 # records

@@ -74,7 +74,8 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
         for row in measured:
             words = " ".join(str(row[field]) for field in NAMED if row[field])
             found[f"{name}: {words} C={row['C']}"] = [
-                float(str(row[field] or 0)) for field in ("value", "spread", "n", "n_reference")
+                *(float(str(row[field] or 0)) for field in ("value", "spread", "n", "n_reference")),
+                *(float(int(one[:12], 16)) for one in str(row["pixels_sha256"]).split()),  # as hashes are told from '-'
             ]
 
     # the SVM: more rows than features, by conjugate gradients and directly; fewer; no rows on some rank

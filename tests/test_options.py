@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dcgan_eval import options
-from dcgan_eval.cli.app import OPTIONS, RENAMED, as_typed, check_names, typed
+from dcgan_eval.cli.app import OPTIONS, RENAMED, check_names, typed
 from dcgan_eval.options import ClassifyOptions, DedupOptions, FeatureOptions, FidOptions, Options, declaration
-from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.errors import InputError, as_typed
 from tests.builders import fails, run
 
 RECORDS = [record for record in vars(options).values() if isinstance(record, type) and issubclass(record, Options)]
@@ -88,9 +88,9 @@ def test_names_of_before_on_the_command_line(tmp_path):
 
 def test_a_message_names_the_options_of_its_command_as_they_are_typed():
     said = "`prdc_k` 0 and `C` and `is` and `test`"
-    assert as_typed(said, "fid") == "--prdc-k 0 and `C` and `is` and `test`"
-    assert as_typed(said, "classify") == "`prdc_k` 0 and --C and `is` and --test"
-    assert as_typed(said, "") == said
+    assert as_typed(said, OPTIONS["fid"]) == "--prdc-k 0 and `C` and `is` and `test`"
+    assert as_typed(said, OPTIONS["classify"]) == "`prdc_k` 0 and --C and `is` and --test"
+    assert as_typed(said, ()) == said
 
 
 def test_lists_are_repeated_or_separated_by_commas(tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
-from dcgan_eval.runtime.errors import InputError, RankLostError
+from dcgan_eval.runtime.errors import InputError, RankLostError, as_typed
 from training.config import PRESETS, options, override, preset
 
 
@@ -137,12 +137,15 @@ def run(arguments: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Exit 0: done; 2: the input is at fault, said in one line; 1: our fault; 130: stopped early and saved."""
     argv = sys.argv[1:] if argv is None else argv
+    names: set[str] = set()  # of the options, as messages call them
     try:
-        return run(parser().parse_args(argv))
+        arguments = parser().parse_args(argv)
+        names = {name.removeprefix("recipe.") for name in vars(arguments)}
+        return run(arguments)
     except InputError as error:
         if "--debug" in argv:
             traceback.print_exc()
-        print(f"training: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"training: {' '.join(as_typed(str(error), names).split())}", file=sys.stderr)
         return 2
     except RankLostError as error:
         print(f"training: {error}", file=sys.stderr)

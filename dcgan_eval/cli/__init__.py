@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from dcgan_eval.cli.app import app, as_typed, check_names
+from dcgan_eval.cli.app import OPTIONS, app, check_names
 from dcgan_eval.cli.common import note
 
 # in the order of --help
 from dcgan_eval.cli import classify, fid, neighbors, table3, dedup  # isort: skip # noqa: F401
 from dcgan_eval.cli import sample, walk, arithmetic, turn, filters, forget  # isort: skip # noqa: F401
 from dcgan_eval.cli import report, reproduce, checkpoints, migrate  # isort: skip # noqa: F401
-from dcgan_eval.runtime.errors import InputError, RankLostError, UncertifiedError
+from dcgan_eval.runtime.errors import InputError, RankLostError, UncertifiedError, as_typed
 
 OVER_RANKS = ("classify", "fid", "neighbors")
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     debug = "--debug" in argv
     if debug:  # wherever it was given
         argv = ["--debug", *(word for word in argv if word != "--debug")]
-    words = argv[1:] if debug else argv
+    words = [word for word in argv if word not in ("--debug", "--no-debug")]
     command = words[0] if words else ""
     try:
         check_names(words)
@@ -45,11 +45,11 @@ def main(argv: list[str] | None = None) -> None:
     except InputError as error:
         if debug:
             traceback.print_exc()
-        code = _fail(as_typed(str(error), command))
+        code = _fail(as_typed(str(error), OPTIONS.get(command, ())))
     except (RankLostError, UncertifiedError) as error:
         if debug:
             traceback.print_exc()
-        _fail(as_typed(str(error), command))
+        _fail(as_typed(str(error), OPTIONS.get(command, ())))
         code = 1
     except (KeyboardInterrupt, typer.Abort):
         code = 130

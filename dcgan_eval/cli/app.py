@@ -105,12 +105,6 @@ def _separated(name: str, words: list[str] | None, kind: Any) -> tuple[Any, ...]
         raise InputError(f"`{name}` {','.join(words)!r}: want {numbers} separated by commas") from error
 
 
-def as_typed(message: str, command: str) -> str:
-    """A message of the library with the options of this command as they are typed: `prdc_k` as --prdc-k."""
-    known = OPTIONS.get(command, set())
-    return re.sub(r"`(\w+)`", lambda m: typed(m[1]) if m[1] in known else m[0], message)
-
-
 def typed(name: str) -> str:
     """--prdc-k of prdc_k."""
     return f"--{name.replace('_', '-')}"

@@ -67,6 +67,8 @@ def arithmetic(
         raise InputError(
             "EXPRESSION is missing, as in '3,17,40 - 5,8,11 + 2,9,77'; --contact-sheet draws the numbered samples"
         )
+    if expression is None and (picture or output.results):
+        raise InputError("--picture and --results: need EXPRESSION; without, only --contact-sheet is written")
     run = begin(context, device)
     named = expression is not None and is_named(expression)
     if expression is not None:  # a mistake in it is found before anything is loaded

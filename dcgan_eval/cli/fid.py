@@ -122,6 +122,8 @@ def fid(
     reals = side(real, options.seed + seeds if (fake or "").startswith("gen:") else options.seed)
     fakes = [side(fake, options.seed + i) for i in range(seeds)] if fake is not None else []
     images = [part for part in (reals, *fakes) if isinstance(part, Images)]
+    if not isinstance(reals, Images) and is_fitted(features, extractor):
+        raise InputError(f"--features {features}: are fitted to REAL, and {real} holds statistics only")
     if save_stats is not None and not isinstance(reals, Images):
         raise InputError(f"--save-stats: {real} holds statistics already")
     if not images:  # two files of statistics: nothing is extracted, but features have a name

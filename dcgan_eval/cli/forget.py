@@ -75,6 +75,8 @@ def forget(
         raise InputError(f"--samples {samples}: the folder {samples.absolute().parent} does not exist")
     if samples is not None and samples.exists():
         raise InputError(f"--samples {samples}: exists already; name a folder to be made")
+    if what is None and boxes is None and (picture or output.results):
+        raise InputError("--picture and --results: are of an ablation; name a class of --data, or --boxes")
     model = open_model(checkpoint, label, seed, begin(context, device), discriminator)
     if options.layer is not None:
         study.check_layer(model.generator, options.layer)

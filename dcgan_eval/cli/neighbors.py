@@ -108,6 +108,9 @@ def neighbors(
     if train is None:
         raise InputError("TRAIN is missing: name the images that the generator was trained on")
 
+    if num_samples is not None and not any((spec or "").startswith("gen:") for spec in (fake, train, test)):
+        raise InputError(f"--num-samples {num_samples}: applies only to gen:CHECKPOINT, and none was given")
+
     def images(spec: str) -> "Images":
         opened = open_side(
             spec,

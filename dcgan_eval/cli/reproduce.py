@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcgan_eval.cli.app import app, as_typed, command
+from dcgan_eval.cli.app import OPTIONS, app, command
 from dcgan_eval.cli.common import check_folder, note, show
 from dcgan_eval.options import DataOptions, DeviceOptions, Format, Seed
-from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.errors import InputError, UncertifiedError, as_typed
 
 if TYPE_CHECKING:
     from dcgan_eval.results import Row
@@ -105,8 +105,8 @@ def _call(argv: Sequence[str]) -> str:
     with contextlib.redirect_stdout(printed):
         try:
             code = app(list(argv), standalone_mode=False, obj=list(argv))
-        except InputError as error:
-            raise InputError(as_typed(str(error), argv[0])) from error
+        except (InputError, UncertifiedError) as error:
+            raise type(error)(as_typed(str(error), OPTIONS.get(argv[0], ()))) from error
         except Exception as error:
             # usage errors belong to typer's own copy of click, which has no public name
             if hasattr(error, "format_message"):

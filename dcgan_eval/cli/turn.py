@@ -68,6 +68,8 @@ def turn(
         raise InputError(
             "FROM and TO are wanted, as in 3,17,40,8 5,6,21,30; --contact-sheet draws the numbered samples"
         )
+    if (start is None or end is None) and (picture or output.results):
+        raise InputError("--picture and --results: need FROM and TO; without, only --contact-sheet is written")
     model = open_model(checkpoint, label, seed, begin(context, device))
     if start is None or end is None:
         assert contact_sheet is not None

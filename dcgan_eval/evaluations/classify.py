@@ -8,7 +8,7 @@ import torch
 
 from dcgan_eval import results
 from dcgan_eval.evaluations.probe import Probe, Protocol, Split, knn_probe, linear_probe
-from dcgan_eval.features import Extractor, extract, pixel_hash, share
+from dcgan_eval.features import Extractor, PixelHash, extract, share
 from dcgan_eval.images import Images
 from dcgan_eval.options import ClassifyOptions
 from dcgan_eval.results import Measurement, Role, Row, Spread
@@ -76,11 +76,12 @@ def classify(
     start = time.perf_counter()
     splits, pixels = [], []
     for part in parts:
-        X = extract(extractor, part, run)
+        seen = PixelHash()
+        X = extract(extractor, part, run, seen)
         assert part.labels is not None
         here = share(extractor, part, run.ranks)
         splits.append(Split(X, part.labels[here.start : here.stop]))
-        pixels.append(pixel_hash(part, here, run))
+        pixels.append(seen.digest(part, run.ranks))
     seconds = seconds_fit + time.perf_counter() - start
 
     def rows(probe: Probe, layer: str, dimensions: int) -> Iterator[Row]:

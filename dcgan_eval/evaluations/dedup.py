@@ -83,6 +83,8 @@ def dedup(
     Raises InputError for files that cannot be read, a radius without meaning, a package that is missing, and where
     both sets are the same. What can be known before images are read is raised first.
     """
+    if run.ranks.world > 1:
+        raise InputError("dedup: runs in one process")
     radii = check_options(options)
     if against is not None and against.fingerprint == train.fingerprint:
         raise InputError(f"`against` {against.name}: are the same images as {train.name}")

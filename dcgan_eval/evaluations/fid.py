@@ -1,8 +1,8 @@
 """From two sets of images to the distances between them: features of both, streamed once, then every metric.
 
-A side is read once whatever is measured, but for the check that its files are whole. The Fréchet distance and the
-Inception score keep sums only; what needs the features themselves, the kernel distance and precision, recall, density
-and coverage, keeps them in memory.
+Features of a side are computed once, whatever is measured; files are decoded once before, to check them. The Fréchet
+distance and the Inception score keep sums only; what needs the features themselves, the kernel distance and precision,
+recall, density and coverage, keeps them in memory.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from dcgan_eval import results
-from dcgan_eval.features import Extractor, feature_blocks, pixel_hash, share
+from dcgan_eval.features import Extractor, PixelHash, feature_blocks, share
+from dcgan_eval.features.content import UNKNOWN
 from dcgan_eval.features.moments import Statistics
 from dcgan_eval.images import Images, fitted
 from dcgan_eval.metrics.extrapolation import POINTS, SHARE, frechet_distance_at_infinity
@@ -35,12 +36,12 @@ NEED_FEATURES = {"kid", "prdc"}  # of the real side; of the fake one, also fid-i
 
 
 class Side(NamedTuple):
-    """What is known of one set of images. pixels: a hash of them, '' of saved statistics. features, score: None where
-    no metric needs them. notes: what was done to the images first."""
+    """What is known of one set of images. pixels: a hash of them by the fingerprint of what they were given to; none of
+    saved statistics. features, score: None where no metric needs them. notes: what was done to the images first."""
 
     name: str
     sha256: str
-    pixels: str
+    pixels: dict[str, str]
     n: int
     gaussian: Gaussian
     features: Tensor | None
@@ -80,7 +81,7 @@ def fid(
             # ours begin with the extractor's protocol; what was done to the images follows
             what = images.protocol.removeprefix(extractor.protocol).removeprefix("; ")
             g = images.gaussian
-            return Side(images.name, images.sha256, "", g.n, g, None, None, (what,) if what else (), 0.0)
+            return Side(images.name, images.sha256, {}, g.n, g, None, None, (what,) if what else (), 0.0)
         keep = NEED_FEATURES | (set() if is_real else {"fid-infinity"})
         return _side(
             images,
@@ -123,7 +124,12 @@ def fid(
                 run,
                 data=reals.name,
                 data_sha256=reals.sha256,
-                pixels_sha256=" ".join(filter(None, (reals.pixels, *(fake.pixels for fake in drawn)))),
+                pixels_sha256=" ".join(
+                    [
+                        reals.pixels.get(extractor.fingerprint, UNKNOWN),
+                        *(fake.pixels.get(judge.fingerprint, UNKNOWN) for fake in drawn),
+                    ]
+                ),
                 model=drawn[0].name,
                 model_sha256=" ".join(dict.fromkeys(fake.sha256 for fake in drawn)),
                 features=judge.name,
@@ -214,7 +220,7 @@ def _side(
     start = time.perf_counter()
     scores = not is_real and "is" in options.metrics
     notes: list[str] = []
-    pixels: list[str] = []
+    pixels: dict[str, list[str]] = {}
     parts = [(torch.arange(images.n), images)]
     if images.survey is not None:
         survey = images.survey(run.progress, run.ranks)
@@ -245,9 +251,8 @@ def _side(
             fitting, what = fitted(part, judge.input_shape)
             if what:
                 notes.append(f"{images.name}: " + (f"{part.n} images " if len(parts) > 1 else "") + what)
-            own = share(judge, fitting, run.ranks)
-            at = own.start
-            for block in feature_blocks(judge, fitting, run):
+            at, hashed = share(judge, fitting, run.ranks).start, PixelHash()
+            for block in feature_blocks(judge, fitting, run, hashed):
                 here = place[rows[at : at + len(block)]]
                 at += len(block)
                 if judge is extractor:
@@ -257,12 +262,11 @@ def _side(
                 if splits is not None and sums is not None and judge is judges[-1]:
                     sums = sums.plus(splits.sums(block[:, span], here))
                     seen.index_add_(0, here, torch.ones_like(here))
-            if judge is extractor:
-                pixels.append(pixel_hash(fitting, own, run))
+            pixels.setdefault(judge.fingerprint, []).append(hashed.digest(fitting, run.ranks))
     return Side(
         images.name,
         images.sha256,
-        pixels[0] if len(pixels) == 1 else hashlib.sha256(" ".join(pixels).encode()).hexdigest(),
+        {judge: _of_all(parts) for judge, parts in pixels.items()},
         n,
         moments.over(run.ranks).gaussian(),
         None if features is None else run.ranks.sum(features),  # of which each rank has set its own rows
@@ -270,6 +274,13 @@ def _side(
         tuple(notes),
         time.perf_counter() - start,
     )
+
+
+def _of_all(hashes: Sequence[str]) -> str:
+    """One hash of images of several sizes."""
+    if len(hashes) == 1 or UNKNOWN in hashes:
+        return hashes[0] if len(hashes) == 1 else UNKNOWN
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
 class _Number(NamedTuple):

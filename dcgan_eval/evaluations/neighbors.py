@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dcgan_eval import figures, results
-from dcgan_eval.features import Extractor, extract, pixel_hash, share
+from dcgan_eval.features import Extractor, PixelHash, extract
 from dcgan_eval.images import Images, Rows, fitted
 from dcgan_eval.metrics.frechet import frechet_distance_of_features
 from dcgan_eval.metrics.memorization import (
@@ -85,18 +85,20 @@ def neighbors(
     biases = _biases(train, held_out)
     for extractor in extractors:
         start = time.perf_counter()
+        pixels: dict[str, str] = {}
 
-        def features(images: Images, judge: Extractor = extractor) -> Tensor:
+        def features(images: Images, judge: Extractor = extractor, pixels: dict[str, str] = pixels) -> Tensor:
             ready, _ = fitted(images, judge.input_shape)
-            found = extract(judge, ready, run)
+            seen = PixelHash()
+            found = extract(judge, ready, run, seen)
+            pixels[images.fingerprint] = seen.digest(ready, run.ranks)
             return run.ranks.gathered(found[:, judge.slices.get("pool", slice(None))]).to(with_float64(run.device))
 
         in_train = features(train)
         plain = [features(images) for images in sides]
         mirrored: list[Tensor | None] = [None for _ in sides]
         seconds_features = time.perf_counter() - start
-        taken = [fitted(images, extractor.input_shape)[0] for images in (train, *sides[1:], fake)]
-        pixels = [pixel_hash(ready, share(extractor, ready, run.ranks), run) for ready in taken]
+        hashes = " ".join(pixels[images.fingerprint] for images in (train, *sides[1:], fake))
         fits = ((images.name, fitted(images, extractor.input_shape)[1]) for images in (train, *sides))
         notes = dict.fromkeys(f"{name}: {what}" for name, what in fits if what)
         for flips in (False, True):
@@ -114,7 +116,7 @@ def neighbors(
                 run,
                 data=" ".join(images.name for images in (train, *sides[1:])),
                 data_sha256=" ".join(images.sha256 for images in (train, *sides[1:])),
-                pixels_sha256=" ".join(pixels),
+                pixels_sha256=hashes,
                 model=fake.name,
                 model_sha256=fake.sha256,
                 features=extractor.name,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dcgan_eval import figures, results
-from dcgan_eval.features import pixel_hash
+from dcgan_eval.features import PixelHash
 from dcgan_eval.images import Images
 from dcgan_eval.nearest.streaming import by_samples, sizes_up_to
 from dcgan_eval.results import Measurement, Row, Spread
@@ -35,6 +35,8 @@ def table3(
     resume_from: a file that keeps the search, as `by_samples`; where it goes on from one, its seconds are 0.
     Raises InputError for unlabelled images, and images of different shapes.
     """
+    if run.ranks.world > 1:
+        raise InputError("table3: runs in one process")
     for images in (test, train, generated):
         if images.labels is None:
             raise InputError(f"{images.name}: has no labels; Table 3 needs them, and a conditional generator")
@@ -43,7 +45,7 @@ def table3(
             raise InputError(f"{' and '.join(shapes)} have no distances; both must have one shape")
     if test.labels is not None and bool((test.labels < 0).any()):
         raise InputError(f"{test.name}: Table 3 needs a label on every test image")
-    pixels = " ".join(pixel_hash(images, range(images.n), run) for images in (test, train))
+    pixels = " ".join(map(_pixels, (test, train)))
     for images in (train, generated):
         is_real = images is train
         sizes = sizes_up_to(images.n, REAL if is_real else SIZES)
@@ -81,6 +83,13 @@ def table3(
                     **asdict(spread),
                 )
                 yield results.stamp(measured, source)
+
+
+def _pixels(images: Images) -> str:
+    seen = PixelHash()
+    for start, batch in zip(range(0, images.n, 1024), images.batches(1024), strict=True):
+        seen.add(batch, start)
+    return seen.digest(images)
 
 
 def picture(rows: Sequence[Row]) -> figures.Picture:

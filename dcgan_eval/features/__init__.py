@@ -1,6 +1,6 @@
 """Everything that turns images into features: extractors, and `extract`, which runs them and remembers the result."""
 
-from dcgan_eval.features.content import pixel_hash
+from dcgan_eval.features.content import PixelHash
 from dcgan_eval.features.discriminator import GRID, discriminator_features, random_features
 from dcgan_eval.features.extract import Extractor, extract, feature_blocks, share
 from dcgan_eval.features.inception import inception_features
@@ -12,6 +12,7 @@ from dcgan_eval.features.torchvision import torchvision_features
 __all__ = [
     "GRID",
     "Extractor",
+    "PixelHash",
     "discriminator_features",
     "extract",
     "feature_blocks",
@@ -19,7 +20,6 @@ __all__ = [
     "kmeans_features",
     "module_features",
     "pixel_features",
-    "pixel_hash",
     "random_features",
     "share",
     "torchvision_features",

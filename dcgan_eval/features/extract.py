@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dcgan_eval.features import store
-from dcgan_eval.features.content import hashed, remember
+from dcgan_eval.features.content import PixelHash
 from dcgan_eval.images import Images
 from dcgan_eval.options import Precision
 from dcgan_eval.runtime.errors import InputError
@@ -83,6 +83,7 @@ def extract(
     extractor: Extractor,
     images: Images,
     run: Run = HERE,
+    pixels: PixelHash | None = None,
 ) -> Tensor:
     """The features of all images in order, float32 (n, d) on the CPU; the same, to rounding, for any batch size.
 
@@ -92,6 +93,7 @@ def extract(
         locks (Windows) nothing is cached.
     run.ranks: each gets the rows `share` says, and computes no others. In a cache they are files of about `SHARD_ROWS`
         or fewer, so that an interrupted extraction goes on with any number of ranks; one process joins the whole ones.
+    pixels: is given what images these features were computed from, as far as that is known.
     Raises InputError if the images do not fit, a feature is not finite, or the cache cannot be used.
     """
     work = _Extraction(extractor, images, _whole_groups(extractor, images, run.batch_size), torch.device(run.device))
@@ -99,9 +101,9 @@ def extract(
     _check_same(extractor, images, run.ranks)
     with work.bar(len(rows), run.progress) as bar:
         if run.cache is None or not store.LOCKS:
-            return _filled(len(rows), extractor.dimensions, work.blocks(rows, bar))
+            return _filled(len(rows), extractor.dimensions, work.blocks(rows, bar, pixels))
         try:
-            return _cached(work, Path(run.cache), rows, run.ranks, bar)
+            return _cached(work, run.cache, rows, run.ranks, bar, pixels or PixelHash())
         except OSError as error:
             raise InputError(f"{run.cache}: the cache of features cannot be used: {error.strerror or error}") from error
 
@@ -110,17 +112,18 @@ def feature_blocks(
     extractor: Extractor,
     images: Images,
     run: Run = HERE,
+    pixels: PixelHash | None = None,
 ) -> Iterator[Tensor]:
     """The same a batch after the other, float32 (b, d) on the CPU, so that no more than one need be in memory; with a
     cache and several ranks, those of this rank."""
     size = _whole_groups(extractor, images, run.batch_size)
     if run.cache is not None:
-        yield from torch.split(extract(extractor, images, run), size)
+        yield from torch.split(extract(extractor, images, run, pixels), size)
         return
     _check_same(extractor, images, run.ranks)
     rows, work = share(extractor, images, run.ranks), _Extraction(extractor, images, size, torch.device(run.device))
     with work.bar(len(rows), run.progress) as bar:
-        yield from work.blocks(rows, bar)
+        yield from work.blocks(rows, bar, pixels)
 
 
 def share(extractor: Extractor, images: Images, ranks: Ranks) -> range:
@@ -167,23 +170,26 @@ class _Extraction:
     def bar(self, n: int, progress: bool) -> Any:
         return tqdm(total=n, desc=self.extractor.name, unit="image", leave=False, disable=not progress)
 
-    def blocks(self, rows: range, bar: Any) -> Iterator[Tensor]:
+    def blocks(self, rows: range, bar: Any, pixels: PixelHash | None = None) -> Iterator[Tensor]:
         """Features of these images, float32 (batch_size, d) at a time, on the CPU."""
         if not rows:
             return
-        starts = range(rows.start, rows.stop, self.batch_size)
-        reads = (self.images.read(range(i, min(i + self.batch_size, rows.stop))) for i in starts)
-        at, total = rows.start, 0
+
+        def read(start: int) -> Tensor:
+            batch = self.images.read(range(start, min(start + self.batch_size, rows.stop)))
+            if pixels is not None:
+                pixels.add(batch, start)
+            return batch
+
+        reads = map(read, range(rows.start, rows.stop, self.batch_size))
         # on a CPU, decoding ahead would only take the cores from the network
         for batch in reads if self.device.type == "cpu" else _ahead(reads):
-            total, at = total + hashed(batch, at), at + len(batch)
             block = self.extractor(batch.to(self.device)).cpu()
             if not bool(torch.isfinite(block).all()):
                 what = f"features of {self.images.name} are not finite; its weights have diverged"
                 raise InputError(f"{self.extractor.name}: {what}")
             yield block
             bar.update(len(block))
-        remember(self.images, rows, total)
 
     def file(self, folder: Path, *rows: int) -> Path:
         """Of all features, or of rows [start, stop)."""
@@ -208,7 +214,7 @@ def _filled(n: int, dimensions: int, blocks: Iterator[Tensor]) -> Tensor:
     return features
 
 
-def _cached(work: _Extraction, folder: Path, rows: range, ranks: Ranks, bar: Any) -> Tensor:
+def _cached(work: _Extraction, folder: Path, rows: range, ranks: Ranks, bar: Any, pixels: PixelHash) -> Tensor:
     n, d, group = work.images.n, work.extractor.dimensions, work.extractor.group
     size = _shard(work.extractor, work.images)
     shards = [range(start, min(start + size, n)) for start in range(0, n, size)]
@@ -218,6 +224,7 @@ def _cached(work: _Extraction, folder: Path, rows: range, ranks: Ranks, bar: Any
         return store.is_whole(work.file(folder, shard.start, shard.stop), (len(shard), d))
 
     if ranks.world == 1 or store.is_whole(path, (n, d)):
+        own = PixelHash()
 
         def rest(done: int) -> Iterator[Tensor]:
             """Rows from `done` on, from the shards that ranks have left or else computed."""
@@ -226,29 +233,43 @@ def _cached(work: _Extraction, folder: Path, rows: range, ranks: Ranks, bar: Any
             at = done
             for shard in filter(found, shards):
                 if shard.start >= at:
-                    yield from work.blocks(range(at, shard.start), bar)
-                    yield _load(work.file(folder, shard.start, shard.stop), mapped=True)
+                    yield from work.blocks(range(at, shard.start), bar, own)
+                    part = work.file(folder, shard.start, shard.stop)
+                    own.merge(PixelHash.kept(part))
+                    yield _load(part, mapped=True)
                     at = shard.stop
                     bar.update(len(shard))
-            yield from work.blocks(range(at, n), bar)
+            yield from work.blocks(range(at, n), bar, own)
 
         if not store.is_whole(path, (n, d)):
+            path.with_suffix(".pixels").unlink(missing_ok=True)  # of features that were damaged
             store.complete(path, (n, d), group, rest)
+            if own.count == n:
+                own.keep(path)
             for shard in shards:
                 part = work.file(folder, shard.start, shard.stop)
-                for file in (part, part.with_suffix(".partial")):
+                for file in (part, part.with_suffix(".partial"), part.with_suffix(".pixels")):
                     file.unlink(missing_ok=True)
+        if ranks.first:
+            pixels.merge(PixelHash.kept(path))
         return _load(path, mapped=ranks.world > 1 or n * d * 4 > IN_MEMORY)[rows.start : rows.stop]
 
     def mine() -> Iterator[Tensor]:
         for shard in (some for some in shards if some.start in rows):
             part = work.file(folder, shard.start, shard.stop)
 
-            def missing(done: int, shard: range = shard) -> Iterator[Tensor]:
-                bar.update(done)
-                yield from work.blocks(shard[done:], bar)
+            own = PixelHash()
 
+            def missing(done: int, shard: range = shard, own: PixelHash = own) -> Iterator[Tensor]:
+                bar.update(done)
+                yield from work.blocks(shard[done:], bar, own)
+
+            if not found(shard):
+                part.with_suffix(".pixels").unlink(missing_ok=True)
             store.complete(part, (len(shard), d), group, missing)
+            if own.count == len(shard):
+                own.keep(part)
+            pixels.merge(PixelHash.kept(part))
             yield _load(part)
 
     return _filled(len(rows), d, mine())

@@ -92,8 +92,9 @@ class Provenance:
 
     source: `MEASURED`, or what it is quoted from, such as 'paper, Table 1'. data, features: names, never a path;
     data_sha256, features_sha256: SHA-256 of the content; of images that are part of a split with a digest of which,
-    after a '/'. pixels_sha256: of the pixels after decoding and resizing, as `dcgan_eval.features.content` finds it,
-    a hash for each set of images, those of the model last; '' where it is not known. model: what is evaluated by the
+    after a '/'. pixels_sha256: of the pixels that were given to the extractor, decoded and fitted to its input, as
+    `dcgan_eval.features.content` takes it: of each set of images, those of the model last, '-' where it is not known;
+    '' where no set's is. model: what is evaluated by the
     data, None where the features are; of quoted numbers the paper's name.
     features_protocol: everything that decides the features. dtype: the precision they were computed in, of which
     'float32' means IEEE float32 products and never TF32. layer: 'all', or the one layer used. dimensions: of the

@@ -1,4 +1,13 @@
-"""What is said in one line, without a traceback."""
+"""Exceptions that the command line reports as one line.
+
+Their messages name options in backticks, as Python calls them; a command line writes them as its user does.
+"""
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 
 class InputError(ValueError):
@@ -22,6 +31,11 @@ class RankLostError(BaseException):
 
     The command line prints the message alone and exits with 1.
     """
+
+
+def as_typed(message: str, names: "Container[str]") -> str:
+    """A message with those options that are written in backticks as on a command line: `prdc_k` as --prdc-k."""
+    return re.sub(r"`(\w+)`", lambda m: f"--{m[1].replace('_', '-')}" if m[1] in names else m[0], message)
 
 
 def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:

@@ -30,7 +30,8 @@ class Run:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise InputError(f"batch size {self.batch_size}: must be at least 1")
+            raise InputError(f"`batch_size` {self.batch_size}: must be at least 1")
+        object.__setattr__(self, "cache", None if self.cache is None else Path(self.cache))
 
     @property
     def computed_on(self) -> str:

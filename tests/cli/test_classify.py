@@ -161,7 +161,7 @@ def test_batch_size_and_cache_change_nothing(tmp_path):
 def test_options_reach_the_extraction(monkeypatch, tmp_path):
     asked = []
 
-    def extract(extractor, images, run):
+    def extract(extractor, images, run, pixels):
         asked.append(run)
         raise InputError("enough")
 
@@ -469,7 +469,7 @@ BAD = {
     "a mistyped mode": (typed("--batchnorm", "store"), "'--batchnorm'.*'stored'"),
     # combinations
     "other data without features": (lambda t: ["--data", write_npz(t / "a.npz")], "--features is needed with --data"),
-    "no test split": (typed("--data", "digits:train", *FAST), "has no test split besides train; want train and"),
+    "no test split": (typed("--data", "digits:train", *FAST), "has only train; want test images, as a split or by"),
     "a fine one and a bad one": (typed(*FAST, "--features", "disc:TMP/absent"), "no such checkpoint"),
     # where results go
     "--results in a missing folder": (typed(*FAST, "--results", "TMP/absent/r.csv"), "the folder .*absent does not"),

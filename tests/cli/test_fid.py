@@ -368,7 +368,7 @@ BAD_FID = {
         lambda t: [stats_file(t), *PIXELS, "--save-stats", t / "t.npz"], r"s\.npz holds statistics al",
     ),
     "statistics of other features": (
-        lambda t: [stats_of(t, *PIXELS), *DIGITS[1:], "--features", "random:digits@1x1"], "statistics of 64 dimens",
+        lambda t: [stats_of(t, *PIXELS), *DIGITS[1:], "--features", "disc:digits@1x1"], "statistics of 64 dimens",
     ),
     "statistics of what is fitted": (
         typed("digits:train", *RANDOM, "--save-stats", "TMP/s.npz"), "--save-stats: random:digits@1x1 is fitted",

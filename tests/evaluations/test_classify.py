@@ -219,6 +219,15 @@ def test_the_accuracy_at_every_c_has_the_certificate_of_the_probe(monkeypatch):
     assert [called(row) for row in found[2:4]] == ["accuracy on folds"] * 2
 
 
+def test_rows_have_a_hash_of_the_pixels_of_each_set():
+    first, second = (row.pixels_sha256.split() for row in rows())
+    assert first == second
+    other, same = rows(train=images(120, 9))[0].pixels_sha256.split()
+    assert len(set(first)) == 2
+    assert other not in first
+    assert same == first[1]
+
+
 def test_equal_seeds_give_equal_rows_and_others_do_not():
     options = {"protocol": "per-class:5", "draws": 3, "C": None, "knn": 1}
     a, b, c = (values(rows(seed=seed, **options)) for seed in (0, 0, 1))

@@ -407,6 +407,15 @@ def saved(images, extractor=None, **options):
     return kept[0]
 
 
+def test_rows_have_a_hash_of_the_pixels_of_both_sets(reals, fakes):
+    hashes = {row.pixels_sha256 for row in numbers(reals, fakes).values()}
+    ((real, fake),) = (found.split() for found in hashes)
+    assert real != fake
+    assert {len(real), len(fake)} == {64}
+    known = numbers(saved(reals), fakes, settings=FidOptions(("fid",)))["Fréchet distance"]
+    assert known.pixels_sha256 == f"- {fake}"
+
+
 def test_statistics_stand_for_images(reals, fakes, tmp_path):
     settings = replace(QUICK, metrics=("fid", "is", "fid-infinity"))
     expected = numbers(reals, fakes, settings=settings)

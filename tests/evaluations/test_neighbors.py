@@ -198,6 +198,12 @@ def test_numbers_are_their_definitions(three):
     assert rows["toy", False, "C_T"].remark == "1 of 1 cells, seed 3"
 
 
+def test_rows_have_a_hash_of_the_pixels_of_each_set(three):
+    (hashes,) = {row.pixels_sha256 for row in numbers(*three).values()}
+    assert [len(found) for found in hashes.split()] == [64] * 3
+    assert len(set(hashes.split())) == 3
+
+
 def test_mifid_is_torchmetrics_by_inception_and_has_its_name(three):
     rows = numbers(*three, [toy("inception", classes=0)])
     sides = dict(zip(("", "train", ", held-out"), features(three), strict=True))

@@ -45,6 +45,7 @@ def test_errors_are_scikit_learns():
     for (model, size), value in errors.items():
         assert value == pytest.approx(error(test, fake if model else train, size))
     assert {row.seed for row in rows} == {7}
+    assert {len(set(row.pixels_sha256.split())) for row in rows} == {2}
     assert {(row.n, row.task, row.features) for row in rows} == {(60, "table3", "pixels")}
     assert {(row.model, row.model_sha256) for row in rows} == {(None, None), ("gen:x", "abc")}
     share = rows[0].value / 100

@@ -105,7 +105,7 @@ def test_devices_that_ranks_cannot_have_are_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match="3 or more ranks on a machine with 2 GPUs"), joined("cuda"):
         pass
-    with pytest.raises(InputError, match="want --device cuda"), joined("cuda:0"):
+    with pytest.raises(InputError, match="want cuda"), joined("cuda:0"):
         pass
     with pytest.raises(InputError, match="torchrun needs CUDA devices"), joined("mps"):
         pass
@@ -172,7 +172,7 @@ def test_a_rank_killed_in_extraction_stops_the_others_and_what_was_finished_is_k
     # one process takes what ranks have left, and makes a file for each set of it
     code, _, err = run(*map(str, words), str(tmp_path / "alone.csv"), "--device", "cpu")
     assert code == 0, err
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
     first, second = (pd.read_csv(tmp_path / name) for name in ("rows.csv", "alone.csv"))
     assert set(first["device"]) == {"2 × cpu"}
     columns = ["metric", "value", "spread", "n"]
