@@ -12,10 +12,10 @@ from dcgan_eval.runtime.errors import InputError
 
 @command
 def migrate(
-    old: Annotated[Path, typer.Argument(help="CSV file of results, written by version 0.1.")],
+    old: Annotated[Path, typer.Argument(help="CSV file of results, written by an earlier version.")],
     out: Annotated[Path, typer.Option(help="CSV file to write, which must not exist yet.")],
 ) -> None:
-    """Rewrite a results file of version 0.1 for this version."""
+    """Rewrite a results file of an earlier version."""
     from dcgan_eval import results
     from dcgan_eval.results.migration import migrated
 

@@ -1,4 +1,4 @@
-"""Results files of version 0.1, in which sentences held data, rewritten with the columns of today."""
+"""Results files of earlier versions rewritten with the columns of today: in those of 0.1 sentences held data."""
 
 import csv
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dcgan_eval.results.row import MEASURED, Row
-from dcgan_eval.results.store import COLUMNS, OLD_COLUMNS, parsed
+from dcgan_eval.results.store import BEFORE_COLUMNS, COLUMNS, OLD_COLUMNS, parsed
 from dcgan_eval.runtime.errors import InputError
 
 _SPREADS = (
@@ -26,36 +26,38 @@ _CELLS = re.compile(r"(data-copying test \(Meehan et al\. 2020\)), (\d+ of \d+ c
 
 
 def migrated(path: Path) -> list[Row]:
-    """The measured rows of a CSV file of version 0.1; those quoted from the paper are part of every report anyway.
+    """The measured rows of a CSV file of an earlier version; those quoted from the paper are in every report anyway.
 
-    Raises InputError if the file is not one of version 0.1, or a line holds what that version did not write.
+    Raises InputError if the file is of no earlier version, or a line holds what that version did not write.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = csv.reader(file, strict=True)
-            if next(lines, None) != OLD_COLUMNS:
-                raise InputError(f"{path}: is not a CSV file of results of version 0.1; give another file")
-            return list(_rows(path, lines))
+            columns = next(lines, None)
+            if columns not in (OLD_COLUMNS, BEFORE_COLUMNS):
+                raise InputError(f"{path}: is not a CSV file of results of an earlier version; give another file")
+            return list(_rows(path, lines, columns))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as results: {error}; give another file") from error
 
 
-def _rows(path: Path, lines: Iterator[list[str]]) -> Iterator[Row]:
+def _rows(path: Path, lines: Iterator[list[str]], columns: list[str]) -> Iterator[Row]:
     for number, fields in enumerate(lines, 1):
         where = f"{path}, result {number}"
-        if len(fields) != len(OLD_COLUMNS):
-            raise InputError(f"{where}: has {len(fields)} fields, not {len(OLD_COLUMNS)}; mend or remove it")
-        old = dict(zip(OLD_COLUMNS, fields, strict=True))
+        if len(fields) != len(columns):
+            raise InputError(f"{where}: has {len(fields)} fields, not {len(columns)}; mend or remove it")
+        old = dict(zip(columns, fields, strict=True))
+        if old["features"].startswith(("disc:", "random:")) and "@" not in old["features"]:
+            old["features"] += pooled(old["features_protocol"])
         if old["source"] == MEASURED:
-            yield parsed(where, dict.fromkeys(COLUMNS, "") | _row(where, old))
+            new = _row(where, old) if columns == OLD_COLUMNS else old
+            yield parsed(where, dict.fromkeys(COLUMNS, "") | new)
 
 
 def _row(where: str, old: dict[str, str]) -> dict[str, str]:
     """One result. What version 0.1 said in `protocol`, in the metric's suffix and in `spread_kind` gets its fields."""
     new = {name: value for name, value in old.items() if name != "protocol"}
     new |= {"role": "value", "threads": "0", "spread_n": "0", **_spread(where, old["spread_kind"], old["task"])}
-    if old["features"].startswith(("disc:", "random:")) and "@" not in old["features"]:
-        new["features"] += pooled(old["features_protocol"])
     task, protocol = old["task"], old["protocol"]
     if task == "classify":
         found = _CLASSIFIED.fullmatch(old["method"])

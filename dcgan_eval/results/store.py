@@ -30,6 +30,7 @@ OLD_COLUMNS = [  # of version 0.1
     "spread_kind", "draws", "n", "n_reference", "C", "gap", "seed", "seconds_features", "seconds", "device",
     "instruction_set", "versions", "command", "time",
 ]  # fmt: skip
+BEFORE_COLUMNS = [name for name in COLUMNS if name != "pixels_sha256"]  # of files before that column
 # what two measurements of one number may differ in
 _OUTCOME = {
     "pixels_sha256", "value", "spread", "draws", "gap",
@@ -138,8 +139,8 @@ def _rows(path: Path, lines: Any) -> Iterator[Row]:
 
 
 def _other_columns(header: Sequence[str]) -> str:
-    if list(header) == OLD_COLUMNS:
-        return "holds results of version 0.1; rewrite its CSV with dcgan-eval migrate OLD.csv --out NEW.csv, or"
+    if list(header) in (OLD_COLUMNS, BEFORE_COLUMNS):
+        return "holds results of an earlier version; rewrite its CSV with dcgan-eval migrate OLD.csv --out NEW.csv, or"
     missing = [name for name in COLUMNS if name not in header]
     more = [name for name in header if name not in COLUMNS]
     what = [f"lacks {', '.join(missing)}"] if missing else []

@@ -2,13 +2,14 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dcgan_eval import results
 from dcgan_eval.results.store import OLD_COLUMNS
-from tests.builders import run
+from tests.builders import RESULT, run
 
 OLD = {
     "task": "classify", "source": "measured", "data": "CIFAR-10", "data_sha256": "ab", "features": "disc:x",
@@ -108,7 +109,7 @@ def test_results_of_version_0_1_name_the_command(tmp_path):
     path = written(tmp_path / "old.csv", OLD)
     code, _, err = run("report", path)
     assert code == 2
-    assert "holds results of version 0.1; rewrite its CSV with dcgan-eval migrate OLD.csv --out NEW.csv" in err
+    assert "holds results of an earlier version; rewrite its CSV with dcgan-eval migrate OLD.csv --out NEW.csv" in err
 
 
 def test_quotes_of_the_paper_are_left_to_the_report(tmp_path):
@@ -118,7 +119,17 @@ def test_quotes_of_the_paper_are_left_to_the_report(tmp_path):
     assert [row.source for row in results.load(tmp_path / "new.parquet")] == ["measured"]
 
 
+def test_a_file_without_the_newest_column(tmp_path):
+    row = replace(RESULT, features="disc:x", features_protocol="conv1 max-pooled to 1x1, not scaled")
+    table = results.frame([row]).drop(columns="pixels_sha256")
+    table["draws"] = ""
+    table.to_csv(tmp_path / "old.csv", index=False)
+    assert "holds results of an earlier version" in run("report", tmp_path / "old.csv")[2]
+    assert run("migrate", tmp_path / "old.csv", "--out", tmp_path / "new.csv")[0] == 0
+    assert results.load(tmp_path / "new.csv") == [replace(row, features="disc:x@1x1")]
+
+
 def test_a_file_of_today_is_not_migrated(tmp_path):
     (tmp_path / "r.csv").write_text(",".join(results.COLUMNS) + "\n")
     code, _, err = run("migrate", tmp_path / "r.csv", "--out", tmp_path / "new.csv")
-    assert (code, "is not a CSV file of results of version 0.1" in err) == (2, True)
+    assert (code, "is not a CSV file of results of an earlier version" in err) == (2, True)
