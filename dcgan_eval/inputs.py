@@ -10,7 +10,7 @@ import torch
 from dcgan_eval import features
 from dcgan_eval.features import Extractor
 from dcgan_eval.features.moments import Statistics, is_statistics, load_statistics
-from dcgan_eval.images import Images, fitted, open_images, open_split
+from dcgan_eval.images import Images, fitted, only_split, open_images, open_split
 from dcgan_eval.models.architecture import Architecture, preset
 from dcgan_eval.models.checkpoint import Checkpoint, load
 from dcgan_eval.models.sampling import samples
@@ -189,9 +189,7 @@ def open_training(spec: str, *, root: Path = Path("data"), download: bool = Fals
 
 def training_split(spec: str, found: dict[str, Images]) -> Images:
     """The same of a source that is open: the one place that decides what is trained on."""
-    if "train" not in found and len(found) > 1:
-        raise InputError(f"{spec}: has the splits {', '.join(found)}; say which, e.g. {spec}:{next(iter(found))}")
-    return found["train"] if "train" in found else next(iter(found.values()))
+    return found["train"] if "train" in found else only_split(spec, found)
 
 
 def open_side(

@@ -220,7 +220,7 @@ def _side(
     start = time.perf_counter()
     scores = not is_real and "is" in options.metrics
     notes: list[str] = []
-    pixels: dict[str, list[str]] = {}
+    pixels: dict[str, dict[int, str]] = {}  # by who was given them, and the part
     parts = [(torch.arange(images.n), images)]
     if images.survey is not None:
         survey = images.survey(run.progress, run.ranks)
@@ -245,7 +245,7 @@ def _side(
     if scores:
         splits = Splits.drawn(n, seed=options.seed, splits=options.is_splits)
         sums = splits.sums(torch.zeros(0, span.stop - span.start), torch.zeros(0, dtype=torch.int64))
-    for rows, part in parts:
+    for number, (rows, part) in enumerate(parts):
         judges = [extractor] if classifier is None or not scores else [extractor, classifier]
         for judge in judges:
             fitting, what = fitted(part, judge.input_shape)
@@ -262,11 +262,11 @@ def _side(
                 if splits is not None and sums is not None and judge is judges[-1]:
                     sums = sums.plus(splits.sums(block[:, span], here))
                     seen.index_add_(0, here, torch.ones_like(here))
-            pixels.setdefault(judge.fingerprint, []).append(hashed.digest(fitting, run.ranks))
+            pixels.setdefault(judge.fingerprint, {})[number] = hashed.digest(fitting, run.ranks)
     return Side(
         images.name,
         images.sha256,
-        {judge: _of_all(parts) for judge, parts in pixels.items()},
+        {judge: _of_all(list(found.values())) for judge, found in pixels.items()},
         n,
         moments.over(run.ranks).gaussian(),
         None if features is None else run.ranks.sum(features),  # of which each rank has set its own rows

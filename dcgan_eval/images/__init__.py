@@ -5,7 +5,7 @@ in a fixed order. Nothing is resized or unpickled, and no archive that is given 
 """
 
 from dcgan_eval.images.fitting import fitted, min_resized
-from dcgan_eval.images.opening import open_images, open_split
+from dcgan_eval.images.opening import only_split, open_images, open_split
 from dcgan_eval.images.source import BLOCK, Images, Rows, Survey, from_tensor, generated, most_common_shape
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "generated",
     "min_resized",
     "most_common_shape",
+    "only_split",
     "open_images",
     "open_split",
 ]

@@ -42,7 +42,11 @@ def open_images(spec: str, *, root: Path | str = Path("data"), download: bool = 
 
 def open_split(spec: str, *, root: Path | str = Path("data"), download: bool = False) -> Images:
     """The one split that `spec` names, or the only one there is; as `open_images`. InputError where it is open."""
-    found = open_images(spec, root=root, download=download)
+    return only_split(spec, open_images(spec, root=root, download=download))
+
+
+def only_split(spec: str, found: dict[str, Images]) -> Images:
+    """The one split of a source that is open. InputError where there are several."""
     if len(found) > 1:
         raise InputError(f"{spec}: has the splits {', '.join(found)}; say which, e.g. {spec}:{next(iter(found))}")
     return next(iter(found.values()))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dcgan_eval.models.checkpoint import save
-from tests.builders import networks, run
+from tests.builders import fails, networks, run
 
 FAST = ("--features", "pixels", "--C", "1e-3")  # of digits: no folds, no network
 
@@ -108,3 +108,14 @@ def stats_file(t, d=64, **changes):
     arrays = {"mu": np.zeros(d), "sigma": np.eye(d)} | changes
     np.savez(t / "s.npz", **arrays)
     return t / "s.npz"
+
+
+def refuses(command, make, message, tmp_path, monkeypatch):
+    """Bad input ends in one line and exit 2, and nothing in the folder changes. make: arguments, from the folder."""
+    monkeypatch.chdir(tmp_path)
+    argv = [str(word) for word in make(tmp_path)]
+    if "--results" not in argv:
+        argv += ["--results", str(tmp_path / "out.csv")]
+    before = contents(tmp_path)
+    fails(run(command, *argv), message)
+    assert contents(tmp_path) == before

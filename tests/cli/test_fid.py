@@ -25,6 +25,7 @@ from tests.cli.builders import (
     corrupt_files,
     discriminator_alone,
     foreign_results,
+    refuses,
     stats_file,
     typed,
     write_folder,
@@ -431,19 +432,9 @@ BAD_FID = {
 }  # fmt: skip
 
 
-def check_bad_fid(make, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    argv = [str(word) for word in make(tmp_path)]
-    if "--results" not in argv:
-        argv += ["--results", str(tmp_path / "out.csv")]
-    before = contents(tmp_path)
-    fails(run("fid", *argv), message)
-    assert contents(tmp_path) == before
-
-
 @pytest.mark.parametrize("case", BAD_FID)
 def test_bad_input_of_fid_is_one_clear_line_and_exit_2(case, tmp_path, monkeypatch):
-    check_bad_fid(*BAD_FID[case], tmp_path, monkeypatch)
+    refuses("fid", *BAD_FID[case], tmp_path, monkeypatch)
 
 
 def test_results_of_fid_survive_a_bad_run(tmp_path):

@@ -15,16 +15,16 @@ from sklearn.datasets import load_digits
 
 from dcgan_eval import results
 from dcgan_eval.results import COLUMNS
-from tests.builders import fails, run
+from tests.builders import run
 from tests.cli.builders import (
     PIXELS,
     RANDOM,
     Judge,
     body,
-    contents,
     corrupt_files,
     discriminator_alone,
     foreign_results,
+    refuses,
     stats_file,
     typed,
     write_folder,
@@ -335,32 +335,22 @@ BAD_NEIGHBORS = {
 }  # fmt: skip
 
 
-def check_bad_neighbors(make, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    argv = [str(word) for word in make(tmp_path)]
-    if "--results" not in argv:
-        argv += ["--results", str(tmp_path / "out.csv")]
-    before = contents(tmp_path)
-    fails(run("neighbors", *argv), message)
-    assert contents(tmp_path) == before
-
-
 @pytest.mark.parametrize("case", BAD_NEIGHBORS)
 def test_bad_input_of_neighbors_is_one_clear_line_and_exit_2(case, tmp_path, monkeypatch):
-    check_bad_neighbors(*BAD_NEIGHBORS[case], tmp_path, monkeypatch)
+    refuses("neighbors", *BAD_NEIGHBORS[case], tmp_path, monkeypatch)
 
 
 def test_one_sample_to_judge(tmp_path, monkeypatch):
-    check_bad_neighbors(one_sample, "one: ", tmp_path, monkeypatch)
+    refuses("neighbors", one_sample, "one: ", tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("option", ["--picture", "--nearest"])
 def test_a_folder_to_write_to(option, tmp_path, monkeypatch):
-    check_bad_neighbors(neighbors(*COPIES, option, "TMP"), option, tmp_path, monkeypatch)
+    refuses("neighbors", neighbors(*COPIES, option, "TMP"), option, tmp_path, monkeypatch)
 
 
 def test_training_images_held_out(tmp_path, monkeypatch):
-    check_bad_neighbors(neighbors(*COPIES[:3], "TMP/train.npz"), "same images", tmp_path, monkeypatch)
+    refuses("neighbors", neighbors(*COPIES[:3], "TMP/train.npz"), "same images", tmp_path, monkeypatch)
 
 
 def test_fewer_training_images_than_cells(tmp_path, monkeypatch):
@@ -375,4 +365,4 @@ def test_fewer_training_images_than_cells(tmp_path, monkeypatch):
 
 def test_weights_are_for_inception(tmp_path, monkeypatch):
     make = neighbors(*COPIES, *PIXELS, "--weights", "TMP/w.pth")
-    check_bad_neighbors(make, "--weights .*: applies only to inception;", tmp_path, monkeypatch)
+    refuses("neighbors", make, "--weights .*: applies only to inception;", tmp_path, monkeypatch)

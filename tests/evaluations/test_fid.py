@@ -412,6 +412,8 @@ def test_rows_have_a_hash_of_the_pixels_of_both_sets(reals, fakes):
     ((real, fake),) = (found.split() for found in hashes)
     assert real != fake
     assert {len(real), len(fake)} == {64}
+    both = numbers(reals, fakes, settings=FidOptions(("is",)), classifier=toy())  # one network for both
+    assert both["classifier score"].pixels_sha256 == f"{real} {fake}"
     known = numbers(saved(reals), fakes, settings=FidOptions(("fid",)))["Fréchet distance"]
     assert known.pixels_sha256 == f"- {fake}"
 
