@@ -7,19 +7,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-COLUMNS = {"color": 3, "translation": 2, "cutout": 2}  # random numbers that an image takes
+COLUMNS = {"flip": 1, "color": 3, "translation": 2, "cutout": 2}  # random numbers that an image takes
 
 
 def augment(images: Tensor, names: Sequence[str], draws: Iterator[Tensor]) -> Tensor:
     """Float (n, c, side, side) → the same shape, each image changed in its own way, gradients kept.
 
-    color: brightness ± ½, saturation × 0 to 2, contrast × ½ to 3/2. translation: by up to an eighth of the side, zeros
+    flip: left and right exchanged, or not; theirs does so to real images before training. color: brightness ± ½, saturation × 0 to 2, contrast × ½ to 3/2. translation: by up to an eighth of the side, zeros
     behind. cutout: a square of half the side is set to zero. draws: `COLUMNS` times (n,) numbers in [0, 1), on the
     images' device.
     """
     for name in names:
-        images = {"color": _color, "translation": _translation, "cutout": _cutout}[name](images, draws)
+        images = _AUGMENTATIONS[name](images, draws)
     return images
+
+
+def _flip(x: Tensor, draws: Iterator[Tensor]) -> Tensor:
+    return torch.where((next(draws) < 0.5)[:, None, None, None], x.flip(3), x)
 
 
 def _color(x: Tensor, draws: Iterator[Tensor]) -> Tensor:
@@ -57,3 +61,6 @@ def _cutout(x: Tensor, draws: Iterator[Tensor]) -> Tensor:
     steps = torch.arange(side, device=x.device)
     inside = [(steps >= start[:, i : i + 1]) & (steps < start[:, i : i + 1] + hole) for i in (0, 1)]
     return x * ~(inside[0][:, None, :, None] & inside[1][:, None, None, :])
+
+
+_AUGMENTATIONS = {"flip": _flip, "color": _color, "translation": _translation, "cutout": _cutout}

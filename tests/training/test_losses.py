@@ -102,6 +102,14 @@ def test_augmentation_keeps_the_shape_and_is_a_function_of_the_seed(names, chann
     assert torch.equal(x, before)
 
 
+def test_flip_exchanges_left_and_right_of_half_of_the_images():
+    x = torch.randn(400, 3, 8, 8, generator=seeded())
+    found = augmented(x, ["flip"])
+    flipped = (found != x).flatten(1).any(1)
+    assert torch.equal(found[flipped], x[flipped].flip(3))
+    assert 150 < flipped.sum() < 250
+
+
 def test_without_names_nothing_changes_and_nothing_is_drawn():
     x = torch.randn(2, 1, 8, 8, generator=seeded())
     assert torch.equal(augment(x, (), iter(())), x)
