@@ -13,8 +13,9 @@ COLUMNS = {"flip": 1, "color": 3, "translation": 2, "cutout": 2}  # random numbe
 def augment(images: Tensor, names: Sequence[str], draws: Iterator[Tensor]) -> Tensor:
     """Float (n, c, side, side) → the same shape, each image changed in its own way, gradients kept.
 
-    flip: left and right exchanged, or not; theirs does so to real images before training. color: brightness ± ½, saturation × 0 to 2, contrast × ½ to 3/2. translation: by up to an eighth of the side, zeros
-    behind. cutout: a square of half the side is set to zero. draws: `COLUMNS` times (n,) numbers in [0, 1), on the
+    flip: left and right exchanged in half of them; theirs does so to real images alone, before. color: brightness
+    ± ½, saturation × 0 to 2, contrast × ½ to 3/2. translation: by up to an eighth of the side, zeros behind. cutout: a
+    square of half the side is set to zero. draws: `COLUMNS` times (n,) numbers in [0, 1), on the
     images' device.
     """
     for name in names:

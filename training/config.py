@@ -46,6 +46,7 @@ class TrainConfig:
         tuple[str, ...], f"of {', '.join(AUGMENTATIONS)}: seen by D on all images (Zhao et al. 2020)"
     ] = ()
     ema: Annotated[float, "decay per update of an average of G's weights, drawn from in place of G; 0 for none"] = 0.0
+    ema_d: Annotated[float, "the same of D's weights: features are read from the average in place of D"] = 0.0
     precision: Annotated[
         Precision,
         "of convolutions and matrix products; weights and sums are float32, whose convolutions a GPU rounds to TF32",
@@ -69,6 +70,7 @@ class TrainConfig:
             ("label_smoothing", 0.0, 0.5),
             ("r1", 0.0, 1e6),
             ("ema", 0.0, 0.999999),
+            ("ema_d", 0.0, 0.999999),
         ):
             value = getattr(self, name)
             if not low <= value <= high:

@@ -86,7 +86,7 @@ class Evaluation:
         found = []
         if self.probe is not None:
             extractor = discriminator_features(
-                plain(state.discriminator).cpu(), name="disc", batchnorm="reestimated", images=self.statistics
+                plain(state.read_from).cpu(), name="disc", batchnorm="reestimated", images=self.statistics
             )
             parts = []
             for images in self.probe:

@@ -15,7 +15,7 @@ STATISTICS = 100  # minibatches, at most, that BatchNorm statistics are estimate
 
 
 def export(state: State, images: Images, path: Path) -> str:
-    """Write G (its average, where there is one) and D with BatchNorm statistics of their own; returns the SHA-256.
+    """Write G and D (their averages, where there are such) with BatchNorm statistics of their own; returns the SHA-256.
 
     The statistics are those of the weights as they are, over real images for D and over z for G, as
     `reestimate_batchnorm` says: a moving average would lag behind the weights, and mix real with generated images.
@@ -24,7 +24,7 @@ def export(state: State, images: Images, path: Path) -> str:
     config = state.config
     a = config.architecture
     device = next(state.generator.parameters()).device
-    generator, discriminator = plain(state.drawn_from), plain(state.discriminator)
+    generator, discriminator = plain(state.drawn_from), plain(state.read_from)
     count = min(STATISTICS, images.n // config.batch_size)
     order = torch.randperm(images.n, generator=stream(config.seed, "statistics"))[: count * config.batch_size]
     chosen = images.subset(order)

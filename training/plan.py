@@ -26,7 +26,8 @@ def plan(config: TrainConfig, images: Images, device: torch.device) -> str:
     steps = states.total_steps(config, per_epoch)
     state = states.create(config, device)
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in state.modules().items()}
-    weights = 4 * (4 * (counts["generator"] + counts["discriminator"]) + counts.get("average", 0))
+    learnt = counts["generator"] + counts["discriminator"]
+    weights = 4 * (3 * learnt + sum(counts.values()))  # beside each its gradient and two moments
 
     trainer = Trainer(state, device, Ranks())
     noise = torch.randint(0, 256, (n, *images.shape), dtype=torch.uint8).to(device)

@@ -32,12 +32,13 @@ NAME = re.compile(r"state-\d{9}\.safetensors")
 
 @dataclass
 class State:
-    """Networks, average and optimisers after `step` minibatches. Random numbers are functions of seed and step."""
+    """Networks, averages and optimisers after `step` minibatches. Random numbers are functions of seed and step."""
 
     config: TrainConfig
     generator: Generator
     discriminator: Discriminator
     average: Generator | None
+    average_d: Discriminator | None
     optimizers: dict[str, torch.optim.Adam]
     step: int = 0
     told: dict[str, list[Tensor]] = field(default_factory=dict)  # by steps since the last line of metrics
@@ -48,12 +49,22 @@ class State:
         return self.average or self.generator
 
     @property
+    def read_from(self) -> Discriminator:
+        """The discriminator whose features are judged and exported: the average where there is one."""
+        return self.average_d or self.discriminator
+
+    @property
     def images(self) -> int:
         """Real images taken so far: the clock of a run."""
         return self.step * self.config.batch_size
 
     def modules(self) -> dict[str, nn.Module]:
-        parts = {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
+        parts = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "average": self.average,
+            "average_d": self.average_d,
+        }
         return {name: module for name, module in parts.items() if module is not None}
 
 
@@ -72,6 +83,7 @@ def create(config: TrainConfig, device: torch.device) -> State:
         network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.train()
     average = copy.deepcopy(generator) if config.ema else None
+    average_d = copy.deepcopy(discriminator) if config.ema_d else None
     betas = (config.beta1, config.beta2)
     # what a recording of a GPU's kernels is to read anew at every step is a tensor there
     on_gpu = device.type == "cuda"
@@ -89,7 +101,7 @@ def create(config: TrainConfig, device: torch.device) -> State:
             ("discriminator", discriminator, config.learning_rate_d),
         )
     }
-    return State(config, generator, discriminator, average, optimizers)
+    return State(config, generator, discriminator, average, average_d, optimizers)
 
 
 @torch.no_grad()

@@ -134,6 +134,8 @@ class Trainer:
                 loss, on_real, on_fake = self.judge(*shown, y)
             torch.autograd.backward(loss)
             self._descend("discriminator")
+            if state.average_d is not None:
+                _follow(state.average_d, state.discriminator, config.ema_d)
             seen |= {"loss_d": loss, "d_real": torch.sigmoid(on_real).mean(), "d_fake": torch.sigmoid(on_fake).mean()}
 
         if for_g:
@@ -145,10 +147,7 @@ class Trainer:
             self._descend("generator")
             seen["loss_g"] = loss
             if state.average is not None:
-                pairs = zip(state.average.parameters(), state.generator.parameters(), strict=True)
-                averages, weights = zip(*pairs, strict=True)
-                update = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
-                update([p.data for p in averages], [p.data for p in weights], None)
+                _follow(state.average, state.generator, config.ema)
         return {name: value.detach().float() for name, value in seen.items()}
 
     def _descend(self, name: str) -> None:
@@ -159,6 +158,14 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         # a context for each update: weights converted in one must not be used after they have changed
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.state.config.precision == "bfloat16")
+
+
+def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """One step of the exponential average of the weights; buffers, such as singular vectors, are the network's."""
+    averages, weights = ([p.data for p in module.parameters()] for module in (average, network))
+    get_ema_multi_avg_fn(decay)(averages, weights, None)  # type: ignore[no-untyped-call]
+    for kept, given in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(given)
 
 
 def _diversity(real: Tensor, fake: Tensor) -> Tensor:

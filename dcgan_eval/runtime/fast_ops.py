@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcgan_eval.runtime.precision import lowered
-
 LARGE = 2**21  # values that no processor's cache holds beside others
 
 # what oneDNN may be capped to by the environment, in ascending order
@@ -95,10 +93,11 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def multiplies_split(device: torch.device) -> bool:
-    """Whether three products of bfloat16 are faster than one of float32: on matrix units alone."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and has("amx_bf16")
+    """Whether three products of bfloat16 are faster than one of float32.
+
+    On CPUs never: with AMX a Gram matrix took 2.5 times as long, since splitting is bound by memory.
+    """
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def split(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,11 +114,4 @@ def product_of_split(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tens
 
 def product_of_bfloat16(a: Tensor, b: Tensor) -> Tensor:
     """a @ b of bfloat16 (m, k) and (k, n), multiplied exactly and summed in float32."""
-    if a.is_cuda:
-        return torch.mm(a, b, out_dtype=torch.float32)
-    if multiplies_split(a.device):
-        # torch has no product of bfloat16 on CPUs that keeps its float32 sums, but one of float32 that rounds its
-        # factors to bfloat16, which these are
-        with lowered():
-            return a.float() @ b.float()
-    return a.float() @ b.float()
+    return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else a.float() @ b.float()

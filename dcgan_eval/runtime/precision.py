@@ -2,8 +2,8 @@
 
 torch keeps the precision of float32 products and convolutions in settings of the whole process: on GPUs convolutions
 are in TF32 by default, and a user may have allowed more. `exact` holds all of them at IEEE float32 for as long as any
-thread is inside; `lowered` lets one thread multiply in bfloat16 while no other thread needs exact products. Both read
-and write torch's settings by operator (`fp32_precision`) alone: torch refuses a mixture with the older `allow_tf32`.
+thread is inside. It reads and writes torch's settings by operator (`fp32_precision`) alone: torch refuses a mixture
+with the older `allow_tf32`.
 """
 
 import os
@@ -21,9 +21,8 @@ from dcgan_eval.runtime.errors import InputError
 STRICT = {"ONEDNN_DEFAULT_FPMATH_MODE": ("", "STRICT"), "DNNL_DEFAULT_FPMATH_MODE": ("", "STRICT"),
           "NVIDIA_TF32_OVERRIDE": ("", "0")}  # fmt: skip
 
-_turns = threading.Condition()
+_turn = threading.Lock()
 _inside: Counter[int] = Counter()  # how often each thread has entered `exact`
-_lowering: int | None = None  # the thread inside `lowered`
 _before: list[str] = []
 
 
@@ -45,8 +44,7 @@ def exact() -> Iterator[None]:
         if os.environ.get(name, "").upper() not in allowed:
             raise InputError(f"{name}={os.environ[name]} lowers the precision of float32 products: unset it")
     me = threading.get_ident()
-    with _turns:
-        _turns.wait_for(lambda: _lowering in (None, me))
+    with _turn:
         if not _inside:
             # what all operators have in common they inherit; written back, it would no longer follow the common setting
             common = torch.backends.fp32_precision  # type: ignore[attr-defined]
@@ -58,34 +56,10 @@ def exact() -> Iterator[None]:
     try:
         yield
     finally:
-        with _turns:
+        with _turn:
             _inside[me] -= 1
             if not _inside[me]:
                 del _inside[me]
             if not _inside:
                 for setting, value in zip(_settings(), _before, strict=True):
                     setting.fp32_precision = value
-
-
-@contextmanager
-def lowered() -> Iterator[bool]:
-    """Products of float32 matrices on CPUs may be multiplied in bfloat16 and summed in float32; whether that is so.
-
-    It is not where another thread is inside `exact`.
-    """
-    global _lowering
-    me = threading.get_ident()
-    setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    with _turns:
-        free = _lowering is None and not set(_inside) - {me}
-        if free:
-            _lowering, before = me, setting.fp32_precision
-            setting.fp32_precision = "bf16"
-    try:
-        yield free
-    finally:
-        if free:
-            with _turns:
-                setting.fp32_precision = before
-                _lowering = None
-                _turns.notify_all()

@@ -11,7 +11,7 @@ import torch
 from dcgan_eval.runtime import fast_ops
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.fast_ops import few_times, product_of_bytes, product_of_split, split
-from dcgan_eval.runtime.precision import exact, lowered
+from dcgan_eval.runtime.precision import exact
 from dcgan_eval.runtime.rounding import root, sum_rows
 
 B: Any = torch.backends
@@ -109,43 +109,6 @@ def test_the_last_thread_that_leaves_restores():
     leave.set()
     thread.join(20)
     assert seen == [["ieee"] * 6]
-    assert settings() == before
-
-
-@pytest.mark.usefixtures("restored")
-def test_lowered_never_lowers_another_thread():
-    before = settings()
-    with exact(), lowered() as low:
-        assert low
-        assert B.mkldnn.matmul.fp32_precision == "bf16"
-    assert settings() == before
-    inside, leave, entered = threading.Event(), threading.Event(), threading.Event()
-
-    def hold():
-        with exact():
-            inside.set()
-            leave.wait(20)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert inside.wait(20)
-    with lowered() as low:
-        assert not low
-        assert B.mkldnn.matmul.fp32_precision == "ieee"
-    leave.set()
-    holder.join(20)
-
-    def enter():
-        with exact():
-            entered.set()
-
-    waiter = threading.Thread(target=enter)
-    with lowered() as low:
-        assert low
-        waiter.start()
-        assert not entered.wait(0.2)  # until this one is done
-    assert entered.wait(20)
-    waiter.join(20)
     assert settings() == before
 
 

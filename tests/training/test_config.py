@@ -25,7 +25,7 @@ def test_every_field_survives_json():
     config = recipe(
         epochs=1.5, batch_size=8, updates="both", learning_rate_g=0.1, learning_rate_d=0.2, beta1=0.3, beta2=0.4,
         weight_decay=0.5, decay_epochs=0.5, label_smoothing=0.25, r1=2.0, spectral_norm=True,
-        diffaugment=("color", "cutout"), ema=0.75, precision="bfloat16", fit=True, seed=(1 << 63) - 1,
+        diffaugment=("color", "cutout"), ema=0.75, ema_d=0.5, precision="bfloat16", fit=True, seed=(1 << 63) - 1,
     )  # fmt: skip
     plain = TrainConfig(SMALL_ARCHITECTURE)
     same = {f.name for f in dataclasses.fields(config) if getattr(config, f.name) == getattr(plain, f.name)}
@@ -82,6 +82,7 @@ def test_every_architecture_has_its_recipe():
         ({"r1": float("inf")}, "r1"),
         ({"ema": 1.0}, "ema must be from 0 to 0.999999, not 1"),
         ({"ema": -0.5}, "ema"),
+        ({"ema_d": 1.0}, "ema_d must be from 0 to 0.999999, not 1"),
         ({"batch_size": 1}, "BatchNorm needs a batch"),
         ({"batch_size": 1 << 21}, "batch_size must be from 2"),
         ({"seed": -1}, "seed must be a non-negative integer"),

@@ -140,17 +140,20 @@ def test_no_gradients_are_left_over(updates):
 
 
 @pytest.mark.parametrize("updates", ["alternate", "both"])
-def test_the_average_follows_its_recursion(updates):
-    state = create(recipe(updates=updates, ema=0.9, learning_rate_g=0.01), CPU)
-    assert state.average is not None
-    wanted = parameters(state.generator)
+@pytest.mark.parametrize("of", ["generator", "discriminator"])
+def test_the_averages_follow_their_recursion(updates, of):
+    state = create(recipe(updates=updates, ema=0.9, ema_d=0.9, learning_rate_g=0.01, learning_rate_d=0.01), CPU)
+    network = getattr(state, of)
+    average = state.average if of == "generator" else state.average_d
+    assert average is (state.drawn_from if of == "generator" else state.read_from)
+    wanted = parameters(network)
     for step in range(5):
         advance(state, 1)
-        if updates == "both" or step % 2 == 0:
-            wanted = [0.9 * a + 0.1 * w for a, w in zip(wanted, parameters(state.generator), strict=True)]
-        for found, a in zip(parameters(state.average), wanted, strict=True):
+        if updates == "both" or (step % 2 == 0) == (of == "generator"):
+            wanted = [0.9 * a + 0.1 * w for a, w in zip(wanted, parameters(network), strict=True)]
+        for found, a in zip(parameters(average), wanted, strict=True):
             torch.testing.assert_close(found, a, rtol=1e-6, atol=1e-8)
-    assert not unchanged(wanted, state.generator)
+    assert not unchanged(wanted, network)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -162,6 +165,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "translation": {"diffaugment": ("translation",)},
     "cutout": {"diffaugment": ("cutout",)},
     "ema": {"ema": 0.9},
+    "ema_d": {"ema_d": 0.9},
     "bfloat16": {"precision": "bfloat16"},
     "learning_rate_d": {"learning_rate_d": 4e-4},
     "learning_rate_g": {"learning_rate_g": 4e-4},
@@ -172,7 +176,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "seed": {"seed": 1},
     "all": {
         "label_smoothing": 0.1, "r1": 10.0, "spectral_norm": True, "diffaugment": ("color", "translation", "cutout"),
-        "ema": 0.9, "precision": "bfloat16", "learning_rate_d": 4e-4, "n_classes": 10,
+        "ema": 0.9, "ema_d": 0.9, "precision": "bfloat16", "learning_rate_d": 4e-4, "n_classes": 10,
     },
 }  # fmt: skip
 
@@ -197,10 +201,10 @@ def test_every_option_runs_and_matters(option):
     assert is_finite(trainer_state)
     for found, before in (
         (trainer_state.drawn_from, state.drawn_from),
-        (trainer_state.discriminator, state.discriminator),
+        (trainer_state.read_from, state.read_from),
     ):
         weight = [evaluated(network) for network in (found, before)]
-        if (option, found) == ("ema", trainer_state.discriminator):
+        if (option, found) in (("ema", trainer_state.read_from), ("ema_d", trainer_state.drawn_from)):
             assert equal(*weight)  # what is averaged has no say in the training
         else:
             assert not equal(*weight)
@@ -224,7 +228,7 @@ def test_both_networks_learn_from_augmented_images(monkeypatch):
 
 @pytest.mark.parametrize("option", ["hinge", "label_smoothing", "spectral_norm", "all", "bfloat16"])
 def test_r1_adds_its_penalty_and_nothing_else(option):
-    config = recipe(**{**OPTIONS[option], "r1": 0.0, "ema": 0.0, "precision": "float32"})
+    config = recipe(**{**OPTIONS[option], "r1": 0.0, "ema": 0.0, "ema_d": 0.0, "precision": "float32"})
     x, fake = (torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in (0, 1))
     y = torch.arange(16) % 10 if config.architecture.n_classes else None
 
@@ -361,7 +365,7 @@ def test_what_is_exported_is_the_end_of_the_run(tmp_path):
     assert found.discriminator is not None
     assert state.average is not None
     # read by the suite with no trace of spectral normalisation, and the average for the generator
-    for network, wanted in ((found.generator, state.average), (found.discriminator, plain(state.discriminator))):
+    for network, wanted in ((found.generator, state.drawn_from), (found.discriminator, plain(state.read_from))):
         assert has_statistics(network)
         for a, b in zip(network.parameters(), wanted.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=0)

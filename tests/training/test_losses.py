@@ -145,7 +145,8 @@ def test_the_shares_of_ranks_make_the_minibatch(names):
 @pytest.mark.parametrize("names", SETS, ids="+".join)
 def test_each_image_is_changed_in_its_own_way(names):
     same = torch.randn(1, 3, 8, 8, generator=seeded()).expand(32, -1, -1, -1)
-    assert len(torch.unique(augmented(same, names, 1), dim=0)) > 4
+    different = len(torch.unique(augmented(same, names, 1), dim=0))
+    assert different == 2 if names == ("flip",) else different > 4
 
 
 @pytest.mark.parametrize("side", [8, 16, 32])

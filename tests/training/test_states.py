@@ -53,6 +53,7 @@ def test_what_is_saved_is_restored_exactly(kind, tmp_path):
     assert equal(weights(found), weights(state))
     assert found.modules().keys() == state.modules().keys()
     assert ("average" in found.modules()) == bool(state.config.ema)
+    assert ("average_d" in found.modules()) == bool(state.config.ema_d)
     pairs = list(zip(moments(found), moments(state), strict=True))
     assert len(pairs) == sum(len(list(part.parameters())) for part in (state.generator, state.discriminator))
     for (parameter, here), (like, there) in pairs:
@@ -252,6 +253,7 @@ def test_the_average_begins_at_the_generator():
     assert state.drawn_from is state.average
     state = create(recipe(), CPU)
     assert state.drawn_from is state.generator
+    assert state.read_from is state.discriminator
 
 
 def test_nothing_draws_from_the_global_generator(tmp_path):
