@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a report is made without torch, and a table without matplot
     from matplotlib.figure import Figure
     from torch import Tensor
 
-Line = tuple[Sequence[float], ...]  # x, y and, if known, half the width of the interval of y
+Line = tuple[Sequence[float], ...]  # x, y and, if known, both ends of the interval of y
 Kind = Literal["png", "svg", "pdf"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Okabe and Ito's, in an order in which neighbours differ in lightness too
@@ -115,10 +115,11 @@ def curves(
         places = sorted({at for lines in panels.values() for x, *_ in lines.values() for at in x})
         named = log_x and all(b / a >= (places[-1] / places[0]) ** APART for a, b in pairwise(places))
         for ax, (title, lines) in zip(axes, panels.items(), strict=False):
-            for label, (x, y, *half) in lines.items():
+            for label, (x, y, *ends) in lines.items():
                 marker = "." if len(x) < 30 else ""
-                if half:
-                    ax.errorbar(x, y, half[0], label=_plain(label), marker=marker, capsize=2)
+                if ends:
+                    below, above = ([abs(end - at) for at, end in zip(y, some, strict=True)] for some in ends)
+                    ax.errorbar(x, y, (below, above), label=_plain(label), marker=marker, capsize=2)
                 else:
                     ax.plot(x, y, label=_plain(label), marker=marker)
             ax.set_title(_plain(title), loc="left")

@@ -108,6 +108,7 @@ def _disc(argument: str, options: FeatureOptions, logits: bool) -> Plan:
         batchnorm=mode,
         images=_sample(train, checkpoint.architecture, options.seed),
         precision=options.precision,
+        trained_on=checkpoint.trained_on,
     )
 
 

@@ -82,6 +82,8 @@ RESULT = Row(
     features="disc:svhn32",
     features_sha256="cd" * 32,
     features_protocol='conv1, "as is"; float32',
+    batchnorm="stored",
+    trained_on="imagenet, without labels",
     dtype="float32",
     layer="all",
     dimensions=28672,
@@ -92,13 +94,15 @@ RESULT = Row(
     metric="accuracy",
     value=74.28 + 1e-13,
     unit="%",
-    spread=1.0 / 3,
-    spread_kind="95 % Wilson interval",
-    spread_n=486,
-    spread_of="test images",
+    low=70.2 + 1 / 3e9,
+    high=77.95,
+    interval="Wilson",
+    interval_n=486,
+    interval_of="test images",
     n=486,
     n_reference=554,
     C=1e-4,
+    C_by="given",
     gap=3e-7,
     seed=0,
     seconds_features=1.5,
@@ -112,7 +116,16 @@ RESULT = Row(
 
 
 KNN_RESULT = replace(
-    RESULT, classifier="5-NN", remark="", C=None, spread=None, spread_kind="", spread_n=0, spread_of=""
+    RESULT,
+    classifier="5-NN",
+    remark="",
+    C=None,
+    C_by="",
+    low=None,
+    high=None,
+    interval="",
+    interval_n=0,
+    interval_of="",
 )
 
 

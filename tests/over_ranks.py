@@ -5,7 +5,6 @@ torchrun --nproc-per-node N -m tests.over_ranks FOLDER
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +73,9 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
         for row in measured:
             words = " ".join(str(row[field]) for field in NAMED if row[field])
             found[f"{name}: {words} C={row['C']}"] = [
-                *(float(str(row[field] or 0)) for field in ("value", "spread", "n", "n_reference")),
-                *(float(int(one[:12], 16)) for one in str(row["pixels_sha256"]).split()),  # as hashes are told from '-'
+                *(float(str(row[field] or 0)) for field in ("value", "low", "high", "spread", "n", "n_reference")),
+                # as hashes are told from '-'
+                *(float(int(one[:12], 16)) for one in f"{row['pixels_sha256']} {row['outcomes']}".split()),
             ]
 
     # the SVM: more rows than features, by conjugate gradients and directly; fewer; no rows on some rank
@@ -137,12 +137,12 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
             options=ClassifyOptions(protocol=protocol, C=Cs, draws=2, folds=3, knn=3),
             run=Run(ranks=ranks),
         )
-        rows(f"classify {protocol}", [asdict(row) for row in measured])
+        rows(f"classify {protocol}", [row.record() for row in measured])
     valid = pictures(100, 13, "p:valid")
     rows(
         "validation",
         [
-            asdict(row)
+            row.record()
             for row in classify(
                 train, test, extractor, options=ClassifyOptions(C=(1e-3, 1e-2)), run=Run(ranks=ranks), valid=valid
             )
@@ -157,7 +157,7 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
     ranks.sum(torch.zeros(1))  # the file is there from here on
     classifier = module_features(program, train.shape)
     measured = fid(train, [fake], extractor, settings, run=Run(ranks=ranks), classifier=classifier)
-    rows("compare", [asdict(row) for row in measured])
+    rows("compare", [row.record() for row in measured])
     if ranks.first:
         in_files(folder)
     ranks.sum(torch.zeros(1))
@@ -169,9 +169,9 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
         run=Run(cache=folder / "cache", ranks=ranks),
         skip_corrupt=True,
     )
-    rows("files", [asdict(row) for row in measured])
+    rows("files", [row.record() for row in measured])
     for copied in neighbors(fake, train, test, [extractor], run=Run(ranks=ranks)):
-        rows(f"copying {copied.flips}", [asdict(row) for row in copied.rows])
+        rows(f"copying {copied.flips}", [row.record() for row in copied.rows])
         keep(f"copying {copied.flips} rows", copied.fake.rows)
 
     try:

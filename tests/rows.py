@@ -16,7 +16,7 @@ SUFFIXES = {
 
 def of_json(found: Iterable[Mapping[str, Any]]) -> list[Row]:
     """The rows that `--format json` printed."""
-    return [Row(**{**row, "draws": tuple(row["draws"])}) for row in found]
+    return [Row(**{**row, "draws": tuple(row["draws"]), "outcomes": None}) for row in found]
 
 
 def called(row: Row | Mapping[str, Any]) -> str:

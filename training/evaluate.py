@@ -32,12 +32,14 @@ STATISTICS = 12800  # images that D's BatchNorm statistics are taken from
 class Measurement:
     """A number of one moment of a run; `protocol` is all that decides it besides the weights.
 
-    value: None where it could not be certified; `protocol` then says why.
+    value: None where it could not be certified; `protocol` then says why. low, high: the ends of its 95 % interval,
+    None where it is not known.
     """
 
     metric: str
     value: float | None
-    spread: float | None
+    low: float | None
+    high: float | None
     protocol: str
 
 
@@ -118,6 +120,7 @@ class Evaluation:
             "nearest sample",
             float(distances.cpu().double().mean()),
             None,
+            None,
             f"mean Euclidean distance in pixels of {self.held_out.n} images of {self.held_out.name} to the nearest of "
             f"{len(database)} samples",
         )
@@ -134,6 +137,7 @@ class Evaluation:
             {"inception": "FID", "inception-like": "FID-like"}.get(extractor.name, "Fréchet distance"),
             frechet_distance_of_features(real, fake),
             None,
+            None,
             f"of {n} images of {self.held_out.name} and as many samples; {extractor.name}: {extractor.protocol}",
         )
 
@@ -143,13 +147,14 @@ def _probed(fitted_to: Split, judged_on: Split, *, seed: int, device: torch.devi
     try:
         probe = linear_probe(fitted_to, judged_on, seed=seed, device=device)
     except UncertifiedError as error:
-        return Measurement(PROBE, None, None, str(error))
+        return Measurement(PROBE, None, None, None, str(error))
     if probe.gap is not None and not probe.gap <= TOL:
         why = f"not certified: the SVM is within {probe.gap:.1e} of its optimum, not within {TOL:g}"
-        return Measurement(PROBE, None, None, why)
-    how = f"{len(fitted_to)} training images, judged on {len(judged_on)} others; {words.spread(probe.spread)}"
+        return Measurement(PROBE, None, None, None, why)
+    of = probe.interval
+    how = f"{len(fitted_to)} training images, judged on {len(judged_on)} others; low and high: {words.interval(of)}"
     protocol = f"{probe.classifier} on all labels, {probe.remark}, {probe.method}; {how}"
-    return Measurement(PROBE, probe.accuracy, probe.spread.spread, protocol)
+    return Measurement(PROBE, probe.accuracy, of.low, of.high, protocol)
 
 
 def _halves(images: Images, order: Tensor) -> tuple[Images, Images]:

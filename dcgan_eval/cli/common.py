@@ -1,6 +1,5 @@
 """What the commands share: arguments that mean the same in several, checks made before work begins, the end."""
 
-import dataclasses
 import json
 import os
 import sys
@@ -162,7 +161,7 @@ def show(rows: "list[Row]", format: Format) -> None:
     from dcgan_eval import report, results
 
     if format == "json":
-        records = [dataclasses.asdict(row) for row in rows]
+        records = [row.record() for row in rows]
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False))
     elif format == "csv":
         typer.echo(results.to_csv(rows), nl=False)

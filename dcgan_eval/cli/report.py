@@ -1,6 +1,5 @@
 """The command `dcgan-eval report`."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,4 +119,4 @@ def _rows(rows: "list[Row]", format: ReportFormat) -> str:
 
     if format == "csv":
         return to_csv(rows)
-    return json.dumps([dataclasses.asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps([row.record() for row in rows], indent=2, ensure_ascii=False, allow_nan=False)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ from dcgan_eval.evaluations.probe import Probe, Protocol, Split, knn_probe, line
 from dcgan_eval.features import Extractor, PixelHash, extract, share
 from dcgan_eval.images import Images
 from dcgan_eval.options import ClassifyOptions
-from dcgan_eval.results import Measurement, Role, Row, Spread
+from dcgan_eval.results import Interval, Measurement, Role, Row, Spread
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.random import stream
 from dcgan_eval.runtime.run import HERE, Run
@@ -93,6 +94,8 @@ def classify(
             features=extractor.name,
             features_sha256=extractor.fingerprint,
             features_protocol=extractor.protocol,
+            batchnorm=extractor.batchnorm,
+            trained_on=extractor.trained_on,
             dtype=extractor.dtype,
             layer=layer,
             dimensions=dimensions,
@@ -106,24 +109,30 @@ def classify(
             value=probe.accuracy,
             unit="%",
             draws=_several(probe.accuracies),
+            draws_low=probe.of_draws.low,
+            draws_high=probe.of_draws.high,
             n=parts[1].n,
             n_reference=probe.n_train,
             classifier=probe.classifier,
             labels=str(protocol),
             C=probe.C,
+            C_by=probe.C_by,
             gap=probe.gap,
+            outcomes=probe.outcomes,
             method=probe.method,
             remark=probe.remark,
+            **asdict(probe.interval),
             **asdict(probe.spread),
         )
         yield results.stamp(accuracy, source)
-        errors = _several([100 - value for value in probe.accuracies])
-        yield results.stamp(replace(accuracy, metric="error", value=100 - probe.accuracy, draws=errors), source)
+        yield results.stamp(as_error(accuracy), source)
         role: Role = "validation" if len(splits) > 2 else "folds"
         n = parts[2].n if len(splits) > 2 else probe.n_train
         for C, value in probe.curve:
             # the gap of the probe is the largest of all fits, these included
-            tried = replace(accuracy, role=role, value=value, draws=(), n=n, C=C, **asdict(Spread()))
+            alone: dict[str, Any] = {"draws": (), "draws_low": None, "draws_high": None, "outcomes": None}
+            alone |= asdict(Interval()) | asdict(Spread())
+            tried = replace(accuracy, role=role, value=value, n=n, C=C, **alone)
             yield results.stamp(tried, source)
 
     layers = {"all": slice(0, extractor.dimensions)}
@@ -156,6 +165,24 @@ def classify(
                 ranks=run.ranks,
             )
             yield from rows(probe, layer, some[0].X.shape[1])
+
+
+def as_error(accuracy: Measurement) -> Measurement:
+    """The error, 100 less the accuracy, with what is known of it."""
+
+    def less(value: float | None) -> float | None:
+        return None if value is None else 100 - value
+
+    return replace(
+        accuracy,
+        metric="error",
+        value=100 - accuracy.value,
+        low=less(accuracy.high),
+        high=less(accuracy.low),
+        draws=tuple(100 - value for value in accuracy.draws),
+        draws_low=less(accuracy.draws_high),
+        draws_high=less(accuracy.draws_low),
+    )
 
 
 def _several(values: Sequence[float]) -> tuple[float, ...]:

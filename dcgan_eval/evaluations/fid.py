@@ -27,7 +27,8 @@ from dcgan_eval.metrics.kernel import kernel_distance
 from dcgan_eval.metrics.manifold import manifold
 from dcgan_eval.options import FidOptions
 from dcgan_eval.results import Measurement, Row, Spread
-from dcgan_eval.results.intervals import over_draws
+from dcgan_eval.results.intervals import of_mean
+from dcgan_eval.results.intervals import spread as spread_of
 from dcgan_eval.runtime.devices import with_float64
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.run import HERE, Run
@@ -107,7 +108,8 @@ def fid(
             first = numbers[0]
             value, spread, draws = first.value, first.spread, tuple(number.value for number in numbers)
             if len(draws) > 1:
-                value, spread = float(np.mean(draws)), over_draws(draws, "sample sets", ddof=1)
+                value, spread = float(np.mean(draws)), spread_of(draws, "sample sets")
+            mean = of_mean(draws, "sample sets")
             judge = classifier if metric == "is" and classifier is not None else extractor
             used = _outputs(judge, metric == "is")
             measured = Measurement(
@@ -115,6 +117,8 @@ def fid(
                 metric=first.name,
                 value=value,
                 draws=draws if len(draws) > 1 else (),
+                draws_low=mean.low,
+                draws_high=mean.high,
                 n=drawn[0].n,
                 n_reference=reals.n,
                 method=first.method,
@@ -135,6 +139,8 @@ def fid(
                 features=judge.name,
                 features_sha256=judge.fingerprint,
                 features_protocol="; ".join([judge.protocol, *dict.fromkeys(reals.notes + drawn[0].notes)]),
+                batchnorm=judge.batchnorm,
+                trained_on=judge.trained_on,
                 dtype=judge.dtype,
                 dimensions=used.stop - used.start,
                 seed=options.seed,

@@ -122,6 +122,8 @@ def neighbors(
                 features=extractor.name,
                 features_sha256=extractor.fingerprint,
                 features_protocol="; ".join([extractor.protocol, *notes]),
+                batchnorm=extractor.batchnorm,
+                trained_on=extractor.trained_on,
                 dtype=extractor.dtype,
                 dimensions=in_train.shape[1],
                 seed=seed,

@@ -7,7 +7,7 @@ the training labels. Accuracies are per cent.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -17,8 +17,10 @@ from torch import Tensor
 
 from dcgan_eval.linear import Solution, decision_values, one_vs_rest, place, solve_path
 from dcgan_eval.nearest.exact import k_nearest
-from dcgan_eval.results import Spread
-from dcgan_eval.results.intervals import over_draws, wilson
+from dcgan_eval.results import Interval, Spread
+from dcgan_eval.results.intervals import of_images, of_mean, spread
+from dcgan_eval.results.outcomes import Outcomes
+from dcgan_eval.results.row import CBy
 from dcgan_eval.runtime.errors import InputError, nearest
 from dcgan_eval.runtime.ranks import ALONE, Ranks
 
@@ -67,24 +69,49 @@ class Split:
 class Probe:
     """An accuracy and how it came about.
 
-    accuracy: %, the mean over draws. spread: in %. classifier: 'L2-SVM', or such as '5-NN'. C: the one chosen, None for
+    accuracy: %, the mean over draws. right: bool (draws, n), which test images each draw classified correctly.
+    classifier: 'L2-SVM', or such as '5-NN'. C: the one chosen, and C_by how; None and '' for
     k-NN. curve: (C, accuracy on folds or validation in %) for every C tried. method: how features are classified;
     remark: how many draws of labels there were, and where C is from. n_train: training images of one fit.
-    accuracies: one per draw. gap: the largest certified distance from the SVM's optimum
+    gap: the largest certified distance from the SVM's optimum
     over all fits, relative as `Solution.relative_gap`: certified where it is at most the tolerance. None for k-NN.
     """
 
     accuracy: float
-    spread: Spread
+    right: NDArray[np.bool_] = field(compare=False, repr=False)
     classifier: str
     C: float | None
+    C_by: CBy
     curve: tuple[tuple[float, float], ...]
     method: str
     remark: str
     n_train: int
-    accuracies: tuple[float, ...]
     gap: float | None
     seconds: float
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """%, one per draw."""
+        return tuple(100 * float(right.mean()) for right in self.right)
+
+    @property
+    def interval(self) -> Interval:
+        """Of the accuracy over other test images."""
+        return of_images(self.right)
+
+    @property
+    def spread(self) -> Spread:
+        """Of the accuracy over draws of the labels, where there are several."""
+        return spread(self.accuracies, "label draws")
+
+    @property
+    def of_draws(self) -> Interval:
+        """Of the mean over other draws, where there are several."""
+        return of_mean(self.accuracies, "label draws")
+
+    @property
+    def outcomes(self) -> Outcomes:
+        return Outcomes.of(self.right)
 
 
 def linear_probe(
@@ -122,7 +149,7 @@ def linear_probe(
     test = _placed(test, device, train)
     valid = None if valid is None else _placed(valid, device, train)
     scores: dict[float, list[float]] = {}
-    accuracies: dict[float, list[float]] = {}
+    right: dict[float, list[NDArray[np.bool_]]] = {}
     gap, n_folds = 0.0, 0
     for number, draw in enumerate(subsets):
         mine, part = _part(train, draw, protocol, ranks)
@@ -134,7 +161,7 @@ def linear_probe(
             part, valid, fold[mine] if n_folds else fold, n_folds, n_classes, todo, tol, device, ranks
         ):
             scores.setdefault(solution.C, []).append(score)
-            accuracies.setdefault(solution.C, []).append(_accuracy(_outer(solution, n_classes), test, ranks))
+            right.setdefault(solution.C, []).append(_right(_outer(solution, n_classes), test, ranks))
             gap = max(gap, float(solution.relative_gap.max()))  # finite, as all of a solution is
             if Cs is None and number == 0 and len(scores) == len(grid):
                 more = _beyond(grid, scores, labels[draw] if judged is None else judged)
@@ -143,19 +170,17 @@ def linear_probe(
     best = _best(scores)
     curve = tuple((C, float(np.mean(scores[C]))) for C in grid) if choosing else ()
     how = f"of {grid[0]:g} to {grid[-1]:g} by {f'{n_folds} stratified folds' if n_folds else 'validation'}"
-    values = accuracies[best]
-    return Probe(
-        float(np.mean(values)),
-        _spread(values, _count(test, ranks)),
+    return _probe(
+        np.stack(right[best]),
         "L2-SVM",
         best,
+        "given" if not choosing else "folds" if n_folds else "validation",
         curve,
         "features unscaled",
         ", ".join([*_drawn(protocol, subsets), f"C {best:g} {how if choosing else 'given'}"]),
         len(subsets[0]),
-        tuple(values),
         gap,
-        time.perf_counter() - start,
+        start,
     )
 
 
@@ -180,7 +205,7 @@ def knn_probe(
     subsets = _draws(labels.numpy(), protocol, draws, np.random.default_rng(seed))
     if not 1 <= k <= len(subsets[0]):
         raise InputError(f"k-NN with k={k} wants a k from 1 to {len(subsets[0])}, the number of labels")
-    values = []
+    right = []
     for draw in subsets:
         _, part = _part(train, draw, protocol, ranks)
         _, index = k_nearest(queries.to(device), part.X.to(device), k, ranks=ranks)
@@ -188,20 +213,36 @@ def knn_probe(
         votes = torch.zeros(len(truth), n_classes, dtype=torch.int64).scatter_add_(1, near, torch.ones_like(near))
         winning = votes.gather(1, near) == votes.amax(1, keepdim=True)
         nearest_winner = near.gather(1, winning.int().argmax(1, keepdim=True))[:, 0]
-        values.append(100 * float((nearest_winner == truth).double().mean()))
-    return Probe(
-        float(np.mean(values)),
-        _spread(values, len(truth)),
+        right.append((nearest_winner == truth).numpy())
+    return _probe(
+        np.stack(right),
         f"{k}-NN",
         None,
+        "",
         (),
         "Euclidean, features unscaled",
         ", ".join(_drawn(protocol, subsets)),
         len(subsets[0]),
-        tuple(values),
         None,
-        time.perf_counter() - start,
+        start,
     )
+
+
+def _probe(
+    right: NDArray[np.bool_],
+    classifier: str,
+    C: float | None,
+    C_by: CBy,
+    curve: tuple[tuple[float, float], ...],
+    method: str,
+    remark: str,
+    n_train: int,
+    gap: float | None,
+    start: float,
+) -> Probe:
+    # of whole numbers, so that one draw's accuracy is correctly rounded
+    accuracy = 100 * int(right.sum()) / right.size
+    return Probe(accuracy, right, classifier, C, C_by, curve, method, remark, n_train, gap, time.perf_counter() - start)
 
 
 def _part(train: Split, draw: Tensor, protocol: Protocol, ranks: Ranks) -> tuple[NDArray[np.bool_] | slice, Split]:
@@ -277,7 +318,7 @@ def _fit(
     weight = torch.cat([torch.ones_like(Y), *((~h).double()[:, None].expand_as(Y) for h in held_out)], 1)
     for solution in solve_path(part.X, Y.repeat(1, 1 + n_folds), weight, Cs, tol=tol, device=device, ranks=ranks):
         if valid is not None:
-            score = _accuracy(_outer(solution, n_classes), valid, ranks)
+            score = 100 * float(_right(_outer(solution, n_classes), valid, ranks).mean())
         else:
             decisions = torch.split(solution.decision.cpu(), m, 1)[1:]
             of_fold = ((_predict(F[h]) == part.y[h]).sum() for F, h in zip(decisions, held_out, strict=True))
@@ -299,10 +340,10 @@ def _placed(split: Split, device: torch.device | str | None, beside: Split) -> S
     return split if device is None else Split(place(split.X, torch.device(device), beside.X.nbytes), split.y)
 
 
-def _accuracy(model: tuple[Tensor, Tensor], split: Split, ranks: Ranks) -> float:
-    decision = decision_values(split.X, *model).cpu()
-    right = ranks.sum((_predict(decision) == split.y).sum())
-    return 100 * float(right) / _count(split, ranks)
+def _right(model: tuple[Tensor, Tensor], split: Split, ranks: Ranks) -> NDArray[np.bool_]:
+    """Which images are classified correctly, those of all ranks."""
+    right: NDArray[np.bool_] = ranks.gathered(_predict(decision_values(split.X, *model).cpu()) == split.y).numpy()
+    return right
 
 
 def _check(train: Split, test: Split, valid: Split | None, ranks: Ranks) -> int:
@@ -362,10 +403,3 @@ def _folds(y: NDArray[np.int64], folds: int, rng: np.random.Generator) -> NDArra
         fold[rows] = (np.arange(len(rows)) + offset) % folds
         offset += len(rows)
     return fold
-
-
-def _spread(values: Sequence[float], n_test: int) -> Spread:
-    """Over draws as the authors print it; of a single fit that of its test sample."""
-    if len(values) > 1:
-        return over_draws(values, "label draws", ddof=0)
-    return wilson(values[0] / 100, n_test, "test images")

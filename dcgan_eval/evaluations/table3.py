@@ -9,8 +9,8 @@ from dcgan_eval import figures, results
 from dcgan_eval.features import PixelHash
 from dcgan_eval.images import Images
 from dcgan_eval.nearest.streaming import by_samples, sizes_up_to
-from dcgan_eval.results import Measurement, Row, Spread
-from dcgan_eval.results.intervals import normal_of_share
+from dcgan_eval.results import Interval, Measurement, Row
+from dcgan_eval.results.intervals import wilson
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.run import HERE, Run
 
@@ -63,14 +63,15 @@ def table3(
                 model_sha256=None if is_real else images.sha256,
                 features="pixels",
                 features_protocol="pixels in [0, 255]",
+                trained_on="nothing",
                 dtype="uint8",
                 dimensions=test.shape[0] * test.shape[1] * test.shape[2],
                 seed=seed,
                 seconds=0.0 if goes_on else time.perf_counter() - start,
             )
-            for metric, value, unit, spread in (
-                ("error", point.error, "%", normal_of_share(point.error / 100, test.n, "test images")),
-                ("nearest distance", point.distance, "", Spread()),
+            for metric, value, unit, interval in (
+                ("error", point.error, "%", wilson(point.error / 100, test.n, "test images")),
+                ("nearest distance", point.distance, "", Interval()),
             ):
                 measured = Measurement(
                     task="table3",
@@ -80,7 +81,7 @@ def table3(
                     unit=unit,
                     n=test.n,
                     n_reference=point.samples,
-                    **asdict(spread),
+                    **asdict(interval),
                 )
                 yield results.stamp(measured, source)
 

@@ -40,6 +40,7 @@ def discriminator_features(
     images: Images | None = None,
     batchnorm_batch: int = 128,
     precision: Precision = "float32",
+    trained_on: str = "unknown",
 ) -> Extractor:
     """Activations after BatchNorm and LeakyReLU, max-pooled to grid x grid, flattened (C, H, W), layer after layer.
 
@@ -52,6 +53,7 @@ def discriminator_features(
         at a time. 'batch' normalises every `batchnorm_batch` consecutive images by their own statistics, the last
         ones by those of fewer: features then depend on the order of the images, though not on the batch size.
     precision: of the convolutions and of the maps between them; 'float32' excludes TF32.
+    trained_on: see `Extractor`.
     Raises InputError for a conditional network, unknown layers, or statistics or images that are not there.
     """
     a = discriminator.architecture
@@ -117,6 +119,8 @@ def discriminator_features(
         on=on,
         group=batchnorm_batch if batchnorm == "batch" else 1,
         dtype=precision,
+        batchnorm=batchnorm,
+        trained_on=trained_on,
     )
 
 
@@ -146,7 +150,8 @@ def random_features(
         batchnorm_batch=batchnorm_batch,
         precision=precision,
     )
-    return replace(extractor, protocol=f"{extractor.protocol} drawn with seed {seed}")
+    protocol = f"{extractor.protocol} drawn with seed {seed}"
+    return replace(extractor, protocol=protocol, trained_on="nothing")
 
 
 def _weights(network: Discriminator, layers: int, statistics: bool) -> dict[str, Tensor]:

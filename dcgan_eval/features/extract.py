@@ -47,6 +47,8 @@ class Extractor:
     group: 1 where the features of an image depend on that image alone; otherwise on those it shares its group of so
         many consecutive images with, and batches must hold whole groups (only the last one may be short).
     dtype: that the network multiplies in; features are float32 all the same.
+    batchnorm: where the statistics of BatchNorm layers are from, '' where there are none.
+    trained_on: the images that the weights have seen, with labels or without; 'nothing', or 'unknown'.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Extractor:
     on: Callable[[torch.device], Function]
     group: int = 1
     dtype: Precision = "float32"
+    batchnorm: str = ""
+    trained_on: str = "unknown"
 
     @property
     def dimensions(self) -> int:

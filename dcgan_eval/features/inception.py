@@ -85,6 +85,7 @@ def inception_features(
         slices=slices,
         on=on,
         dtype=precision,
+        trained_on="ImageNet, with labels" if name == "inception" else "unknown",
     )
 
 

@@ -83,6 +83,7 @@ def kmeans_features(
         input_shape=images.shape,
         slices={"all": slice(0, 4 * units)},
         on=on,
+        trained_on=f"{images.name}, without labels",
     )
 
 

@@ -12,4 +12,5 @@ def pixel_features(shape: tuple[int, int, int]) -> Extractor:
         input_shape=shape,
         slices={"all": slice(0, shape[0] * shape[1] * shape[2])},
         on=lambda device: lambda images: (images.float() / 127.5 - 1).flatten(1),
+        trained_on="nothing",
     )

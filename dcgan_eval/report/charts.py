@@ -125,9 +125,10 @@ def _unused(name: str, panels: Mapping[str, object]) -> str:
 def _line(points: Sequence[tuple[float, Row]]) -> figures.Line:
     at = [x for x, _ in points]
     values = [row.value for _, row in points]
-    spreads = [row.spread for _, row in points]
-    known = [spread for spread in spreads if spread is not None]
-    return (at, values, known) if len(known) == len(points) else (at, values)
+    low, high = (
+        [end for row in points for end in [getattr(row[1], name)] if end is not None] for name in ("low", "high")
+    )
+    return (at, values, low, high) if len(low) == len(high) == len(points) else (at, values)
 
 
 def _is_accuracy(row: Row) -> bool:

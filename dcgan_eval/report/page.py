@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -22,6 +22,16 @@ WORDS = {
     "n_reference": "n, images judged by",
     "C": "C of the SVM",
     "gap": "gap to the optimum",
+    "low": "interval, from",
+    "high": "interval, to",
+    "interval": "what the interval is",
+    "interval_n": "the interval is over, number",
+    "interval_of": "the interval is over",
+    "draws_low": "mean over draws, from",
+    "draws_high": "mean over draws, to",
+    "outcomes": "outcomes by image, SHA-256",
+    "C_by": "C chosen by",
+    "batchnorm": "BatchNorm",
     "spread_kind": "what the spread is",
     "spread_n": "the spread is over, number",
     "spread_of": "the spread is over",
@@ -30,7 +40,7 @@ WORDS = {
     "seconds": "seconds, the rest",
 }  # of fields whose names say too little; any other name is its own
 
-UNKNOWN_IF_0 = ("threads", "spread_n")
+UNKNOWN_IF_0 = ("threads", "spread_n", "interval_n")
 
 
 def page(title: str, tables: Sequence[Table], figures: Sequence[Figure] = ()) -> str:
@@ -63,7 +73,7 @@ def _text(text: str) -> str:
 
 def _row(row: Row) -> str:
     """Its values as a JSON list, in the order of its fields."""
-    known = {name: None if value == 0 and name in UNKNOWN_IF_0 else value for name, value in asdict(row).items()}
+    known = {name: None if value == 0 and name in UNKNOWN_IF_0 else value for name, value in row.record().items()}
     return json.dumps([_plain(value) for value in known.values()], allow_nan=False, default=str)
 
 

@@ -11,20 +11,22 @@ from dcgan_eval.runtime.errors import InputError, nearest
 SAME = (
     "task", "source", "data", "data_sha256", "model", "model_sha256", "features", "features_sha256",
     "features_protocol", "dtype", "layer", "question", "condition", "classifier", "labels", "method", "metric", "role",
-    "unit", "spread_kind", "spread_n", "spread_of", "n", "n_reference",
+    "unit", "interval", "interval_n", "interval_of", "spread_kind", "spread_n", "spread_of", "C_by", "batchnorm",
+    "trained_on", "n", "n_reference",
 )  # fmt: skip
 # … but for what an axis itself changes
-SPREAD = {"spread_kind", "spread_n", "spread_of"}
+SPREAD = {"interval", "interval_n", "interval_of", "spread_kind", "spread_n", "spread_of"}
+FITTED = {"batchnorm", "trained_on", "C_by"}
 COUNTS = {"n", "n_reference"}
 ALONG = {
-    "data": {"data", "data_sha256", "features_sha256", "features_protocol"} | COUNTS | SPREAD,
+    "data": {"data", "data_sha256", "features_sha256", "features_protocol", "trained_on"} | COUNTS | SPREAD,
     "model": {"model", "model_sha256", "features_protocol"},
-    "features": {"features", "features_sha256", "features_protocol", "dtype"},
+    "features": {"features", "features_sha256", "features_protocol", "dtype"} | FITTED,
     "dtype": {"dtype", "features_sha256", "features_protocol"},
     "layer": {"layer"},
     "question": {"question"} | COUNTS | SPREAD,
     "condition": {"condition"} | COUNTS | SPREAD,
-    "classifier": {"classifier", "method"},
+    "classifier": {"classifier", "method", "C_by"},
     "labels": {"labels"} | COUNTS | SPREAD,
     "metric": {"metric", "method", "unit"} | COUNTS | SPREAD,
     "role": {"role", "unit"} | COUNTS | SPREAD,
@@ -90,7 +92,7 @@ def pivot(rows: Sequence[Row], lines: str, columns: str, where: Mapping[str, str
         for name in SAME
         if name not in (lines, columns) and name not in SPREAD
     ]
-    notes += [f"± is {words.spread(row)}" for row in some if row.spread is not None]
+    notes += [note for row in some for note in words.uncertainty(row)]
     return table(f"{lines} by {columns}", made, [note for note in notes if not note.endswith((": ", ": 0"))])
 
 

@@ -27,9 +27,20 @@ MARK = "‡"  # of numbers that are not certified
 
 
 def number(row: Row) -> Cell:
-    """Its value and spread, per cent to two places."""
+    """Its value, and the spread of repeated ones, or else its interval; per cent to two places."""
     value, spread = ("{:.2f}", " ± {:.2f}") if row.unit == "%" else ("{:.6g}", " ± {:.4g}")
-    return Cell(value.format(row.value) + ("" if row.spread is None else spread.format(row.spread)), row.value, (row,))
+    shown = value.format(row.value)
+    if row.spread is not None:
+        shown += spread.format(row.spread)
+    elif row.low is not None and row.high is not None:
+        shown += f" {between(row.low, row.high, row.unit)}"
+    return Cell(shown, row.value, (row,))
+
+
+def between(low: float, high: float, unit: str, sign: str = "") -> str:
+    """The ends of an interval, as '[77.98, 79.58]'. sign: '+' shows it of positive numbers, too."""
+    ends = (f"{end:{sign}.2f}" if unit == "%" else f"{end:{sign}.4g}" for end in (low, high))
+    return f"[{', '.join(ends)}]".replace("-", "−")
 
 
 @dataclass(frozen=True, repr=False)

@@ -5,14 +5,18 @@ from itertools import count
 from typing import TypeVar
 
 from dcgan_eval.report import words
-from dcgan_eval.report.table import EMPTY, Cell, Table, number, table
+from dcgan_eval.report.table import EMPTY, Cell, Table, between, number, table
 from dcgan_eval.results import MEASURED, Row, latest
-from dcgan_eval.results.differences import Difference, apart, difference
-from dcgan_eval.results.paper import QUOTES, Quote, quoted
+from dcgan_eval.results.differences import Difference, apart, difference, over_draws
+from dcgan_eval.results.intervals import holm
+from dcgan_eval.results.paper import QUOTES, Quote, differs, quoted
 
 FLAGGED = 0.01  # p-values below it are called out
-WITHIN = "≈: within the interval, so it may be chance"
-APART = f"difference: measured less the paper's, ± the root of the sum of squares of both ±; {WITHIN}"
+WITHIN = "≈: the interval holds 0, so it may be chance"
+APART = (
+    "difference: measured less the paper's, where both agree in all that the paper states; brackets: its 95 % "
+    f"interval, as of two independent samples of test images; {WITHIN}"
+)
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -65,35 +69,43 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
     for same in grouped(
         (row for row in rows if (row.metric, row.role) == ("accuracy", "value")),
         lambda row: (
-            row.data_sha256, row.data, row.labels, row.classifier, row.method, row.n, row.n_reference, row.spread_kind,
-            row.spread_n, row.spread_of,
+            row.data_sha256, row.data, row.labels, row.classifier, row.method, row.n, row.n_reference, row.spread_n,
         ),
     ).values():  # fmt: skip
         first = same[0]
-        best = max((row for row in same if row.layer == "all"), key=lambda row: row.value, default=None)
+        whole = [row for row in same if row.layer == "all"]
+        best = max(whole, key=lambda row: row.value, default=None)
         layered = any(row.layer != "all" for row in same)
-        kinds: list[str] = []
+        compared: list[tuple[str, Difference]] = []
         lines = []
         for row in same:
             quote = quoted(row)
             line = {"features": Cell(row.features)}
             if layered:
                 line["layer"] = Cell(row.layer)
-            if len({other.dtype for other in same}) > 1:
-                line["dtype"] = Cell(row.dtype)
+            for name, title in (("dtype", "dtype"), ("batchnorm", "BatchNorm"), ("C_by", "C by")):
+                if len({getattr(other, name) for other in same}) > 1:
+                    line[title] = Cell(getattr(row, name))
+            line["trained on"] = Cell(row.trained_on)
             line |= _seed(row, same)
             line |= {
                 "d": Cell(f"{row.dimensions}", row.dimensions),
                 "C": Cell(f"{row.C:g}", row.C) if row.C is not None else EMPTY,
                 "accuracy %": number(row),
+                **_of_draws(row),
                 "error %": Cell(f"{100 - row.value:.2f}", 100 - row.value, (row,)),
             }
             if best is not None and row.layer == "all" and len({r.features_sha256 for r in same}) > 1:
-                apart_by = difference(row, best)
-                line["Δ vs best"] = Cell("best", None, (row,)) if row is best else _difference(apart_by, (row, best))
-                kinds += [apart_by.kind] if row is not best else []
+                line |= {"Δ vs best": Cell("best", None, (row,)), "Δ vs best, over draws": EMPTY}
+                if row is not best:
+                    found_by = [difference(row, best, len(whole)), over_draws(row, best, len(whole))]
+                    for title, apart_by in zip(("Δ vs best", "Δ vs best, over draws"), found_by, strict=True):
+                        if apart_by is not None:
+                            line[title] = _difference(apart_by, (row, best))
+                            compared.append((title, apart_by))
             line["seconds"] = Cell(f"{row.seconds_features:.1f} + {row.seconds:.1f}")
-            line["paper"] = _cited(quote) if quote is not None else EMPTY
+            if quote is not None:
+                line |= {"paper": _cited(quote), "differs in": Cell("; ".join(differs(row, quote)))}
             lines.append(line)
         notes = [_features(row) for row in same]
         notes += [
@@ -101,8 +113,9 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
             + (f"; within {row.gap:.0e} of the optimum" if row.gap is not None else "")
             for row in same
         ]
-        notes += [f"± is {words.spread(row)}" for row in same if row.spread is not None]
-        notes += [f"Δ vs best: {kind}; {WITHIN}" for kind in kinds]
+        notes += [note for row in same for note in words.uncertainty(row)]
+        notes += [note for row in same for note in _about_draws(row)]
+        notes += [f"{title}: {_about(apart_by, len(whole))}; {WITHIN}" for title, apart_by in compared]
         notes += [
             f"{first.n_reference:,} training and {first.n:,} test images",
             f"data: {first.data}, sha256 {first.data_sha256}",
@@ -127,10 +140,7 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
             start = {"evaluated": Cell(row.model or ""), **_seed(row, same)}
             line = _free(lines, (row.model, row.model_sha256, row.seed), column, start)
             line[column] = number(row)
-        notes = [
-            f"{row.metric}: {row.method}" + (f"; ± is {words.spread(row)}" if row.spread is not None else "")
-            for row in same
-        ]
+        notes = ["; ".join([f"{row.metric}: {row.method}", *words.uncertainty(row)]) for row in same]
         notes += [_features(row) for row in same]
         count = f"{first.n_reference:,}" if first.n_reference else "an unstated number of"
         notes.append(f"evaluated: {first.n:,} images each, against {count} of {first.data}, sha256 {first.data_sha256}")
@@ -149,25 +159,30 @@ def _copying(rows: Sequence[Row]) -> list[Table]:
     found = []
     for same in grouped(rows, lambda row: (row.model_sha256, row.model, row.data_sha256, row.seed)).values():
         lines: dict[object, dict[str, Cell]] = {}
+        p_values = [row for row in same if row.role == "p-value"]
+        adjusted = dict(zip(p_values, holm([row.value for row in p_values]), strict=True))
         for row in same:
             start = {"features": Cell(row.features), "": Cell(row.condition), "metric": Cell(row.metric)}
             column = "p" if row.role == "p-value" else row.role
             line = _free(lines, (row.features, row.features_sha256, row.condition, row.metric), column, start)
             if row.role == "p-value":
+                p = adjusted[row]
                 line["p"] = Cell(f"{row.value:.2g}", row.value, (row,))
+                line["p, adjusted"] = Cell(f"{p:.2g}", p, (row,))
                 verdict = "copies" if row.metric == "nearer than any" else "nearer"
-                line["verdict"] = Cell(verdict if row.value < FLAGGED else "")
+                line["verdict"] = Cell(verdict if p < FLAGGED else "")
             else:
                 shown = f"{row.value:.5g}{' ' * bool(row.unit) + row.unit}"
                 line[column] = Cell(shown, row.value, (row,))
-        order = ("features", "", "metric", "value", "held-out", "p", "verdict")
+        order = ("features", "", "metric", "value", "held-out", "p", "p, adjusted", "verdict")
         first = same[0]
         notes = [f"{row.metric}: {words.method(row)}" for row in same if row.role == "value"]
         notes += [_features(row) for row in same]
         if any(row.role == "p-value" for row in same):
             notes.append(
-                f"verdict: where p < {FLAGGED}, held-out images would seldom be as close. Blurred samples, or those of "
-                "little contrast, are closer to all images without copying any: only 'nearer than any' indicates copies"
+                f"p, adjusted: for the {len(adjusted)} p-values of this table (Holm). verdict: where it is below "
+                f"{FLAGGED}, held-out images would seldom be as close. Blurred samples, or those of little contrast, "
+                "are closer to all images without copying any: only 'nearer than any' indicates copies"
             )
         notes += [
             f"{row.n:,} samples of {row.model}, sha256 {row.model_sha256}; {row.n_reference:,} training images"
@@ -234,10 +249,12 @@ def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour", quotes: Sequ
             for quote in quotes
             if quote not in used
         ]
-        order = ("images searched", "number", "error %", "paper %", "difference", "mean distance")
+        order = ("images searched", "number", "error %", "paper %", "difference", "differs in", "mean distance")
         ordered = [{name: line.get(name, EMPTY) for name in order} for line in [*lines.values(), *more]]
         notes = [
-            f"{row.method}; {row.features_protocol}; ± is {words.spread(row)}" for row in same if row.metric == "error"
+            "; ".join([row.method, row.features_protocol, *words.uncertainty(row)])
+            for row in same
+            if row.metric == "error"
         ]
         notes += [f"{row.model}: sha256 {row.model_sha256}" for row in same if row.model is not None]
         notes += [f"data: {row.data}, sha256 {row.data_sha256}" for row in same]
@@ -266,7 +283,7 @@ def _others(rows: Sequence[Row]) -> list[Table]:
             f"{', '.join(dict.fromkeys(words.metric(row) for row in some))}: {how}"
             for how, some in grouped(same, words.method).items()
         ]
-        notes += [f"± is {words.spread(row)}" for row in same if row.spread is not None]
+        notes += [note for row in same for note in words.uncertainty(row)]
         notes += [_features(row) if row.features else row.features_protocol for row in same]
         notes += [f"{first.model}: sha256 {first.model_sha256}"] if first.model else []
         notes += [f"data: {first.data}, sha256 {first.data_sha256}"] if first.data else []
@@ -310,12 +327,14 @@ def _classified(
             start = {
                 "model": Cell(f"{row.features} + {row.classifier}"),
                 "paper's model": Cell(quote.row.model or "") if quote is not None else EMPTY,
+                "trained on": Cell(row.trained_on),
                 **_seed(row, same),
                 "d": Cell(f"{row.dimensions}", row.dimensions),
             }
             column = f"{metric} %{suffix[row.labels]}"
             line = _free(lines, (row.features, row.features_sha256, row.classifier, row.seed), column, start)
             line[column] = number(row)
+            line |= _of_draws(row, suffix[row.labels])
             line |= _beside(row, suffix[row.labels])
         named = {line["paper's model"].text for line in lines.values()}
         models = dict.fromkeys(quote.row.model or "" for quote in quotes)
@@ -326,18 +345,19 @@ def _classified(
                     line |= _quote(quote, suffix[quote.row.labels])
                     if quote.units is not None:
                         line["paper's feature units"] = Cell(str(quote.units), quote.units, quoted=True)
-        order = ["model", "paper's model", "seed", "d"]
+        order = ["model", "paper's model", "trained on", "seed", "d"]
         for after in suffix.values():
-            order += [f"{metric} %{after}", f"paper %{after}", f"difference{after}"]
-        ordered = [
-            {name: line.get(name, EMPTY) for name in [*order, "paper's feature units"]} for line in lines.values()
-        ]
+            order += [f"{name}{after}" for name in (f"{metric} %", MEAN, IMAGES, "paper %", "difference")]
+        order += ["differs in", "paper's feature units"]
+        ordered = [{name: line.get(name, EMPTY) for name in order} for line in lines.values()]
         notes = [
             f"the paper's numbers are quoted, and of {official}" + (f", not of {data}" if data != official else "")
         ]
         if same:
             notes += [APART] if any(quoted(row) for row in same) else []
-            notes += [f"measured: ± is {words.spread(row)}" for row in same]
+            notes += [f"measured: {note}" for row in same for note in words.uncertainty(row)]
+            notes += [note for row in same for note in _about_draws(row)]
+            notes += [f"{quote.row.model}: {quote.row.remark}" for quote in quotes if quote.row.remark]
             notes += [_features(row) for row in same]
             notes += [f"{row.features}: {words.method(row)}, seed {row.seed}" for row in same]
             notes.append(f"data: {data}, sha256 {same[0].data_sha256}")
@@ -367,11 +387,48 @@ def _seed(row: Row, same: Sequence[Row]) -> dict[str, Cell]:
 
 
 def _beside(row: Row, suffix: str = "") -> dict[str, Cell]:
-    """The paper's number and the difference to it, where there is one."""
+    """The paper's number, and either the difference to it or in what it differs otherwise, where there is one."""
     quote = quoted(row)
     if quote is None:
         return {}
+    unlike = differs(row, quote)
+    if unlike:
+        return {**_quote(quote, suffix), "differs in": Cell("; ".join(unlike))}
     return {**_quote(quote, suffix), f"difference{suffix}": _difference(apart(row, quote.row), (row, quote.row))}
+
+
+MEAN, IMAGES = "mean over draws", "over test images"  # columns: what an interval is of
+
+
+def _of_draws(row: Row, suffix: str = "") -> dict[str, Cell]:
+    """The two intervals of a mean over draws, whose cell shows their spread."""
+    ends = {MEAN: (row.draws_low, row.draws_high), IMAGES: (row.low, row.high)} if row.spread_n else {}
+    return {
+        f"{name}{suffix}": Cell(between(low, high, row.unit), low, (row,))
+        for name, (low, high) in ends.items()
+        if low is not None and high is not None
+    }
+
+
+def _about_draws(row: Row) -> list[str]:
+    if row.draws_low is None:
+        return []
+    notes = [f"{MEAN}: the 95 % interval of the mean over {row.spread_n} {row.spread_of} (Student's t)"]
+    return notes + ([f"{IMAGES}: {words.interval(row)}"] if row.interval else [])
+
+
+def _about(found: Difference, models: int) -> str:
+    """What the interval of a difference to the best of so many models is."""
+    by = "Bonferroni" if found.over == "paired by draw" else "Tukey"
+    at_once = f", which holds for all differences between the {models} models at once ({by})" if models > 2 else ""
+    how = {
+        "paired by image": "the 95 % interval over test images, paired image by image",
+        "paired by draw": "the 95 % interval over label draws, paired draw by draw",
+        "not paired": "the 95 % interval over test images, as of two independent samples (Newcombe): at least one "
+        "model's outcomes by image are not kept, so it is too wide",
+        "": "of at least one model too little is kept for an interval",
+    }[found.over]
+    return how + (at_once if found.over else "")
 
 
 def _cited(quote: Quote) -> Cell:
@@ -387,9 +444,9 @@ def _quote(quote: Quote, suffix: str = "") -> dict[str, Cell]:
 
 
 def _difference(found: Difference, rows: tuple[Row, ...]) -> Cell:
-    half = f" ± {found.half:.2f}" if found.half is not None else ""
+    ends = "" if found.low is None or found.high is None else f" {between(found.low, found.high, '%', '+')}"
     sign = "−" if found.value < 0 else "+"
-    return Cell(f"{'≈ ' if found.within else ''}{sign}{abs(found.value):.2f}{half}", found.value, rows)
+    return Cell(f"{'≈ ' if found.within else ''}{sign}{abs(found.value):.2f}{ends}", found.value, rows)
 
 
 def _features(row: Row) -> str:

@@ -1,6 +1,6 @@
 """Sentences about a result, composed from its fields: the one place that says in words what fields hold."""
 
-from dcgan_eval.results import Row, Spread
+from dcgan_eval.results import Interval, Row, Spread
 from dcgan_eval.results.paper import Quote
 
 
@@ -12,16 +12,25 @@ def labels(protocol: str) -> str:
 
 
 def spread(found: Row | Spread) -> str:
-    """What the number after ± is: '1.96 standard deviations over 10 label draws', and so on; '' where there is none."""
+    """What the number after ± is: 'the standard deviation over 10 label draws'; '' where there is none."""
     over = f" over {found.spread_n:,} {found.spread_of}" if found.spread_n else ""
-    return {
-        "": "",
-        "standard deviation": f"the standard deviation{over}",
-        "1.96 standard deviations": f"1.96 standard deviations{over}",
-        "1.96 standard errors": f"1.96 standard errors{over}",
-        "95 % Wilson interval": f"half the width of the 95 % Wilson interval{over}",
-        "not stated": "not stated by the paper",
-    }[found.spread_kind]
+    return {"": "", "standard deviation": f"the standard deviation{over}", "not stated": "not stated by the paper"}[
+        found.spread_kind
+    ]
+
+
+def interval(found: Row | Interval) -> str:
+    """What the numbers in brackets are: 'the 95 % interval over 10,000 test images (Wilson)'; '' where none are."""
+    of = f"{found.interval_n:,} {found.interval_of}"
+    return f"the 95 % interval over {of} ({found.interval})" if found.interval else ""
+
+
+def uncertainty(row: Row) -> list[str]:
+    """A note for each of the numbers that a cell shows beside its value."""
+    notes = [f"± is {spread(row)}"] if row.spread is not None else []
+    if row.low is not None and row.spread is None:
+        notes.append(f"brackets: {interval(row)}")
+    return notes
 
 
 _METRICS = {

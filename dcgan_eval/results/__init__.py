@@ -8,6 +8,7 @@
 from dcgan_eval.results.row import (
     CERTIFIED,
     MEASURED,
+    Interval,
     Measurement,
     Provenance,
     Role,
@@ -22,6 +23,6 @@ from dcgan_eval.results.row import (
 from dcgan_eval.results.store import COLUMNS, append, frame, identity, latest, load, read, to_csv
 
 __all__ = [
-    "CERTIFIED", "COLUMNS", "MEASURED", "Measurement", "Provenance", "Role", "Row", "Spread", "append", "command",
-    "frame", "identity", "latest", "load", "now", "provenance", "read", "stamp", "to_csv", "versions",
+    "CERTIFIED", "COLUMNS", "MEASURED", "Interval", "Measurement", "Provenance", "Role", "Row", "Spread", "append",
+    "command", "frame", "identity", "latest", "load", "now", "provenance", "read", "stamp", "to_csv", "versions",
 ]  # fmt: skip

@@ -1,10 +1,13 @@
-"""Two numbers compared: how far apart they are, and whether that is more than chance."""
+"""Two numbers compared: how far apart they are, and where that difference would be if more had been measured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dcgan_eval.results import Row
+from dcgan_eval.results.intervals import ends, simultaneous
 from dcgan_eval.runtime.errors import InputError
 
 # what two numbers must share to be set one above the other; what is compared (features, model) is not among them
@@ -13,20 +16,23 @@ PROTOCOL = (
     "n", "n_reference",
 )  # fmt: skip
 
+Over = Literal["paired by image", "paired by draw", "not paired", ""]
+
 
 @dataclass(frozen=True)
 class Difference:
-    """value: first minus second. half: half the width of its interval, None where nothing is known of it. kind: one
-    line that says what interval that is."""
+    """value: first minus second. low, high: the ends of its 95 % interval, None where nothing is known of it. over:
+    what is the same for both, and so no part of the interval."""
 
     value: float
-    half: float | None
-    kind: str
+    low: float | None = None
+    high: float | None = None
+    over: Over = ""
 
     @property
     def within(self) -> bool:
         """Whether the interval holds 0: a difference that may be chance."""
-        return self.half is not None and abs(self.value) <= self.half
+        return self.low is not None and self.high is not None and self.low <= 0 <= self.high
 
 
 def unequal(a: Row, b: Row) -> str | None:
@@ -38,33 +44,78 @@ def unequal(a: Row, b: Row) -> str | None:
     return None
 
 
-def difference(a: Row, b: Row) -> Difference:
-    """a - b, with an interval of 95 %.
+def difference(a: Row, b: Row, models: int = 2) -> Difference:
+    """a - b over other test images, in the unit of both.
 
-    Of equal draws the interval is that of the mean of their differences, by Student's t: what both owe to the same
-    draw cancels. It speaks of other draws of labels, not of other test images. Otherwise both spreads are taken for
-    independent: the root of the sum of their squares.
-    Raises InputError where the two are of unequal protocol.
+    Where both say which test images they classified correctly, image by image; else as two independent samples, whose
+    interval is too wide. With several draws of labels it speaks of these draws.
+
+    models: of so many the intervals of all differences hold at once (`simultaneous`).
+    Raises InputError where the two are of unequal protocol, or outcomes are damaged.
     """
     what = unequal(a, b)
     if what is not None:
         raise InputError(
             f"{a.features} and {b.features} are of unequal protocol and cannot be compared: {what}; measure both alike"
         )
+    sign = -1 if a.metric == "error" else 1
+    known = [None if row.outcomes is None else row.outcomes.right(row.n) for row in (a, b)]
+    if known[0] is not None and known[1] is not None:
+        low, high = of_pairs(known[0].mean(0) - known[1].mean(0), simultaneous(models))
+        ends = sorted((sign * low, sign * high))
+        return Difference(a.value - b.value, 100 * ends[0], 100 * ends[1], "paired by image")
+    return _independent(a, b, simultaneous(models))
+
+
+def of_pairs(each: NDArray[np.float64], z: float) -> tuple[float, float]:
+    """The interval of the mean of differences (n,) from -1 to 1: Wald's on two more, half of each outcome, as Agresti
+    and Min 2005 for pairs of yes and no; its own centre, a little nearer to 0."""
+    n = len(each) + 2
+    centre = float(each.sum()) / n
+    variance = (float((each**2).sum()) + 1) / n - centre**2
+    half = z * (variance / n) ** 0.5
+    return max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def over_draws(a: Row, b: Row, models: int = 2) -> Difference | None:
+    """a - b over other draws of the labels, draw by draw, by Student's t; None where they do not share their draws.
+
+    What both owe to the same draw cancels. It speaks of these test images. models: as `difference`.
+    """
     left, right = np.array(a.draws), np.array(b.draws)
-    if a.seed == b.seed and len(left) == len(right) > 1:
-        from scipy.stats import t
-
-        each = left - right
-        half = float(t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / len(each) ** 0.5)
-        return Difference(
-            float(each.mean()), half, f"95 % interval of the mean difference over {len(each)} equal draws"
-        )
-    return apart(a, b)
+    if unequal(a, b) is not None or a.seed != b.seed or not len(left) == len(right) > 1:
+        return None
+    each = left - right
+    half = simultaneous(models, len(each) - 1) * float(each.std(ddof=1)) / len(each) ** 0.5
+    middle = float(each.mean())
+    return Difference(middle, middle - half, middle + half, "paired by draw")
 
 
-def apart(a: Row, b: Row) -> Difference:
-    """a - b of numbers that share no draws, nor perhaps the data, such as the paper's."""
-    spreads = [row.spread for row in (a, b) if row.spread is not None]
-    half = float(np.hypot.reduce(spreads)) if spreads else None
-    return Difference(a.value - b.value, half, "root of the sum of squares of both ±" if spreads else "")
+def newcombe(first: tuple[float, float], second: tuple[float, float], z: float) -> tuple[float, float]:
+    """The interval, in %, of the difference of two independent fractions, each (share from 0 to 1, trials), by the ends
+    of Wilson's for both (Newcombe 1998, method 10)."""
+    (p, n), (q, m) = first, second
+    (low, high), (low_q, high_q) = (ends(share, trials, z) for share, trials in ((p, n), (q, m)))
+    return (
+        100 * (p - q - float(np.hypot(p - low, high_q - q))),
+        100 * (p - q + float(np.hypot(high - p, q - low_q))),
+    )
+
+
+def _independent(a: Row, b: Row, z: float) -> Difference:
+    """Of fractions of single fits, whose numbers of trials are known; of others without an interval."""
+    value = a.value - b.value
+    if any(row.interval != "Wilson" or row.draws or row.unit != "%" for row in (a, b)):
+        return Difference(value)
+    low, high = newcombe((a.value / 100, a.interval_n), (b.value / 100, b.interval_n), z)
+    return Difference(value, low, high, "not paired")
+
+
+def apart(a: Row, quote: Row) -> Difference:
+    """a - a quoted number of the same protocol, which knows no images of ours: of fractions of single fits with the
+    interval of two independent samples, else without one."""
+    counted = quote.source != a.source and quote.spread is None and quote.n > 0 and not a.draws
+    if a.interval != "Wilson" or not counted:
+        return Difference(a.value - quote.value)
+    trials = replace(quote, interval="Wilson", interval_n=quote.n, interval_of=a.interval_of)
+    return _independent(a, trials, simultaneous(2))

@@ -1,35 +1,102 @@
-"""Every ± of a result, each of a named kind."""
+"""Every interval and every spread of a result, each of a named kind, and what makes several of them hold together.
+
+An interval says where a value would be if more had been measured: 95 % of such intervals hold it, which
+benchmarks/coverage.py checks by simulation. A spread says how far apart repeated values were, and no more.
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from dcgan_eval.results.row import Spread
+from dcgan_eval.results.row import Interval, Spread
 
-Z95 = 1.96
-
-
-def wilson(share: float, n: int, of: str) -> Spread:
-    """Half the width of the 95 % interval of a fraction (Wilson 1927), in %. share: the fraction found, 0 to 1, of n
-    independent trials. of: what the trials are, in the plural."""
-    half = Z95 / (1 + Z95**2 / n) * (share * (1 - share) / n + Z95**2 / (4 * n**2)) ** 0.5
-    return Spread(100 * float(half), "95 % Wilson interval", n, of)
+LEVEL = 0.95
+Z95 = 1.959963984540054  # the normal quantile
 
 
-def over_draws(values: Sequence[float], of: str, *, ddof: int) -> Spread:
-    """1.96 standard deviations of values over repeated draws. ddof: 0 divides by their number, as the paper's authors
-    do; 1 by one less."""
-    return Spread(Z95 * float(np.std(values, ddof=ddof)), "1.96 standard deviations", len(values), of)
+def wilson(share: float, n: float, of: str, z: float = Z95) -> Interval:
+    """Of a fraction, in % (Wilson 1927, with its own centre).
+
+    share: the fraction found, 0 to 1.
+    n: independent trials.
+    of: what the trials are, in the plural.
+    z: normal quantile; that of 95 % but where several intervals are to hold at once.
+    """
+    low, high = ends(share, n, z)
+    return Interval(100 * low, 100 * high, "Wilson", round(n), of)
 
 
-def of_mean(values: Sequence[float], of: str) -> Spread:
-    """Half the width of the normal 95 % interval of the mean of independent values; of a single value none."""
+def ends(share: float, n: float, z: float) -> tuple[float, float]:
+    """Of Wilson's interval, from 0 to 1."""
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    # at 0 and 1 one end is the fraction itself, but for rounding
+    return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
+
+
+def of_images(right: NDArray[np.bool_], of: str = "test images") -> Interval:
+    """Of an accuracy over other images, in %: Wilson's, of as many independent trials as have the variance found.
+
+    right: (draws, n), whether each draw of the labels classified each image correctly; with one draw the trials are
+        the images themselves.
+    """
+    draws, n = right.shape
+    per_image = right.mean(0)
+    share = float(per_image.mean())
+    variance = float(per_image.var())
+    # images that several draws judge alike count once, those that they judge unlike at most as often as there are draws
+    trials = n * share * (1 - share) / variance if variance else n
+    return replace(wilson(share, min(max(trials, n), draws * n), of), interval_n=n)
+
+
+def of_mean(values: ArrayLike, of: str) -> Interval:
+    """Of the mean of independent values, Student's t; of a single value none.
+
+    values: (n,), numbers.
+    of: what they are, in the plural.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < 2:
+        return Interval()
+    half = simultaneous(2, len(x) - 1) * float(x.std(ddof=1)) / len(x) ** 0.5
+    return Interval(float(x.mean()) - half, float(x.mean()) + half, "Student's t", len(x), of)
+
+
+def spread(values: Sequence[float], of: str) -> Spread:
+    """The standard deviation of repeated values, which divides by one less than their number; of one value none.
+
+    of: what was drawn anew for each, in the plural.
+    """
     if len(values) < 2:
         return Spread()
-    half = Z95 * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return Spread(half, "1.96 standard errors", len(values), of)
+    return Spread(float(np.std(values, ddof=1)), "standard deviation", len(values), of)
 
 
-def normal_of_share(share: float, n: int, of: str) -> Spread:
-    """Half the width of the normal 95 % interval of a fraction, in %. share, n, of: as `wilson`."""
-    return Spread(100 * Z95 * (share * (1 - share) / n) ** 0.5, "1.96 standard errors", n, of)
+@cache
+def simultaneous(models: int, freedom: float = np.inf) -> float:
+    """The quantile, in place of 1.96 or Student's t, with which all differences between so many models hold at once.
+
+    Whichever model turns out the best, 95 % of tables then mark no difference between equal ones. Of many images it is
+    Tukey's: the studentised range's over the root of 2 (Hayter 1984). Of few draws each difference has a standard error
+    of its own, with which Tukey's holds too seldom: there it is Student's t for as many pairs (Bonferroni).
+
+    models: at least 2.
+    freedom: degrees of freedom of the standard errors.
+    """
+    from scipy.stats import studentized_range, t  # half a second
+
+    if models == 2 or np.isfinite(freedom):
+        return float(t.ppf(1 - (1 - LEVEL) / (models * (models - 1)), freedom))
+    return float(studentized_range.ppf(LEVEL, models, np.inf)) / 2**0.5
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of one family, adjusted so that all that are below a level hold at once (Holm 1979), in their order."""
+    order = np.argsort(p_values)
+    steps = np.asarray(p_values)[order] * (len(p_values) - np.arange(len(p_values)))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return [float(p) for p in adjusted]

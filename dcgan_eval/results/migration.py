@@ -2,11 +2,12 @@
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from dcgan_eval.results.intervals import of_mean, simultaneous, spread, wilson
 from dcgan_eval.results.row import MEASURED, Row
-from dcgan_eval.results.store import BEFORE_COLUMNS, COLUMNS, OLD_COLUMNS, parsed
+from dcgan_eval.results.store import COLUMNS, EARLIER, OLD_COLUMNS, parsed
 from dcgan_eval.runtime.errors import InputError
 
 _SPREADS = (
@@ -34,7 +35,7 @@ def migrated(path: Path) -> list[Row]:
         with path.open(encoding="utf-8", newline="") as file:
             lines = csv.reader(file, strict=True)
             columns = next(lines, None)
-            if columns not in (OLD_COLUMNS, BEFORE_COLUMNS):
+            if columns is None or columns not in EARLIER:
                 raise InputError(f"{path}: is not a CSV file of results of an earlier version; give another file")
             return list(_rows(path, lines, columns))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -51,7 +52,7 @@ def _rows(path: Path, lines: Iterator[list[str]], columns: list[str]) -> Iterato
             old["features"] += pooled(old["features_protocol"])
         if old["source"] == MEASURED:
             new = _row(where, old) if columns == OLD_COLUMNS else old
-            yield parsed(where, dict.fromkeys(COLUMNS, "") | new)
+            yield parsed(where, dict.fromkeys(COLUMNS, "") | new | _apart(new) | _features(new))
 
 
 def _row(where: str, old: dict[str, str]) -> dict[str, str]:
@@ -81,6 +82,42 @@ def _row(where: str, old: dict[str, str]) -> dict[str, str]:
     elif task not in ("fid", "dedup", "table3"):  # whose protocol repeats other columns
         new["question"], _, new["condition"] = protocol.rpartition(": ")
     return new
+
+
+def _apart(old: Mapping[str, str]) -> dict[str, str]:
+    """Intervals and spreads, of which files before had one: half the width of the one, or 1.96 of the other."""
+    kind, n, of = old["spread_kind"], int(old["spread_n"]), old.get("spread_of", "")
+    found: dict[str, object] = {"interval_n": 0}
+    draws = [float(text) for text in old["draws"].split()]
+    if kind in ("95 % Wilson interval", "1.96 standard errors", "1.96 standard deviations"):
+        found |= {"spread": "", "spread_kind": "", "spread_n": 0, "spread_of": ""}
+    if kind == "95 % Wilson interval" or (kind == "1.96 standard errors" and of == "test images"):
+        found |= vars(wilson(float(old["value"]) / 100, n or int(old["n"]), of or "test images"))
+    elif kind == "1.96 standard errors" and n > 1:
+        half = float(old["spread"]) / 1.96 * simultaneous(2, n - 1)
+        ends = {"low": float(old["value"]) - half, "high": float(old["value"]) + half}
+        found |= {**ends, "interval": "Student's t", "interval_n": n, "interval_of": of}
+    elif kind == "1.96 standard deviations" and draws:
+        mean = of_mean(draws, of)
+        found |= {**vars(spread(draws, of)), "draws_low": mean.low, "draws_high": mean.high}
+    elif kind == "1.96 standard deviations" and n > 1:  # over label draws they divided by their number
+        deviation = float(old["spread"]) / 1.96 * (n / (n - 1) if of == "label draws" else 1) ** 0.5
+        half = simultaneous(2, n - 1) * deviation / n**0.5
+        ends = {"draws_low": float(old["value"]) - half, "draws_high": float(old["value"]) + half}
+        found |= {**ends, "spread": deviation, "spread_kind": "standard deviation", "spread_n": n, "spread_of": of}
+    return {name: "" if value is None else str(value) for name, value in found.items()}
+
+
+def _features(old: Mapping[str, str]) -> dict[str, str]:
+    """What files before said in sentences, or not at all."""
+    kind, remark = old["features"].partition(":")[0], old.get("remark", "")
+    mode = re.search(r"BatchNorm (stored|reestimated|of each)", old["features_protocol"])
+    by = ("folds", "validation", "given")
+    return {
+        "batchnorm": {"of each": "batch"}.get(mode[1], mode[1]) if mode and kind in ("disc", "random") else "",
+        "C_by": next((how for how in by if old["C"] and remark.endswith(how)), ""),
+        "trained_on": "nothing" if kind in ("pixels", "random") else "unknown" if kind else "",
+    }
 
 
 def pooled(features_protocol: str) -> str:

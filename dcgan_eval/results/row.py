@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from dcgan_eval.results.outcomes import Outcomes
+
 if TYPE_CHECKING:
     from dcgan_eval.runtime.run import Run
 
@@ -21,18 +23,34 @@ MEASURED = "measured"
 CERTIFIED = 1e-6  # the largest gap of a certified number: the tolerance of dcgan_eval.evaluations.probe
 
 Role = Literal["value", "held-out", "p-value", "folds", "validation"]
-SpreadKind = Literal[
-    "", "standard deviation", "1.96 standard deviations", "1.96 standard errors", "95 % Wilson interval", "not stated"
-]
+SpreadKind = Literal["", "standard deviation", "not stated"]
+IntervalKind = Literal["", "Wilson", "Student's t"]
+CBy = Literal["", "folds", "validation", "given"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a value would be if more had been measured, with a confidence of 95 %: the fields of `Measurement` of
+    these names.
+
+    low, high: its ends, in the value's unit; None where it is not known. interval: its kind. interval_n, interval_of:
+    how many of what it was found over, such as 10000 'test images'; 0 and '' where there is none.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    interval: IntervalKind = ""
+    interval_n: int = 0
+    interval_of: str = ""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How far a value may be off: the fields of `Measurement` of these names.
+    """How far apart repeated values were: the fields of `Measurement` of these names.
 
-    spread: half the width of an interval, or a standard deviation, in the value's unit; None where it is not known.
-    spread_kind: which of the two, by name. spread_n, spread_of: how many of what it was found over, such
-    as 10 'label draws'; 0 and '' where that is not known.
+    spread: their standard deviation, in the value's unit; None where it is not known. spread_kind: that, or that the
+    paper does not say what its ± is. spread_n, spread_of: how many of what there were, such as 10 'label draws'; 0 and
+    '' where that is not known.
     """
 
     spread: float | None = None
@@ -49,12 +67,14 @@ class Measurement:
     condition: what the number was measured under, as its table's row says it; '' where there is one condition only.
     metric: name of the metric. role: 'value'; 'held-out', the same metric of held-out images in place of the evaluated
     ones; 'p-value' of the value against the held-out one; 'folds' or 'validation', the metric on these in place of the
-    test set. value: in `unit` ('%' for accuracies, errors and fractions, 'images' for counts, else ''). spread,
-    spread_kind, spread_n, spread_of: see `Spread`. draws: the
-    value of each draw, in order; () where there is one draw. n: number of images evaluated: test images, or generated
-    ones. n_reference: number of images they are evaluated against: training images, or real ones.
+    test set. value: in `unit` ('%' for accuracies, errors and fractions, 'images' for counts, else ''). low, high,
+    interval, interval_n, interval_of: see `Interval`. spread, spread_kind, spread_n, spread_of: see `Spread`. draws:
+    the value of each draw, in order; () where there is one draw. draws_low, draws_high: the ends of the 95 % interval
+    of the mean over draws (Student's t), None where there is one. n: number of images evaluated: test images, or
+    generated ones. n_reference: number of images they are evaluated against: training images, or real ones.
     classifier: such as 'L2-SVM' or '5-NN'; labels: how many labels it was fitted to, such as 'all' or 'per-class:400';
-    C: its penalty, and gap: its certified relative distance from the optimum; '' and None where there is no classifier.
+    C: its penalty, C_by: how that was chosen, and gap: its certified relative distance from the optimum; '' and None
+    where there is no classifier. outcomes: which test images were classified correctly, None where that is not kept.
     method: how the number follows from the images' features; equal for all numbers that may be compared. remark: what
     the method found or chose on the way, such as the range of C.
     """
@@ -66,17 +86,26 @@ class Measurement:
     role: Role = "value"
     value: float
     unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    interval: IntervalKind = ""
+    interval_n: int = 0
+    interval_of: str = ""
     spread: float | None = None
     spread_kind: SpreadKind = ""
     spread_n: int = 0
     spread_of: str = ""
     draws: tuple[float, ...] = ()
+    draws_low: float | None = None
+    draws_high: float | None = None
     n: int
     n_reference: int = 0
     classifier: str = ""
     labels: str = ""
     C: float | None = None
+    C_by: CBy = ""
     gap: float | None = None
+    outcomes: Outcomes | None = None
     method: str = ""
     remark: str = ""
 
@@ -96,7 +125,9 @@ class Provenance:
     `dcgan_eval.features.content` takes it: of each set of images, those of the model last, '-' where it is not known;
     '' where no set's is. model: what is evaluated by the
     data, None where the features are; of quoted numbers the paper's name.
-    features_protocol: everything that decides the features. dtype: the precision they were computed in, of which
+    features_protocol: everything that decides the features. batchnorm: where the statistics of its BatchNorm layers
+    are from, '' where it has none. trained_on: the images that the weights of the features have seen, with labels or
+    without; 'nothing', or 'unknown'. dtype: the precision they were computed in, of which
     'float32' means IEEE float32 products and never TF32. layer: 'all', or the one layer used. dimensions: of the
     features. seed: of all that is random.
     seconds_features, seconds: taken by the features of all images, fitting included, and by what was done with them.
@@ -114,6 +145,8 @@ class Provenance:
     features: str = ""
     features_sha256: str = ""
     features_protocol: str = ""
+    batchnorm: str = ""
+    trained_on: str = ""
     dtype: str = ""
     layer: str = "all"
     dimensions: int = 0
@@ -131,6 +164,10 @@ class Provenance:
 @dataclass(frozen=True, kw_only=True)
 class Row(Provenance, Measurement):
     """One line of a file of results: a measurement and its provenance."""
+
+    def record(self) -> dict[str, Any]:
+        """Its fields by name, as JSON holds them: of outcomes the name of their file."""
+        return {**vars(self), "outcomes": "" if self.outcomes is None else str(self.outcomes)}
 
 
 def stamp(measurement: Measurement, provenance: Provenance) -> Row:

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
+from dcgan_eval.results.outcomes import Outcomes, beside
 from dcgan_eval.results.row import Row
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.files import write_whole
@@ -30,10 +31,17 @@ OLD_COLUMNS = [  # of version 0.1
     "spread_kind", "draws", "n", "n_reference", "C", "gap", "seed", "seconds_features", "seconds", "device",
     "instruction_set", "versions", "command", "time",
 ]  # fmt: skip
-BEFORE_COLUMNS = [name for name in COLUMNS if name != "pixels_sha256"]  # of files before that column
+# of files before intervals were apart from spreads, and before the hash of pixels
+_INTERVALS = {
+    "low", "high", "interval", "interval_n", "interval_of", "draws_low", "draws_high", "C_by", "outcomes", "batchnorm",
+    "trained_on",
+}  # fmt: skip
+SPREAD_COLUMNS = [name for name in COLUMNS if name not in _INTERVALS]
+PIXEL_COLUMNS = [name for name in SPREAD_COLUMNS if name != "pixels_sha256"]
+EARLIER = (SPREAD_COLUMNS, PIXEL_COLUMNS, OLD_COLUMNS)
 # what two measurements of one number may differ in
 _OUTCOME = {
-    "pixels_sha256", "value", "spread", "draws", "gap",
+    "pixels_sha256", "value", "low", "high", "spread", "draws", "draws_low", "draws_high", "gap", "outcomes",
     "seconds_features", "seconds", "device", "instruction_set", "threads",
     "versions", "command", "time",
 }  # fmt: skip
@@ -41,7 +49,7 @@ _OUTCOME = {
 
 def frame(rows: Iterable[Row]) -> pd.DataFrame:
     """Tidy: one line per number, one column per field of Row."""
-    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=COLUMNS)
+    return pd.DataFrame([row.record() for row in rows], columns=COLUMNS)
 
 
 def to_csv(rows: Iterable[Row], *, header: bool = True) -> str:
@@ -64,18 +72,25 @@ def latest(rows: Iterable[Row]) -> list[Row]:
 def append(path: Path, rows: Sequence[Row]) -> None:
     """Append rows to a CSV, or to a Parquet file where the name says so; it is replaced whole, and made if need be.
 
+    Their outcomes go into files in the folder of `outcomes.beside`.
+
     A reader never sees half of it; several writers take turns. Raises InputError if what is there is no file of
     results, or cannot be written.
     """
     path = path.absolute()
     for row in rows:
-        if not math.isfinite(row.value) or (row.spread is not None and not math.isfinite(row.spread)):
-            raise InputError(f"{path}: {_short(row)} is {row.value} ± {row.spread}, which no result is; not appended")
+        for name in ("value", "low", "high", "spread", "draws_low", "draws_high"):
+            number = getattr(row, name)
+            if number is not None and not math.isfinite(number):
+                raise InputError(f"{path}: {_short(row)}: {name} is {number}, which no result is; not appended")
         if row.gap is not None and not math.isfinite(row.gap):  # NaN would be written as no gap at all: as certified
             raise InputError(f"{path}: {_short(row)} has a gap of {row.gap}: it is not certified at all; not appended")
     try:
         with _locked(path):
             before = read(path)
+            for row in rows:
+                if row.outcomes is not None:
+                    row.outcomes.write(beside(path))
             if path.suffix == ".parquet":
                 file = io.BytesIO()
                 frame([*before, *rows]).to_parquet(file, index=False)
@@ -134,12 +149,12 @@ def _rows(path: Path, lines: Any) -> Iterator[Row]:
             raise InputError(
                 f"{path}:{at}: has {len(fields)} fields, not {len(COLUMNS)}: cut short or edited; mend or remove it"
             )
-        yield parsed(f"{path}:{at}", dict(zip(COLUMNS, fields, strict=True)))
+        yield parsed(f"{path}:{at}", dict(zip(COLUMNS, fields, strict=True)), beside(path))
         at = lines.line_num + 1
 
 
 def _other_columns(header: Sequence[str]) -> str:
-    if list(header) in (OLD_COLUMNS, BEFORE_COLUMNS):
+    if list(header) in EARLIER:
         return "holds results of an earlier version; rewrite its CSV with dcgan-eval migrate OLD.csv --out NEW.csv, or"
     missing = [name for name in COLUMNS if name not in header]
     more = [name for name in header if name not in COLUMNS]
@@ -150,9 +165,16 @@ def _other_columns(header: Sequence[str]) -> str:
     return f"results of another version: {' and '.join(what) or 'the columns are in another order'};"
 
 
-def parsed(where: str, fields: dict[str, str]) -> Row:
-    """The row of these texts, one for every field. Raises InputError, which begins with `where`, for any other."""
+def parsed(where: str, fields: dict[str, str], outcomes: Path | None = None) -> Row:
+    """The row of these texts, one for every field; its outcomes are in the folder `outcomes`.
+
+    Raises InputError, which begins with `where`, for any other.
+    """
     values = {name: _value(f"{where}: {name}", text, _KINDS[name]) for name, text in fields.items()}
+    sha256 = fields["outcomes"]
+    if sha256 and not (len(sha256) == 64 and set(sha256) <= set("0123456789abcdef")):
+        raise InputError(f"{where}: outcomes is {sha256!r}, no SHA-256; mend or remove the line")
+    values["outcomes"] = Outcomes(sha256, folder=outcomes) if sha256 else None
     for name in ("task", "source", "metric"):
         if not values[name]:
             raise InputError(f"{where}: {name} is empty; mend or remove the line")
@@ -201,7 +223,7 @@ def _parquet(path: Path) -> list[Row]:
         raise InputError(f"{path}: {_other_columns(found.columns.tolist())} give another file")
     records = found.astype(object).where(found.notna(), "").to_dict("records")
     return [
-        parsed(f"{path}, row {number}", {str(name): str(value) for name, value in record.items()})
+        parsed(f"{path}, row {number}", {str(name): str(value) for name, value in record.items()}, beside(path))
         for number, record in enumerate(records, 1)
     ]
 

@@ -27,7 +27,7 @@ from dcgan_eval.runtime.precision import exact
 from dcgan_eval.runtime.random import stream
 from dcgan_eval.studies.judge import Attribute, attribute_of
 from dcgan_eval.studies.model import AT_ONCE, Model, apart, layer_names
-from dcgan_eval.studies.rows import row, share, spread
+from dcgan_eval.studies.rows import mean, row, share
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
@@ -198,7 +198,7 @@ class Forgotten:
 CHANGE = "root mean square of pixels"
 BOXED = "what is in the boxes"
 WAYS = ("as drawn", "its maps dropped", "random maps dropped")
-Numbers = Mapping[str, Mapping[str, Any]]  # by metric fields of a row: value, unit, and perhaps a spread
+Numbers = Mapping[str, Mapping[str, Any]]  # by metric fields of a row: value, unit, and perhaps an interval
 SETS = 16  # of random maps: what one set of them does varies widely
 TYPICAL = 64  # samples, in pairs of which the change from one to another is taken
 
@@ -310,7 +310,7 @@ def forget_boxes(
             for name, where in (("found in boxes", at[1::2]), ("found outside", ~at[1::2])):
                 each = [said[one].double().mean() for said, one in zip(there, where, strict=True) if bool(one.any())]
                 shares = 100 * torch.stack(each)
-                found[name] = {"value": float(shares.mean()), "unit": "%", **spread(shares, "samples")}
+                found[name] = {"unit": "%", **mean(shares, "samples")}
         return found
 
     first = torch.arange(min(SHOWN, len(plain)))
@@ -413,7 +413,7 @@ def _rows(
             values = torch.tensor([numbers[metric]["value"] for numbers in several], dtype=torch.float64)
             fields = several[0][metric]
             if len(several) > 1:
-                fields = {"value": float(values.mean()), "unit": "%", **spread(values, "random sets")}
+                fields = {"unit": "%", **mean(values, "random sets")}
             rows.append(
                 row(
                     "forget",

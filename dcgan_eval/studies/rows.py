@@ -50,11 +50,11 @@ def row(
     )
 
 
-def spread(values: Tensor, of: str) -> dict[str, Any]:
-    """The 95 % interval of the mean of values (n,): the fields of `Spread`."""
-    return asdict(of_mean(values.double().tolist(), of))
+def mean(values: Tensor, of: str) -> dict[str, Any]:
+    """The mean of values (n,), and its 95 % interval: the fields value and those of `Interval`."""
+    return {"value": float(values.double().mean()), **asdict(of_mean(values.double().numpy(), of))}
 
 
 def share(hits: int, n: int, of: str) -> dict[str, Any]:
-    """A share of n in %, and its 95 % interval: the fields value, unit and those of `Spread`."""
+    """A share of n in %, and its 95 % interval: the fields value, unit and those of `Interval`."""
     return {"value": 100 * hits / n, "unit": "%", **asdict(wilson(hits / n, n, of))}

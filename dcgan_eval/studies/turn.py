@@ -25,7 +25,7 @@ from dcgan_eval.runtime.random import stream
 from dcgan_eval.runtime.run import Run
 from dcgan_eval.studies.judge import Attribute, attribute_of, certain, certified_svm, chosen_scores
 from dcgan_eval.studies.model import Model
-from dcgan_eval.studies.rows import row, share, spread
+from dcgan_eval.studies.rows import mean, row, share
 
 Score = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float64 (n,): more of it is nearer to the end of the turn
 
@@ -212,7 +212,7 @@ def turn(
     first = "difference of the means of" if options.method == "mean" else "linear SVM in z between"
     for way, some in ((f"{first} {made}", curve), ("random directions", random)):
         for metric, value, about, more in (
-            ("slope", float(some.slopes.mean()), f"of the score over t, mean; score: {how}", spread(some.slopes, "z")),
+            ("slope", None, f"of the score over t, mean; score: {how}", mean(some.slopes, "z")),
             ("slope, r.m.s.", float(some.slopes.square().mean().sqrt()), "root mean square over z", {}),
             ("R²", float(some.straight.mean()), "of a straight line through each z's score, mean", {}),
             ("second at t = −1", None, "share of z with a score above 0", share(_above(some, 0), starts, "z")),

@@ -24,7 +24,7 @@ from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.precision import exact
 from dcgan_eval.runtime.random import stream
 from dcgan_eval.studies.model import AT_ONCE, Model
-from dcgan_eval.studies.rows import row, spread
+from dcgan_eval.studies.rows import mean, row
 
 EPSILON = 1e-3  # of a path: a tenth of it changes lengths by 0.4 % at most
 CANDIDATES = 256  # z, the nearest of which optimisation starts from
@@ -207,8 +207,8 @@ def walk(
             ):
                 rows.append(
                     row(
-                        "walk", metric, float(values.mean()), condition=what, method=how, data=images, n=len(z),
-                        seconds=took, **common, **spread(values, "images"),
+                        "walk", metric, condition=what, method=how, data=images, n=len(z),
+                        seconds=took, **common, **mean(values, "images"),
                     )
                 )  # fmt: skip
     drawn = model.draw(between(z, steps, options.path).flatten(0, 1))
@@ -235,9 +235,9 @@ def walk(
                     continue
                 rows.append(
                     row(
-                        "walk", metric, float(values.mean()), condition=way, method=how, n=options.pairs,
+                        "walk", metric, condition=way, method=how, n=options.pairs,
                         features=model.judge_name, features_sha256=model.judge.sha256, seconds=took, **common,
-                        **spread(values, "pairs"),
+                        **mean(values, "pairs"),
                     )
                 )  # fmt: skip
     return Walk(z, given, drawn, torch.stack(ways), rows)

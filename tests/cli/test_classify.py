@@ -8,6 +8,7 @@ import pickle
 import re
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,19 @@ def test_the_default_compares_pixels_random_and_trained_weights_on_digits(defaul
 def test_out_appends_and_a_second_run_appends_more(default):
     (_, out, _), path = default
     first = results.load(path)
-    assert first == of_json(json.loads(out))
+    assert [replace(row, outcomes=None) for row in first] == of_json(json.loads(out))
+    assert all((row.outcomes is not None) == (row.role == "value") for row in first)
     before = path.read_bytes()
     assert run("classify", *FAST, "--results", path)[0] == 0
     assert path.read_bytes().startswith(before)
     assert len(pd.read_csv(path)) == len(first) + 2
-    assert os.listdir(path.parent) == ["results.csv"]
+    assert sorted(os.listdir(path.parent)) == ["results.csv", "results.outcomes"]
+    for row in results.load(path):
+        if row.outcomes is not None:
+            right = row.outcomes.right(row.n)
+            assert right is not None
+            value = 100 * right.mean()
+            assert row.value == pytest.approx(value if row.metric == "accuracy" else 100 - value)
 
 
 def test_csv_and_table():
@@ -108,9 +116,9 @@ def test_csv_and_table():
     code, out, err = run("classify", *FAST)
     assert code == 0
     assert out.startswith("digits, all labels: L2-SVM\n\nfeatures")
-    assert body(out)[1].split()[:3] == ["pixels", "64", "0.001"]
+    assert body(out)[1].split()[:4] == ["pixels", "nothing", "64", "0.001"]
     assert "898 training and 899 test images" in out
-    assert f"{accuracy:.2f} ± " in out
+    assert f"{accuracy:.2f} [{found.low[0]:.2f}, {found.high[0]:.2f}]" in out
     assert "sha256 " in out
     assert err == "pixels on digits:train\n"
 

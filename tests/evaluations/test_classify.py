@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import sem, t
 from sklearn.svm import LinearSVC
 
 from dcgan_eval.evaluations.classify import aside, classify, labelled
@@ -58,7 +59,16 @@ def test_a_pair_of_rows_says_what_was_measured_and_how():
             PIXELS.protocol,
         )
         assert (row.dimensions, row.n, row.n_reference, row.C) == (64, 90, 120, 1e-2)
-        assert (row.spread_kind, row.spread_n, row.spread_of) == ("95 % Wilson interval", 90, "test images")
+        assert (row.interval, row.interval_n, row.interval_of) == ("Wilson", 90, "test images")
+        assert row.low is not None
+        assert row.high is not None
+        assert row.low < row.value < row.high
+        assert (row.spread, row.draws, row.draws_low, row.C_by, row.trained_on) == (None, (), None, "given", "nothing")
+        assert row.outcomes is not None
+        right = row.outcomes.right(90)
+        assert right is not None
+        assert right.shape == (1, 90)
+        assert 100 * right.mean() == pytest.approx(accuracy.value)
         assert (row.classifier, row.remark, row.method) == ("L2-SVM", "C 0.01 given", "features unscaled")
         assert (row.device, row.instruction_set) == ("cpu", instruction_set())
         assert row.command == "what was typed"
@@ -86,7 +96,18 @@ def test_the_same_images_twice_are_refused(same):
 def test_draws():
     found = rows(protocol="per-class:9", draws=4)[0]
     assert (found.labels, found.n_reference) == ("per-class:9", 27)
-    assert (found.spread_kind, found.spread_n, found.spread_of) == ("1.96 standard deviations", 4, "label draws")
+    assert (found.spread_kind, found.spread_n, found.spread_of) == ("standard deviation", 4, "label draws")
+    assert found.spread == pytest.approx(np.std(found.draws, ddof=1))
+    mean = t.interval(0.95, 3, np.mean(found.draws), sem(found.draws))
+    assert (found.draws_low, found.draws_high) == pytest.approx(mean)
+    assert found.outcomes is not None
+    right = found.outcomes.right(90)
+    assert right is not None
+    assert 100 * right.mean(1) == pytest.approx(np.array(found.draws))
+    error = rows(protocol="per-class:9", draws=4)[1]
+    assert (error.low, error.high) == pytest.approx((100 - (found.high or 0), 100 - (found.low or 0)))
+    assert (error.draws_low, error.draws_high) == pytest.approx((100 - mean[1], 100 - mean[0]))
+    assert error.draws == tuple(100 - value for value in found.draws)
 
 
 def test_unlabelled_images_are_left_out():

@@ -481,12 +481,16 @@ def test_several_seeds_give_a_mean_and_a_spread(reals):
     for name, row in found.items():
         each = np.array([one[name].value for one in single])
         assert row.value == pytest.approx(each.mean(), rel=1e-9)
-        assert row.spread == pytest.approx(1.96 * each.std(ddof=1), rel=1e-9)
-        assert (row.spread_kind, row.spread_n, row.spread_of) == ("1.96 standard deviations", 3, "sample sets")
+        assert row.spread == pytest.approx(each.std(ddof=1), rel=1e-9)
+        assert (row.spread_kind, row.spread_n, row.spread_of) == ("standard deviation", 3, "sample sets")
+        assert row.draws_low is not None
+        assert row.draws_high is not None
+        assert row.draws_low < row.value < row.draws_high
         assert row.draws == tuple(each)
         assert row.model_sha256 == "abc"
         assert (row.model, row.n, row.method) == ("gen:digits", 40, single[0][name].method)
-        assert single[0][name].spread_kind != row.spread_kind
+        assert single[0][name].spread_of != row.spread_of
+        assert single[0][name].draws_low is None
     assert single[0]["Fréchet distance"].spread is None
     assert found["Fréchet distance"].spread > 0
 

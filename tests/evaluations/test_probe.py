@@ -4,15 +4,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
 from dcgan_eval.evaluations import probe
 from dcgan_eval.evaluations.probe import ALL, CS, HIGHEST, LOWEST, Protocol, Split, knn_probe, linear_probe
 from dcgan_eval.linear import L2SVC
-from dcgan_eval.report import words
-from dcgan_eval.results.intervals import over_draws, wilson
+from dcgan_eval.results import Interval, Spread
+from dcgan_eval.results.intervals import spread, wilson
 from dcgan_eval.runtime.errors import InputError
 
 
@@ -212,8 +211,8 @@ def test_draws_are_fitted_one_by_one_with_one_c():
         values.append(100 * float((predictions(part, TEST, 0.1) == TEST.y).double().mean()))
     assert found.accuracies == pytest.approx(values, abs=1e-9)
     assert found.accuracy == pytest.approx(np.mean(values))
-    assert found.spread.spread == pytest.approx(1.96 * np.std(values))
-    assert found.spread == over_draws(found.accuracies, "label draws", ddof=0)
+    assert found.spread.spread == pytest.approx(np.std(values, ddof=1))
+    assert found.spread == spread(found.accuracies, "label draws")
     assert found.n_train == 30
     assert found.remark.startswith("4 balanced draws, ")
 
@@ -369,17 +368,17 @@ def test_all_draws_are_scored_on_the_widened_grid():
 # intervals
 
 
-@pytest.mark.parametrize(("right", "n"), [(0, 50), (50, 50), (37, 50), (486, 1000), (7551, 10_000)])
-def test_the_interval_of_one_fit_is_wilsons(right, n):
-    found = probe._spread([100 * right / n], n)
-    interval = binomtest(right, n).proportion_ci(method="wilson")
-    assert found.spread == pytest.approx(50 * (interval.high - interval.low), rel=1e-4)  # 1.96 for 1.959964
-    assert words.spread(found) == f"half the width of the 95 % Wilson interval over {n:,} test images"
-
-
 def test_one_draw_has_the_interval_of_one_fit():
     found = linear_probe(TRAIN, TEST, protocol=Protocol("per-class", 10), draws=1, Cs=[0.1])
-    assert found.spread == wilson(found.accuracy / 100, 200, "test images")
+    assert found.interval == wilson(found.accuracy / 100, 200, "test images")
+    assert (found.spread, found.of_draws) == (Spread(), Interval())
+
+
+def test_outcomes_are_those_of_the_model():
+    found = linear_probe(TRAIN, TEST, Cs=[0.1])
+    model = L2SVC(0.1).fit(TRAIN.X, TRAIN.y.numpy())
+    np.testing.assert_array_equal(found.right[0], model.predict(TEST.X) == TEST.y.numpy())
+    assert found.right.shape == (1, 200)
 
 
 # nearest neighbours
@@ -421,7 +420,7 @@ def test_knn_takes_the_same_draws_as_the_svm():
         model = KNeighborsClassifier(1).fit(TRAIN.X[rows].numpy(), TRAIN.y[rows].numpy())
         values.append(100 * (model.predict(TEST.X.numpy()) == TEST.y.numpy()).mean())
     assert found.accuracies == pytest.approx(values)
-    assert found.spread.spread == pytest.approx(1.96 * np.std(values))
+    assert found.spread.spread == pytest.approx(np.std(values, ddof=1))
     assert found.n_train == 18
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import binomtest
 from sklearn.neighbors import KNeighborsClassifier
 
 from dcgan_eval.evaluations import table3
@@ -49,7 +50,8 @@ def test_errors_are_scikit_learns():
     assert {(row.n, row.task, row.features) for row in rows} == {(60, "table3", "pixels")}
     assert {(row.model, row.model_sha256) for row in rows} == {(None, None), ("gen:x", "abc")}
     share = rows[0].value / 100
-    assert rows[0].spread == pytest.approx(196 * (share * (1 - share) / 60) ** 0.5)
+    ends = binomtest(round(60 * share), 60).proportion_ci(method="wilson")
+    assert (rows[0].low, rows[0].high) == pytest.approx((100 * ends.low, 100 * ends.high))
     distances = [row.value for row in rows if row.metric == "nearest distance" and row.model]
     assert distances == sorted(distances, reverse=True)
 
@@ -59,7 +61,7 @@ def test_the_table_and_the_picture_show_every_row():
     rows = list(rows_of(resized(20), resized(30, start=20), generated(120)))
     said = text(tables(rows))
     for row in rows:
-        shown = f"{row.value:.2f} ± {row.spread:.2f}" if row.metric == "error" else f"{row.value:.1f}"
+        shown = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" if row.metric == "error" else f"{row.value:.1f}"
         line = next(
             line for line in said.splitlines() if line.split()[:2] == [row.model or "real", str(row.n_reference)]
         )
@@ -85,10 +87,12 @@ def searched(data, n, model):
 )
 def test_the_papers_numbers_stand_beside_their_own_protocol_only(data, n, model, quoted):
     rows = searched(data, n, model)
-    (found,) = tables(rows)
+    (found,) = tables([replace(row, n=10_000) for row in rows])
     first = dict(zip(found.columns, (cell.text for cell in found.lines[0]), strict=True))
     assert first.get("paper %") == quoted
     assert ("difference" in first) == (quoted is not None)
+    (few,) = tables(rows)
+    assert ("differs in" in few.columns) == (quoted is not None)  # of 20 test images
 
 
 def test_the_papers_table():

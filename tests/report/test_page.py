@@ -121,7 +121,7 @@ def test_each_result_is_embedded_once_and_cells_name_it():
     assert list(data["fields"]) == [field.name for field in fields(Row)]
     assert [dict(zip(data["fields"], row, strict=True)) for row in data["rows"]] == [
         {name: None if name in UNKNOWN_IF_0 and value == 0 else [] if value == () else value
-         for name, value in asdict(row).items()}
+         for name, value in row.record().items()}
         for row in (ROW, OTHER, QUOTE)
     ]  # fmt: skip
     assert Document(text).values("data-rows") == ["0", "0 1", "2", "1", "0", "0 1", "2"]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.lines import Line2D
 from PIL import Image
+from scipy.stats import t
 
 from dcgan_eval.report import charts, everything, latex, markdown, page, paper_tables, pictures, pivot, tables, text
 from dcgan_eval.report.pictures import curves
@@ -29,10 +30,13 @@ DRAWN = replace(
     RESULT,
     labels="per-class:400",
     spread=0.4,
-    spread_kind="1.96 standard deviations",
+    spread_kind="standard deviation",
     spread_n=3,
     spread_of="label draws",
+    draws_low=73.29,
+    draws_high=75.27,
 )
+VALUE = "74.28 [70.20, 77.95]"
 
 
 def accuracies(**by_features):
@@ -63,11 +67,11 @@ def test_a_table_for_each_protocol_and_kind_of_classifier():
 
 def test_accuracies_say_what_they_rest_on():
     said = text(tables([RESULT, replace(RESULT, metric="error", value=25.72)]))
-    assert "74.28 ± 0.33  " in said
+    assert f"{VALUE}  " in said
     assert "25.72" in said
     assert "82.8 accuracy on CIFAR-10 (paper, Table 1, DCGAN + L2-SVM)" in said
     for part in (RESULT.features_protocol, "L2-SVM on all labels, features unscaled, C 0.001 given, seed 0",
-                 "± is half the width of the 95 % Wilson interval over 486 test images", RESULT.data_sha256,
+                 "brackets: the 95 % interval over 486 test images (Wilson)", RESULT.data_sha256,
                  "on cpu", "554 training and 486 test images"):  # fmt: skip
         assert said.count(part) == 1, part
     assert "layer" not in tables([RESULT])[0].columns
@@ -77,24 +81,32 @@ def test_accuracies_say_what_they_rest_on():
 def test_a_difference_within_its_interval_is_marked():
     a, b, c = (70.0, 71.0, 72.0), (69.5, 70.6, 71.4), (70.2, 70.7, 71.9)
     (found,) = tables(accuracies(disc_x=a, pixels=b, random_y=c))
-    best, apart, near = column(found, "Δ vs best")
-    assert best == "best"
-    assert re.fullmatch(r"−0\.50 ± 0\.2\d", apart)
-    assert re.fullmatch(r"≈ −0\.07 ± 0\.6\d", near)
-    assert any("95 % interval of the mean difference over 3 equal draws; ≈" in note for note in found.notes)
+    assert column(found, "Δ vs best") == ["best", "−0.50", "−0.07"]  # without outcomes nothing is known over images
+    best, apart, near = column(found, "Δ vs best, over draws")
+    assert best == ""
+    # Student's quantile for three pairs and 2 degrees of freedom
+    half = t.ppf(1 - 0.05 / 2 / 3, 2) * np.std([0.5, 0.4, 0.6], ddof=1) / 3**0.5
+    assert apart == f"−0.50 [−{0.5 + half:.2f}, −{0.5 - half:.2f}]"
+    assert near.startswith("≈ −0.07 [−")
+    assert any(
+        "paired draw by draw, which holds for all differences between the 3 models" in note for note in found.notes
+    )
+    assert column(found, "mean over draws") == ["[73.29, 75.27]"] * 3
+    assert column(found, "over test images") == ["[70.20, 77.95]"] * 3
 
 
 def test_what_was_measured_again_counts_once():
     again = replace(RESULT, value=75.0)
     (found,) = tables([RESULT, again])
-    assert column(found, "accuracy %") == ["75.00 ± 0.33"]
+    assert column(found, "accuracy %") == ["75.00 [70.20, 77.95]"]
 
 
 def test_another_seed_is_another_line():
     other = replace(RESULT, seed=1, value=75.0)
-    assert column(tables([RESULT, other])[0], "accuracy %") == ["74.28 ± 0.33", "75.00 ± 0.33"]
+    both = [VALUE, "75.00 [70.20, 77.95]"]
+    assert column(tables([RESULT, other])[0], "accuracy %") == both
     assert column(tables([RESULT, other])[0], "seed") == ["0", "1"]
-    assert column(paper_tables([RESULT, other])[0], "accuracy %, all labels")[:2] == ["74.28 ± 0.33", "75.00 ± 0.33"]
+    assert column(paper_tables([RESULT, other])[0], "accuracy %, all labels")[:2] == both
     distance = replace(RESULT, task="fid", metric="Fréchet distance", model="gen:x", model_sha256="1", unit="", C=None)
     assert len(tables([distance, replace(distance, seed=1, value=3.0)])[0].lines) == 2
 
@@ -130,18 +142,29 @@ def test_the_papers_tables_hold_all_its_numbers_before_anything_is_measured():
 
 
 def test_measured_and_quoted_stand_apart_with_their_difference():
-    lossy = replace(DRAWN, data="CIFAR-10-JPEG", value=73.0, spread=0.3)
-    found = paper_tables([lossy])[0]
+    def of(row):
+        found = paper_tables([row])[0]
+        (line,) = (line for line in found.lines if line[0].text)
+        return found, dict(zip(found.columns, line, strict=True))
+
+    lossy = replace(DRAWN, data="CIFAR-10-JPEG", value=73.0, spread=0.3, n=10_000, n_reference=4000)
+    found, shown = of(lossy)
     assert found.title == "Table 1: CIFAR-10-JPEG, accuracy"
-    (line,) = (line for line in found.lines if line[0].text)
-    shown = dict(zip(found.columns, line, strict=True))
     assert shown["accuracy %, 400 labels per class"].text == "73.00 ± 0.30"
     assert not shown["accuracy %, 400 labels per class"].quoted
     assert shown["paper %, 400 labels per class"].quoted
-    assert shown["difference, 400 labels per class"].text == "−0.80 ± 0.50"
-    assert shown["difference, 400 labels per class"].rows[0] == lossy
+    assert shown["differs in"].text == "data CIFAR-10-JPEG, not CIFAR-10"
     assert "of CIFAR-10, not of CIFAR-10-JPEG" in found.notes[0]
+    assert not any(name.startswith("difference") for name in found.columns)
+    same = replace(lossy, data="CIFAR-10")
+    found, shown = of(same)
+    assert shown["difference, 400 labels per class"].text == "−0.80"  # of a mean over draws without an interval
+    assert shown["difference, 400 labels per class"].rows[0] == same
     assert "difference, all labels" not in found.columns
+    assert "differs in" not in found.columns
+    single = replace(RESULT, n=10_000, n_reference=50_000, value=82.0, interval_n=10_000)
+    assert of(single)[1]["difference, all labels"].text == "≈ −0.80 [−1.86, +0.26]"
+    assert of(replace(single, trained_on="nothing"))[1]["differs in"].text == "trained on nothing, not ImageNet"
 
 
 def test_other_protocols_and_sets_stay_out_of_the_papers_tables():
@@ -211,7 +234,7 @@ def test_any_character_compiles(tmp_path):
 
 def pivoted():
     rows = accuracies(disc_x=(70.0, 71.0, 72.0), pixels=(60.0, 61.0, 62.0))
-    return rows + [replace(row, labels="all", n_reference=50_000, draws=(), spread_n=9) for row in rows]
+    return rows + [replace(row, labels="all", n_reference=50_000, draws=()) for row in rows]
 
 
 def test_a_pivot_has_a_number_in_each_cell():
@@ -437,7 +460,7 @@ def test_numbers_that_are_not_certified_are_marked_in_every_format(write, mark):
     assert [row.certified for row in [*rows, KNN_RESULT]] == [True, False, True]
     assert mark not in write(tables(rows[:1]))
     (found,) = tables(rows)
-    assert column(found, "accuracy %") == ["74.28 ± 0.33", "74.28 ± 0.33 ‡"]
+    assert column(found, "accuracy %") == [VALUE, f"{VALUE} ‡"]
     assert "‡ not certified: the SVM is within 2e-03 of its optimum, not within 1e-06" in found.notes
     assert write([found]).count(mark) == sum(cell.text.endswith("‡") for line in found.lines for cell in line) + 1
 
@@ -445,12 +468,13 @@ def test_numbers_that_are_not_certified_are_marked_in_every_format(write, mark):
 def test_differences_to_a_number_that_is_not_certified_are_marked():
     best = replace(RESULT, features="pixels", features_sha256="0", value=80.0, gap=1e-3)
     (found,) = tables([RESULT, best])
-    assert column(found, "Δ vs best") == ["−5.72 ± 0.47 ‡", "best ‡"]
+    assert column(found, "Δ vs best") == ["−5.72 [−10.97, −0.44] ‡", "best ‡"]
     assert column(found, "error %") == ["25.72", "20.00 ‡"]
-    assert column(paper_tables([replace(RESULT, gap=1e-3)])[0], "difference, all labels")[0].endswith(" ‡")
-    assert column(paper_tables([replace(RESULT, gap=1e-3)])[0], "paper %, all labels")[0] == "82.8"
+    paper = paper_tables([replace(RESULT, gap=1e-3, n=10_000, n_reference=50_000)])[0]
+    assert column(paper, "difference, all labels")[0].endswith(" ‡")
+    assert column(paper, "paper %, all labels")[0] == "82.8"
     chosen = pivot([RESULT, best], "features", "labels")
-    assert column(chosen, "all") == ["74.28 ± 0.33", "80.00 ± 0.33 ‡"]
+    assert column(chosen, "all") == [VALUE, "80.00 [70.20, 77.95] ‡"]
     assert chosen.notes[-1].startswith("‡ not certified: the SVM is within 1e-03 of its optimum")
 
 

@@ -1,4 +1,4 @@
-"""Numbers set beside each other: only of equal protocol, and with an interval."""
+"""Numbers set beside each other: only of equal protocol, paired where they can be, and with intervals that hold."""
 
 from dataclasses import replace
 
@@ -6,55 +6,120 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dcgan_eval.results.differences import apart, difference, unequal
+from dcgan_eval.results.differences import apart, difference, newcombe, of_pairs, over_draws, unequal
+from dcgan_eval.results.intervals import of_images, simultaneous, wilson
+from dcgan_eval.results.outcomes import Outcomes
 from dcgan_eval.runtime.errors import InputError
 from tests.builders import RESULT
 
 
-def drawn(values, **changes):
+def of(right, **changes):
+    """A result with these outcomes, (draws, n)."""
+    each = 100 * right.mean(1)
+    draws = tuple(each) if len(each) > 1 else ()
+    interval = vars(of_images(right))
     return replace(
-        RESULT, value=float(np.mean(values)), spread=1.96 * float(np.std(values)), draws=tuple(values),
-        **changes,
+        RESULT, value=float(each.mean()), draws=draws, n=right.shape[1], outcomes=Outcomes.of(right),
+        **interval, **changes,
     )  # fmt: skip
+
+
+def judged(n, both=0.6, first=0.12, second=0.08, seed=0):
+    """Two models' outcomes on n images: shares that both, only the first, only the second get right."""
+    kind = np.random.default_rng(seed).choice(4, n, p=[both, first, second, 1 - both - first - second])
+    return np.isin(kind, [0, 1])[None], np.isin(kind, [0, 2])[None]
+
+
+def test_outcomes_of_the_same_images_are_paired():
+    a, b = judged(4000)
+    found = difference(of(a), of(b, features="pixels"))
+    assert found.over == "paired by image"
+    assert found.value == pytest.approx(100 * (a.mean() - b.mean()))
+    assert found.low is not None
+    assert found.high is not None
+    # Wald's on so many images; the correction moves it by less than a hundredth
+    each = a[0].astype(float) - b[0]
+    wald = 1.96 * 100 * each.std() / 4000**0.5
+    assert (found.low, found.high) == pytest.approx((found.value - wald, found.value + wald), abs=0.02)
+    assert not found.within
+    loose = difference(replace(of(a), outcomes=None), of(b))
+    assert loose.over == "not paired"
+    assert loose.low is not None
+    assert loose.high is not None
+    assert loose.high - loose.low > 1.4 * (found.high - found.low)  # what pairing is for
+
+
+def test_the_difference_of_errors_is_that_of_accuracies_turned():
+    a, b = judged(500)
+    one = difference(of(a), of(b))
+    errors = [replace(of(right), metric="error", value=100 - 100 * right.mean()) for right in (a, b)]
+    other = difference(*errors)
+    assert (other.value, other.low, other.high) == pytest.approx((-one.value, -(one.high or 0), -(one.low or 0)))
+
+
+def test_agresti_and_mins_numbers():
+    """Their adjusted interval is Wald's on the table with half added to each cell."""
+    b, c, n = 12, 3, 60
+    each = np.concatenate([np.ones(b), -np.ones(c), np.zeros(n - b - c)])
+    centre = (b - c) / (n + 2)
+    half = 1.96 * ((b + 0.5 + c + 0.5) - (b - c) ** 2 / (n + 2)) ** 0.5 / (n + 2)
+    assert of_pairs(each, 1.96) == pytest.approx((centre - half, centre + half))
+
+
+def test_newcombes_numbers():
+    """Newcombe 1998 (Statistics in Medicine 17), Table II, (a): 56/70 - 48/80, method 10: 0.0524 to 0.3339."""
+    assert newcombe((56 / 70, 70), (48 / 80, 80), 1.96) == pytest.approx((5.24, 33.39), abs=0.006)
 
 
 def test_equal_draws_get_the_paired_interval_of_student():
     rng = np.random.default_rng(0)
     shared = rng.normal(70, 5, 10)  # of which both have their part
-    a, b = (shared + rng.normal(mean, 0.2, 10) for mean in (1, 0))
-    found = difference(drawn(a.tolist()), drawn(b.tolist(), features="pixels"))
+    a, b = (tuple(shared + rng.normal(mean, 0.2, 10)) for mean in (1, 0))
+    found = over_draws(replace(RESULT, draws=a), replace(RESULT, draws=b, features="pixels"))
+    assert found is not None
     low, high = stats.ttest_rel(a, b).confidence_interval(0.95)
-    assert found.half is not None
-    assert found.value == pytest.approx((a - b).mean())
-    assert (found.value - found.half, found.value + found.half) == pytest.approx((low, high))
-    assert "10 equal draws" in found.kind
+    assert found.value == pytest.approx(np.mean(a) - np.mean(b))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.over == "paired by draw"
     assert not found.within
-    assert apart(drawn(a.tolist()), drawn(b.tolist())).within  # what pairing is for
-
-
-def test_the_interval_covers_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    covered = 0
-    for _ in range(400):
-        shared = rng.normal(0, 5, 10)
-        a, b = (shared + rng.normal(mean, 1, 10) for mean in (0.3, 0))
-        found = difference(drawn(a.tolist()), drawn(b.tolist()))
-        assert found.half is not None
-        covered += abs(found.value - 0.3) <= found.half
-    assert 0.92 < covered / 400 < 0.98
 
 
 def test_other_draws_are_not_paired():
-    a, b = drawn([1.0, 2.0, 3.0]), drawn([2.0, 2.0, 2.5], seed=1)
-    for other in (b, drawn([2.0, 2.0]), replace(b, draws=())):
-        found = difference(a, other)
-        assert found.kind == "root of the sum of squares of both ±"
-        assert found.half == pytest.approx(np.hypot(a.spread or 0, other.spread or 0))
+    a, b = replace(RESULT, draws=(1.0, 2.0, 3.0)), replace(RESULT, draws=(2.0, 2.0, 2.5), seed=1)
+    for other in (b, replace(RESULT, draws=(2.0, 2.0)), replace(b, draws=()), replace(RESULT, labels="labels:1000")):
+        assert over_draws(a, other) is None
 
 
-def test_without_any_spread_nothing_is_within():
-    found = difference(replace(RESULT, spread=None), replace(RESULT, spread=None))
-    assert (found.half, found.within) == (None, False)
+def test_of_draws_without_outcomes_nothing_is_known_over_images():
+    a = replace(RESULT, draws=(1.0, 2.0, 3.0))
+    found = difference(a, a)
+    assert (found.value, found.low, found.high, found.over, found.within) == (0.0, None, None, "", False)
+
+
+def test_of_many_models_the_interval_is_wider():
+    a, b = judged(1000)
+    two, six = difference(of(a), of(b)), difference(of(a), of(b), 6)
+    assert two.low is not None
+    assert six.low is not None
+    assert two.high is not None
+    assert six.high is not None
+    assert (six.high - six.low) / (two.high - two.low) == pytest.approx(simultaneous(6) / simultaneous(2))
+
+
+def test_a_quoted_number_of_a_single_fit_is_another_sample():
+    ours = replace(RESULT, **vars(wilson(0.7428, 10_000, "test images")), n=10_000)
+    quote = replace(
+        RESULT, source="paper, Table 1", value=82.8, low=None, high=None, interval="", interval_n=0, n=10_000
+    )
+    found = apart(ours, quote)
+    assert found.value == pytest.approx(-8.52)
+    assert found.over == "not paired"
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < -8.52 < found.high
+    # without its own number of trials, or as a mean over draws, it gets none
+    for other in (replace(quote, n=0), replace(quote, spread=0.4)):
+        assert apart(ours, other).low is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dcgan_eval import results
-from dcgan_eval.results.store import OLD_COLUMNS
+from dcgan_eval.results.intervals import wilson
+from dcgan_eval.results.store import OLD_COLUMNS, PIXEL_COLUMNS, SPREAD_COLUMNS
 from tests.builders import RESULT, run
 
 OLD = {
@@ -39,13 +40,20 @@ def written(path: Path, *rows: dict[str, str]) -> Path:
     ("old", "expected"),
     [
         ({}, {"classifier": "L2-SVM", "labels": "all", "method": "features unscaled", "remark": "C 0.001 given",
-              "metric": "accuracy", "role": "value", "spread": 0.8, "spread_kind": "95 % Wilson interval",
-              "spread_n": 10_000, "spread_of": "test images", "value": 80.5, "C": 1e-3, "gap": 1e-7, "threads": 0}),
+              "metric": "accuracy", "role": "value", "spread": None, "spread_kind": "", "spread_n": 0, "spread_of": "",
+              "interval": "Wilson", "interval_n": 10_000, "interval_of": "test images", "value": 80.5, "C": 1e-3,
+              "low": pytest.approx(79.712, abs=1e-3), "high": pytest.approx(81.264, abs=1e-3), "C_by": "given",
+              "trained_on": "unknown", "gap": 1e-7, "threads": 0}),
         ({"method": FEW, "protocol": "per-class:400", "draws": "79.5 81.5",
           "spread_kind": "1.96 standard deviations over 10 draws"},
-         {"labels": "per-class:400", "draws": (79.5, 81.5), "spread_kind": "1.96 standard deviations", "spread_n": 10,
-          "remark": "10 balanced draws, C 0.0002 of 0.0001 to 0.001 by 5 stratified folds",
-          "spread_of": "label draws"}),
+         {"labels": "per-class:400", "draws": (79.5, 81.5), "spread_kind": "standard deviation", "spread_n": 2,
+          "spread": pytest.approx(2**0.5), "remark": "10 balanced draws, C 0.0002 of 0.0001 to 0.001 by 5 stratified "
+          "folds", "spread_of": "label draws", "draws_low": pytest.approx(67.794, abs=1e-3), "C_by": "folds",
+          "draws_high": pytest.approx(93.206, abs=1e-3), "low": None}),
+        ({"method": FEW, "protocol": "per-class:400", "spread": "1.96",
+          "spread_kind": "1.96 standard deviations over 10 draws"},
+         {"spread": pytest.approx((10 / 9) ** 0.5), "spread_n": 10, "spread_of": "label draws",
+          "draws_low": pytest.approx(79.746, abs=1e-3), "draws_high": pytest.approx(81.254, abs=1e-3)}),
         ({"metric": "accuracy on folds", "spread": "", "spread_kind": ""},
          {"metric": "accuracy", "role": "folds", "spread": None, "spread_kind": "", "spread_n": 0}),
         ({"method": "5-NN on all labels, Euclidean, features unscaled", "C": "", "gap": ""},
@@ -59,19 +67,19 @@ def written(path: Path, *rows: dict[str, str]) -> Path:
         ({**NEAR, "metric": "AuthPct, held-out"}, {"metric": "AuthPct", "role": "held-out"}),
         ({**NEAR, "metric": "C_T", "method": CELLS},
          {"role": "value", "method": "data-copying test (Meehan et al. 2020)", "remark": "25 of 100 cells, seed 0"}),
-        ({**STUDY, "spread_kind": "1.96 standard errors of the mean of 16 random sets"},
-         {"question": "7 to 2", "condition": "random directions", "method": "m: n, o", "spread_n": 16,
-          "spread_kind": "1.96 standard errors", "spread_of": "random sets"}),
+        ({**STUDY, "spread": "1.96", "spread_kind": "1.96 standard errors of the mean of 16 random sets"},
+         {"question": "7 to 2", "condition": "random directions", "method": "m: n, o", "interval_n": 16,
+          "interval": "Student's t", "interval_of": "random sets", "low": pytest.approx(80.5 - 2.13145, abs=1e-4)}),
         ({**STUDY, "protocol": "straight", "spread_kind": "half of Wilson's 95 % interval of 64"},
-         {"question": "", "condition": "straight", "spread_kind": "95 % Wilson interval", "spread_n": 64,
-          "spread_of": "z"}),
+         {"question": "", "condition": "straight", "interval": "Wilson", "interval_n": 64, "interval_of": "z"}),
         ({"task": "fid", "protocol": "3,000 against 10,000 images", "method": "m",
           "spread_kind": "standard deviation over 100 subsets"},
          {"condition": "", "spread_kind": "standard deviation", "spread_n": 100, "spread_of": "subsets"}),
         ({"task": "fid", "method": "m", "spread_kind": "1.96 standard deviations over 3 seeds of the samples"},
-         {"spread_kind": "1.96 standard deviations", "spread_n": 3, "spread_of": "sample sets"}),
+         {"spread_kind": "standard deviation", "spread_n": 3, "spread_of": "sample sets",
+          "spread": pytest.approx(0.8 / 1.96)}),
         ({"task": "table3", "method": "m", "spread_kind": "1.96 standard errors over 10000 test images"},
-         {"spread_kind": "1.96 standard errors", "spread_n": 10_000, "spread_of": "test images"}),
+         {"interval": "Wilson", "interval_n": 10_000, "interval_of": "test images", "spread": None}),
     ],
 )  # fmt: skip
 def test_what_sentences_said_stands_in_its_own_column(tmp_path, old, expected):
@@ -119,10 +127,15 @@ def test_quotes_of_the_paper_are_left_to_the_report(tmp_path):
     assert [row.source for row in results.load(tmp_path / "new.parquet")] == ["measured"]
 
 
-def test_a_file_without_the_newest_column(tmp_path):
-    row = replace(RESULT, features="disc:x", features_protocol="conv1 max-pooled to 1x1, not scaled")
-    table = results.frame([row]).drop(columns="pixels_sha256")
-    table["draws"] = ""
+@pytest.mark.parametrize("columns", [SPREAD_COLUMNS, PIXEL_COLUMNS])
+def test_a_file_of_between(tmp_path, columns):
+    row = replace(
+        RESULT, features="disc:x", features_protocol="conv1 max-pooled to 1x1, not scaled; BatchNorm stored",
+        trained_on="unknown", **vars(wilson(RESULT.value / 100, 486, "test images")),
+    )  # fmt: skip
+    old = replace(row, spread=3.9, spread_n=486, spread_of="test images")
+    table = results.frame([old])[columns]
+    table["draws"], table["spread_kind"] = "", "95 % Wilson interval"
     table.to_csv(tmp_path / "old.csv", index=False)
     assert "holds results of an earlier version" in run("report", tmp_path / "old.csv")[2]
     assert run("migrate", tmp_path / "old.csv", "--out", tmp_path / "new.csv")[0] == 0

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dcgan_eval.report.words import cite
-from dcgan_eval.results.paper import QUOTES, quoted
+from dcgan_eval.results.paper import QUOTES, differs, quoted
 from tests.builders import RESULT
 
 
@@ -16,8 +16,10 @@ from tests.builders import RESULT
         ("disc:netD", "CIFAR-10-JPEG", "all", "svm", 82.8),
         ("disc:netD", "CIFAR-10-JPEG", "per-class:400", "svm", 73.8),
         ("disc:authors-200", "SVHN", "labels:1000", "svm", 22.48),
-        ("kmeans:1600", "CIFAR-10", "all", "svm", 80.6),
-        ("kmeans:1600", "CIFAR-10", "per-class:400", "svm", 63.7),
+        ("kmeans:4800", "CIFAR-10", "all", "svm", 80.6),
+        ("kmeans:4800", "CIFAR-10", "per-class:400", "svm", 63.7),
+        ("kmeans:1600", "CIFAR-10", "all", "svm", None),
+        ("kmeans:10", "CIFAR-10", "per-class:400", "svm", None),
         ("pixels", "SVHN", "labels:1000", "knn", 77.93),
         ("disc:authors-200", "svhn-mini", "labels:1000", "svm", None),
         ("disc:authors-200", "svhn-mini", "all", "svm", None),
@@ -34,7 +36,10 @@ from tests.builders import RESULT
     ],
 )
 def test_a_number_is_quoted_only_where_the_protocol_matches(features, data, labels, probe, value):
-    dimensions = 3072 if features == "pixels" else 28672 if data.startswith("CIFAR") else 7168
+    kind, _, argument = features.partition(":")
+    dimensions = 3072 if kind == "pixels" else 28672 if data.startswith("CIFAR") else 7168
+    if kind == "kmeans":
+        dimensions = 4 * int(argument)
     metric = "error" if data.lower().startswith("svhn") else "accuracy"
     row = replace(RESULT, features=features, dimensions=dimensions, data=data, labels=labels, metric=metric,
                   C=None if probe == "knn" else 1e-3)  # fmt: skip
@@ -85,3 +90,51 @@ def test_a_quote_says_which_data_it_is_of():
     jpeg = quoted(replace(RESULT, data="CIFAR-10-JPEG"))
     assert jpeg is not None
     assert cite(jpeg) == "82.8 accuracy on CIFAR-10 (paper, Table 1, DCGAN + L2-SVM)"
+
+
+def authors(**changes):
+    """The authors' network of Table 1 as it would be measured."""
+    return replace(
+        RESULT, features="disc:authors-30", data="CIFAR-10", dimensions=28672, n=10_000, n_reference=50_000,
+        trained_on="ImageNet, without labels", C=1e-3, **changes,
+    )  # fmt: skip
+
+
+def test_only_numbers_of_one_protocol_have_a_difference():
+    quote = quoted(authors())
+    assert quote is not None
+    assert differs(authors(), quote) == []
+    for changes, said in (
+        ({"trained_on": "tiny:train, without labels"}, "trained on tiny:train, without labels, not ImageNet"),
+        ({"trained_on": ""}, "trained on unknown images, not ImageNet"),
+        ({"data": "CIFAR-10-JPEG"}, "data CIFAR-10-JPEG, not CIFAR-10"),
+        ({"classifier": "5-NN"}, "classifier 5-NN, not L2-SVM"),
+        ({"n": 2000}, "2,000 test images, not 10,000"),
+        ({"n_reference": 5000}, "5,000 labels, not 50,000"),
+    ):
+        assert differs(replace(authors(), **changes), quote) == [said]
+
+
+def test_table_2_is_told_from_what_is_only_like_it():
+    row = authors(
+        features_sha256="", metric="error", labels="labels:1000", batchnorm="reestimated", C_by="validation",
+    )  # fmt: skip
+    row = replace(
+        row, data="SVHN", dimensions=7168, n=26_032, n_reference=1000, trained_on="SVHN, without labels",
+        features="disc:authors-200",
+    )  # fmt: skip
+    quote = quoted(row)
+    assert quote is not None
+    assert differs(row, quote) == []
+    other = replace(row, C_by="folds", batchnorm="stored", trained_on="nothing")
+    assert differs(other, quote) == [
+        "trained on nothing, not SVHN", "BatchNorm stored, not reestimated", "C by folds, not validation",
+    ]  # fmt: skip
+
+
+def test_features_of_another_kind_than_the_papers_say_so():
+    row = replace(authors(), features="kmeans:4800", dimensions=19_200, trained_on="CIFAR-10:train, without labels")
+    quote = quoted(row)
+    assert quote is not None
+    assert differs(row, quote) == ["features (kmeans: is the AISTATS paper's)"]
+    assert "79.6" in quote.row.remark

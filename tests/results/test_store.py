@@ -6,7 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_rows_come_back_from_the_csv_as_they_were(tmp_path):
     rows = [RESULT, KNN_RESULT, replace(RESULT, command='a,b "c"\n d', value=1e-300, draws=(1 / 3, 1e-300))]
     append(tmp_path / "r.csv", rows)
     assert results.read(tmp_path / "r.csv") == rows
-    assert list(pd.read_csv(tmp_path / "r.csv")) == COLUMNS == list(asdict(RESULT))
+    assert list(pd.read_csv(tmp_path / "r.csv")) == COLUMNS == list(RESULT.record())
 
 
 def test_appending_adds_lines_below_those_there(tmp_path):
@@ -210,8 +210,8 @@ def edited(name, text):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda lines: [lines[0], lines[1][:60], lines[2]], r"r\.csv:3: has \d+ fields, not 41: cut short or edited"),
-        (lambda lines: [lines[0], lines[1] + ",", lines[2]], r"r\.csv:3: has 42 fields"),
+        (lambda lines: [lines[0], lines[1][:60], lines[2]], r"r\.csv:3: has \d+ fields, not 52: cut short or edited"),
+        (lambda lines: [lines[0], lines[1] + ",", lines[2]], r"r\.csv:3: has 53 fields"),
         (lambda lines: [*lines[:2], ""], r"r\.csv:4: has 0 fields"),
         (edited("value", "74,28"), r"r\.csv:3: value is '74,28', not a number"),
         (edited("value", "nan"), r"r\.csv:3: value is nan, which no result is"),

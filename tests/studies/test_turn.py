@@ -1,5 +1,6 @@
 import pytest
 import torch
+from scipy.stats import t
 
 from dcgan_eval.images import open_images
 from dcgan_eval.inputs import open_extractor
@@ -65,7 +66,8 @@ def test_a_turn_by_names(digits_model, digit_class):
     assert by["second at t = 1", made] > by["second at t = −1", made] + 50
     slopes = found.curve.slopes
     assert by["slope", made] == pytest.approx(float(slopes.mean()))
-    assert rows["slope", made].spread == pytest.approx(1.96 * float(slopes.std()) / 20**0.5)
+    slope = rows["slope", made]
+    assert (slope.low, slope.high) == pytest.approx(t.interval(0.95, 19, slopes.mean(), slopes.std() / 20**0.5))
     assert by["R²", made] == pytest.approx(float(found.curve.straight.mean()))
     assert found.curve.score.shape == (20, 5)
     assert [

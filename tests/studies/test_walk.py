@@ -136,7 +136,7 @@ def test_a_walk(digits_model):
     ways = {"straight", "spherical", "pixels blended"}
     assert {row.condition for row in found.rows if row.metric == "path length"} == ways
     assert {row.condition for row in found.rows if row.metric == "logit"} == ways | {"samples"}
-    assert all(row.n == 4 and row.seed == 2 and row.spread is not None for row in found.rows)
+    assert all(row.n == 4 and row.seed == 2 and row.low is not None for row in found.rows)
     shown = list(frames(found))
     assert len(shown) == 13 + 11
     assert not any(torch.equal(a, b) for a, b in zip(shown, [*shown[1:], shown[0]], strict=True))

@@ -866,7 +866,7 @@ def test_evaluations_are_written_down(few, tmp_path, monkeypatch):
         if row["metric"] == PROBE:
             assert "100 training images, judged on 100 others" in row["protocol"]
             assert 20 < float(row["value"]) < 100
-            assert 0 < float(row["spread"]) < 20
+            assert 0 < float(row["low"]) < float(row["value"]) < float(row["high"]) < float(row["low"]) + 30
         elif row["metric"] == "Fréchet distance":
             assert "50 images of digits:test and as many samples; D with random weights: conv1+conv2" in row["protocol"]
             assert float(row["value"]) > 0
@@ -874,7 +874,7 @@ def test_evaluations_are_written_down(few, tmp_path, monkeypatch):
             assert "50 images of digits:test to the nearest of 100 samples" in row["protocol"]
             # digits of 64 pixels: no farther apart than black from white
             assert 100 < float(row["value"]) < 64**0.5 * 255
-            assert row["spread"] == ""
+            assert (row["low"], row["high"]) == ("", "")
     best = max(rows[3::3], key=lambda row: float(row["value"]))  # the first of equals, random weights aside
     found = checkpoint.load(tmp_path / "a" / "best.safetensors")
     assert found.metadata["images"] == int(best["images"])
@@ -921,7 +921,9 @@ def test_fid_while_training_is_that_of_any_set(weights):
 
 def test_the_best_is_the_first_of_the_highest_however_often_a_run_is_stopped(few, tmp_path, monkeypatch):
     scores = {0: 45.0, 10: 50.0, 20: 70.0, 30: 60.0, 40: 70.0, 50: 69.0, 60: 10.0}
-    monkeypatch.setattr(Evaluation, "measure", lambda self, state: [Measurement(PROBE, scores[state.step], None, "")])
+    monkeypatch.setattr(
+        Evaluation, "measure", lambda self, state: [Measurement(PROBE, scores[state.step], None, None, "")]
+    )
     options = {"evaluate_epochs": 2.5}
     with monkeypatch.context() as patch:
         after(patch, {25: interrupt})
@@ -953,7 +955,7 @@ def test_a_probe_without_certificate_leaves_its_cell_empty(tmp_path, monkeypatch
     assert fit(tmp_path, training_digits(), options=options, resume=True, epochs=0.5)
     rows = table(tmp_path / "evaluation.csv")
     assert [row["images"] for row in rows] == ["0", "112", "224", "336", "448"]
-    assert [bool(row["value"]) for row in rows] == [bool(row["spread"]) for row in rows] == [True, *[False] * 3, True]
+    assert [bool(row["value"]) for row in rows] == [bool(row["low"]) for row in rows] == [True, *[False] * 3, True]
     assert "within 1.0e-03 of its optimum, not within 1e-06" in rows[2]["protocol"]
     assert checkpoint.load(tmp_path / "best.safetensors").metadata["images"] == 448
     assert (tmp_path / "curves.png").stat().st_size
@@ -965,7 +967,9 @@ def test_a_probe_without_certificate_leaves_its_cell_empty(tmp_path, monkeypatch
 def test_a_best_beyond_the_state_is_found_again(few, tmp_path, monkeypatch):
     """Killed after an evaluation and before the state: its line is dropped and made anew."""
     scores = {0: 45.0, 10: 50.0, 20: 60.0, 30: 70.0, 40: 65.0, 50: 40.0, 60: 10.0}
-    monkeypatch.setattr(Evaluation, "measure", lambda self, state: [Measurement(PROBE, scores[state.step], None, "")])
+    monkeypatch.setattr(
+        Evaluation, "measure", lambda self, state: [Measurement(PROBE, scores[state.step], None, None, "")]
+    )
     options = {"evaluate_epochs": 2.5, "save_minutes": 0.0}
     with monkeypatch.context() as patch:
         after(patch, {35: lambda: 1 / 0})

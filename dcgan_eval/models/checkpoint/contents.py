@@ -14,6 +14,8 @@ from dcgan_eval.options import BatchNormMode
 from dcgan_eval.runtime.errors import InputError
 
 Format = Literal["dcgan-eval", "authors", "pytorch-examples"]
+# networks that the paper's authors released, by `Checkpoint.sha256`, and what they were trained on
+RELEASED = {"4ada529806fb8f574557f0022b9ad5afde29687a42bf1b120aa0bdcec4f178cf": "SVHN, without labels"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,14 @@ class Checkpoint:
     def has_statistics(self) -> bool:
         """Whether the BatchNorm statistics of every network here come from data; the authors' files hold none."""
         return all(has_statistics(network) for network in (self.generator, self.discriminator) if network is not None)
+
+    @property
+    def trained_on(self) -> str:
+        """The images that the networks have seen, where whoever saved them noted it down, or they are known; else
+        'unknown'."""
+        if data := self.metadata.get("data"):
+            return f"{data}, {'with' if self.architecture.n_classes else 'without'} labels"
+        return RELEASED.get(self.sha256, "unknown")
 
     @property
     def generator_batchnorm(self) -> BatchNormMode:

@@ -1,0 +1,249 @@
+"""Claim: 95 % of the intervals that the package prints hold the true value, over the sizes that its commands meet.
+
+    python -m benchmarks.coverage [--rounds 20000] [--out reports/benchmarks]
+
+Each case draws data of which the truth is known, over and over, and counts how often the interval holds it. Writes
+OUT/coverage.csv, and OUT/coverage.md as a table. Exit 1 where a share is outside what the case allows by more than
+chance (3.3 standard errors of the simulation).
+"""
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from dcgan_eval.results.differences import newcombe, of_pairs
+from dcgan_eval.results.intervals import LEVEL, Z95, holm, of_images, of_mean, simultaneous, wilson
+from dcgan_eval.runtime.files import write_whole
+
+Draw = Callable[[Generator], bool]  # new data: whether the interval holds the truth
+NOISE = 3.3  # standard errors of the simulation
+# a count is one of few, so that no interval of a fraction holds exactly 95 %
+LEAST, MOST = 0.93, 0.985
+
+
+@dataclass(frozen=True)
+class Case:
+    """interval: its name in docs/statistics.md. of: what it is found over. truth: in words. least, most: the shares
+    between which its coverage is to be. draw: one round."""
+
+    interval: str
+    of: str
+    truth: str
+    draw: Draw
+    least: float = LEAST
+    most: float = MOST
+
+    def __str__(self) -> str:
+        return f"{self.interval}: {self.of}, {self.truth}"
+
+    def covered(self, rounds: int, seed: int) -> float:
+        """The share of rounds whose interval holds the truth."""
+        rng = np.random.default_rng(seed)
+        return sum(self.draw(rng) for _ in range(rounds)) / rounds
+
+
+def noise(rounds: int) -> float:
+    return NOISE * (LEVEL * (1 - LEVEL) / rounds) ** 0.5
+
+
+def holds(low: float | None, high: float | None, truth: float) -> bool:
+    return low is not None and high is not None and low <= truth <= high
+
+
+# one number
+
+
+def fraction(rng: Generator, *, n: int, p: float) -> bool:
+    found = wilson(rng.binomial(n, p) / n, n, "")
+    return holds(found.low, found.high, 100 * p)
+
+
+def accuracy_of_draws(rng: Generator, *, n: int, draws: int, p: float, alike: float) -> bool:
+    """Images differ in how often a draw of labels gets them right, by a Beta distribution; alike, from 0 to 1: the
+    correlation of two draws on an image."""
+    each = rng.beta(p * (1 - alike) / alike, (1 - p) * (1 - alike) / alike, n)
+    found = of_images(rng.random((draws, n)) < each)
+    return holds(found.low, found.high, 100 * p)
+
+
+def mean(rng: Generator, *, n: int, skewed: bool) -> bool:
+    values = rng.gamma(4, 1, n) if skewed else rng.normal(4, 1, n)
+    found = of_mean(values, "")
+    return holds(found.low, found.high, 4)
+
+
+# a difference of two
+
+
+def outcomes(rng: Generator, *, n: int, shares: tuple[float, float, float], draws: int = 1) -> NDArray[np.float64]:
+    """Of n images the mean over draws of one model's outcome less another's. shares: that both, only the first and only
+    the second get right; draws agree in half of the images."""
+    probabilities = [*shares, 1 - sum(shares)]
+    kinds = rng.choice(4, (draws, n), p=probabilities)
+    kinds[:, : n // 2] = kinds[0, : n // 2]
+    values: NDArray[np.float64] = np.array([0.0, 1.0, -1.0, 0.0])[kinds].mean(0)
+    return values
+
+
+def paired(rng: Generator, *, n: int, shares: tuple[float, float, float], draws: int = 1) -> bool:
+    low, high = of_pairs(outcomes(rng, n=n, shares=shares, draws=draws), Z95)
+    return low <= shares[1] - shares[2] <= high
+
+
+def unpaired(rng: Generator, *, n: int, p: float, q: float) -> bool:
+    low, high = newcombe((rng.binomial(n, p) / n, n), (rng.binomial(n, q) / n, n), Z95)
+    return low <= 100 * (p - q) <= high
+
+
+def by_draw(rng: Generator, *, draws: int, shared: float) -> bool:
+    """shared: the deviation that both owe to the same draw, in units of each one's own."""
+    common = shared * rng.normal(size=draws)
+    each = (common + rng.normal(0.3, 1, draws)) - (common + rng.normal(0, 1, draws))
+    half = simultaneous(2, draws - 1) * each.std(ddof=1) / draws**0.5
+    return bool(abs(each.mean() - 0.3) <= half)
+
+
+# many at once
+
+
+def table(rng: Generator, *, models: int, n: int, alone: bool) -> bool:
+    """Whether a table of equal models marks no difference to the best. alone: with intervals that hold one by one."""
+    each = rng.beta(2, 0.6, n)
+    right = rng.random((models, n)) < each
+    best = right[right.sum(1).argmax()]
+    z = Z95 if alone else simultaneous(models)
+    ends = (of_pairs(row.astype(np.float64) - best, z) for row in right if row is not best)
+    return all(low <= 0 <= high for low, high in ends)
+
+
+def table_of_draws(rng: Generator, *, models: int, draws: int) -> bool:
+    values = rng.normal(size=draws) + rng.normal(size=(models, draws))
+    best = values[values.mean(1).argmax()]
+    z = simultaneous(models, draws - 1)
+    return all(abs(d.mean()) <= z * d.std(ddof=1) / draws**0.5 for d in values - best if d.any())
+
+
+def family(rng: Generator, *, tests: int, adjusted: bool) -> bool:
+    p = rng.random(tests)
+    return min(holm(p.tolist()) if adjusted else p) > 1 - LEVEL
+
+
+def _cases() -> Iterator[Case]:
+    for n in (64, 486, 899, 10_000):
+        for p in (0.5, 0.8, 0.97):
+            yield Case("Wilson", f"{n:,} images", f"accuracy {p:.0%}", partial(fraction, n=n, p=p))
+    for n, p, alike in ((486, 0.6, 0.5), (899, 0.9, 0.8), (2000, 0.97, 0.5), (2000, 0.7, 0.2)):
+        yield Case(
+            "Wilson, several draws",
+            f"{n:,} images, 10 draws",
+            f"accuracy {p:.0%}, correlation of draws {alike:g}",
+            partial(accuracy_of_draws, n=n, draws=10, p=p, alike=alike),
+        )
+    for n in (3, 4, 10, 16):
+        yield Case("Student's t", f"{n} draws or seeds", "normal", partial(mean, n=n, skewed=False), 0.95, 0.95)
+    for n in (16, 64):
+        yield Case("Student's t", f"{n} values", "skewed (Gamma 4)", partial(mean, n=n, skewed=True), 0.92, 0.96)
+    for n, shares in (
+        (64, (0.7, 0.1, 0.1)),
+        (486, (0.6, 0.12, 0.05)),
+        (899, (0.9, 0.03, 0.005)),
+        (10_000, (0.6, 0.1, 0.08)),
+    ):
+        first, second = shares[1:]
+        yield Case(
+            "paired by image",
+            f"{n:,} images",
+            f"one model alone right on {first:.1%}, the other on {second:.1%}",
+            partial(paired, n=n, shares=shares),
+        )
+    yield Case(
+        "paired by image",
+        "486 images, 10 draws",
+        "one model alone right on 12.0%, the other on 5.0%",
+        partial(paired, n=486, shares=(0.6, 0.12, 0.05), draws=10),
+    )
+    for n, p, q in ((64, 0.9, 0.8), (486, 0.6, 0.55), (899, 0.97, 0.95), (10_000, 0.788, 0.828)):
+        yield Case(
+            "not paired (Newcombe)", f"{n:,} images each", f"{p:.1%} and {q:.1%}", partial(unpaired, n=n, p=p, q=q)
+        )
+    for draws in (3, 10):
+        yield Case(
+            "paired by draw",
+            f"{draws} draws",
+            "draws shared by both",
+            partial(by_draw, draws=draws, shared=5),
+            0.95,
+            0.95,
+        )
+    for models in (4, 6, 11):
+        of = f"{models} models, 2,000 images"
+        yield Case(
+            "all differences to the best",
+            of,
+            "equal models",
+            partial(table, models=models, n=2000, alone=False),
+            0.95,
+            1,
+        )
+    for models in (4, 11):
+        of = f"{models} models, 10 draws"
+        yield Case(
+            "all differences to the best", of, "equal models", partial(table_of_draws, models=models, draws=10), 0.95, 1
+        )
+    for tests in (5, 20):
+        yield Case(
+            "p-values of a table (Holm)",
+            f"{tests} tests",
+            "nothing to find",
+            partial(family, tests=tests, adjusted=True),
+            0.94,
+            0.97,
+        )
+
+
+CASES = tuple(_cases())
+# what was printed before, or elsewhere still is: for comparison, and no claim
+BEFORE = (
+        *(
+            Case("1.96 standard errors, one by one", f"{models} models, 2,000 images", "equal models",
+                 partial(table, models=models, n=2000, alone=True), 0, 1)
+            for models in (4, 6, 11)
+        ),
+        Case("p-values, one by one", "20 tests", "nothing to find", partial(family, tests=20, adjusted=False), 0, 1),
+    )  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20_000)
+    parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"))
+    a = parser.parse_args()
+    titles = ["interval", "found over", "truth", "holds, %"]
+    lines, wrong = [], 0
+    for case in (*CASES, *BEFORE):
+        found = case.covered(a.rounds, seed=0)
+        outside = not case.least - noise(a.rounds) <= found <= case.most + noise(a.rounds)
+        wrong += outside
+        lines.append([case.interval, case.of, case.truth, f"{100 * found:.1f}"])
+        print("  ".join(lines[-1]) + ("  OUTSIDE" if outside else ""), flush=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([titles, *lines])
+    a.out.mkdir(parents=True, exist_ok=True)
+    write_whole(a.out / "coverage.csv", text.getvalue())
+    rows = [titles, ["---", "---", "---", "---:"], *lines]
+    write_whole(a.out / "coverage.md", "".join(f"| {' | '.join(row)} |\n" for row in rows))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

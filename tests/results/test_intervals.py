@@ -1,0 +1,87 @@
+"""Intervals against other libraries, and against what they promise: how often they hold the true value."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, t
+from statsmodels.stats.multitest import multipletests
+
+from benchmarks import coverage
+from dcgan_eval.results import Interval, Spread
+from dcgan_eval.results.intervals import Z95, holm, of_images, of_mean, simultaneous, spread, wilson
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 50), (50, 50), (1, 50), (37, 50), (486, 1000), (7551, 10_000)])
+def test_wilsons_interval_is_scipys(right, n):
+    found, interval = wilson(right / n, n, "test images"), binomtest(right, n).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((100 * interval.low, 100 * interval.high), abs=1e-9)
+    assert (found.interval, found.interval_n, found.interval_of) == ("Wilson", n, "test images")
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= 100 * right / n <= found.high
+
+
+def test_the_interval_of_a_mean_is_students():
+    x = np.random.default_rng(0).normal(5, 2, 7)
+    found = of_mean(x, "z")
+    assert (found.low, found.high) == pytest.approx(t.interval(0.95, 6, x.mean(), x.std(ddof=1) / 7**0.5))
+    assert (found.interval, found.interval_n, found.interval_of) == ("Student's t", 7, "z")
+    assert of_mean([3.0], "z") == Interval()
+
+
+def test_a_spread_divides_by_one_less():
+    assert spread([1.0, 2.0, 4.0], "label draws") == Spread(
+        float(np.std([1, 2, 4], ddof=1)), "standard deviation", 3, "label draws"
+    )
+    assert spread([1.0], "label draws") == Spread()
+
+
+def test_over_images_several_draws_are_worth_between_one_and_their_number():
+    rng = np.random.default_rng(0)
+    right = rng.random((1, 400)) < 0.8
+    one = of_images(right)
+    assert one == wilson(float(right.mean()), 400, "test images")
+    assert of_images(np.repeat(right, 10, 0)) == one  # draws that agree tell nothing more
+    apart = of_images(rng.random((10, 400)) < 0.8)  # draws that have nothing in common are other images
+    alike = wilson(float((rng.random((10, 400)) < 0.8).mean()), 4000, "test images")
+    assert apart.low is not None
+    assert apart.high is not None
+    assert alike.low is not None
+    assert alike.high is not None
+    assert apart.high - apart.low == pytest.approx(alike.high - alike.low, rel=0.1)
+    assert of_images(np.ones((3, 50), bool)).low == pytest.approx(wilson(1.0, 50, "").low)
+
+
+def test_the_quantile_of_two_models_is_students_and_grows_with_their_number():
+    assert simultaneous(2) == pytest.approx(Z95)
+    assert simultaneous(2, 9) == pytest.approx(t.ppf(0.975, 9))
+    # q of 0.95, in the table of any textbook: 3.314, 4.030
+    assert simultaneous(3) == pytest.approx(3.314 / 2**0.5, abs=1e-3)
+    assert simultaneous(6) == pytest.approx(4.030 / 2**0.5, abs=1e-3)
+    assert simultaneous(6, 10) == pytest.approx(t.ppf(1 - 0.05 / 2 / 15, 10))
+
+
+def test_holm_is_statsmodels():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 5, 40):
+        p = rng.random(n) ** 3
+        assert holm(p.tolist()) == pytest.approx(multipletests(p, method="holm")[1])
+    assert holm([]) == []
+    assert holm([0.02, 0.02]) == [0.04, 0.04]
+
+
+# what they promise
+
+
+@pytest.mark.parametrize("case", coverage.CASES, ids=str)
+def test_an_interval_holds_the_true_value_as_often_as_it_says(case):
+    """Within what chance does to so many rounds, and not much more often: too wide says too little."""
+    found = case.covered(rounds=1500, seed=1)
+    noise = 3.3 * (0.95 * 0.05 / 1500) ** 0.5
+    assert case.least - noise <= found <= case.most + noise
+
+
+def test_cases_are_told_apart():
+    for a, b in combinations(coverage.CASES, 2):
+        assert str(a) != str(b)
