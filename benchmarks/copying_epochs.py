@@ -20,7 +20,7 @@ from dcgan_eval.runtime.run import Run
 
 SHOWN = {
     "nearest distance": "mean distance to training images",
-    "nearer than any": "as near as any held-out image, %",
+    "suspected copies": "samples nearer than every held-out image",
     "AuthPct": "AuthPct, %",
     "C_T": "C_T (0: as held-out images)",
 }

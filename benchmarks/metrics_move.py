@@ -1,4 +1,4 @@
-"""Claim: every metric of `dcgan-eval fid` moves the right way as images get worse.
+"""Claim: distances, recall, coverage and the classifier score move the right way from no damage to the strongest.
 
     python -m benchmarks.metrics_move DATA --features disc:CHECKPOINT@1x1 --out results.csv --figure FILE.png
         [--data-root data] [--generator CHECKPOINT] [--real 10000] [--images 3000]
@@ -7,7 +7,8 @@ Real images are some of the training split. Judged are others of the test split,
 noise, blurred, and with classes left out, at four strengths each, and samples of a generator. The classifier score
 rests on a small network that is fitted here to the training split in a minute, with seed 0, and handed over as a
 `torch.export` file. Distances must grow with the damage, scores and shares that stand for it must fall; MUST says
-which, and where one does not, from none to the strongest, the script ends with exit 1.
+which, and where one does not, from none to the strongest, the script ends with exit 1. Precision and density rise with
+some damage: they are shown, and must not fall but with noise.
 """
 
 import argparse

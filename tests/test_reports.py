@@ -1,6 +1,7 @@
 """The reports of this repository are what results.csv says, and the README quotes them."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,32 @@ def test_nothing_measured_names_a_place_of_this_machine(row):
     assert row.source == "measured"
     assert row.command.startswith(("dcgan-eval ", "python -m "))
     assert not re.search(r"(?<![\w.$)])/(work|home|root|tmp|Users)\b", row.command)
+
+
+def series():
+    """Each metric by data and damage: its values from no damage to the strongest."""
+    rows = [row for row in load(ROOT / "reports" / "results.csv") if row.task == "fid" and row.source == "measured"]
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for row in rows:
+        data, _, damage = (row.model or "").partition(", ")
+        kind = damage.rstrip("0123456789. ")
+        if kind:
+            plain = next(r.value for r in rows if r.model == data and r.metric == row.metric)
+            found.setdefault((row.metric, data, kind), [plain]).append(row.value)
+    return found
+
+
+def test_what_is_said_of_damaged_images_is_what_was_measured():
+    said = " ".join((ROOT / "reports" / "README.md").read_text(encoding="utf-8").split())
+    all_series = series()
+    grows = {"Fréchet distance", "kernel distance"}
+    worse = {
+        key: [b - a if key[0] in grows else a - b for a, b in pairwise(values)] for key, values in all_series.items()
+    }
+    against = sorted(key for key, steps in worse.items() if min(steps) < 0)
+    assert f"{len(against)} of {len(all_series)} series" in said
+    ends = sorted({key[0] for key, steps in worse.items() if sum(steps) <= 0})
+    assert ends == ["density", "precision"]
+    precision = all_series["precision", "CIFAR-10-JPEG:test", "blur"]
+    assert f"precision of blurred photographs from {precision[0]:.3f} to {precision[-1]:.3f}" in said
+    assert {key[0] for key in against} == {"classifier score", "density", "kernel distance", "precision"}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dcgan_eval.results import Row
 
 # of each task the numbers that sum it up
-HEADLINES = ("accuracy", "FID", "Fréchet distance", "AuthPct", "nearer than any", "duplicates", "error")
+HEADLINES = ("accuracy", "FID", "Fréchet distance", "AuthPct", "suspected copies", "duplicates", "error")
 
 
 @command

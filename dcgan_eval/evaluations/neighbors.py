@@ -61,9 +61,9 @@ def neighbors(
     """By every extractor, without and with mirror images: how near samples come to training images.
 
     Mean distances, cosine distances and the memorisation-informed distance (MiFID, by Inception); where there are
-    held-out images also the share of samples nearer than any of them, authenticity, the data-copying test C_T, and of
-    each number a p-value and, but for C_T, the same number of the held-out images; in pixels also how near held-out
-    images are to 1,000, 10,000 … samples.
+    held-out images also how many samples are nearer than every one of them, authenticity, the data-copying test C_T,
+    and of each number a p-value and, but for C_T, the same number of the held-out images; in pixels also how near
+    held-out images are to 1,000, 10,000 … samples.
 
     run: see `extract`; its ranks share the search, too.
     seed: of C_T's cells.
@@ -166,8 +166,11 @@ def _numbers(
     yield from each("nearest distance", means, "mean Euclidean distance to the nearest; p by Mann-Whitney's U", p)
     if len(near) > 1:
         share = nearer_than_any(first[0], first[1])
-        how = "share no farther than the nearest held-out image; p by Fisher's exact test"
-        yield from each("nearer than any", [100 * share.value, 100 * share.held_out], how, share.p, unit="%")
+        how = (
+            "samples nearer than every held-out image; held-out: as many as are to be expected of images drawn as those"
+        )
+        counts = [round(len(first[0]) * share.value), len(first[0]) * share.held_out]
+        yield from each("suspected copies", counts, f"{how}; p exact, by the order of all", share.p, unit="images")
         share = authenticity(near[0], near[1], train, ranks=ranks)
         how = "share farther from the nearest than that one from its own (Alaa et al. 2022); p of two proportions"
         yield from each("AuthPct", [100 * share.value, 100 * share.held_out], how, share.p, unit="%")

@@ -73,13 +73,27 @@ def nearer(fake: Tensor, held_out: Tensor) -> float:
 
 
 def nearer_than_any(fake: Tensor, held_out: Tensor) -> Share:
-    """The share of samples no farther from a training image than the nearest held-out image; from distances (n,), (m,).
+    """The share of samples nearer to a training image than every held-out image; from distances (n,) and (m,).
 
-    Copies among the held-out images, at distance 0, are counted likewise. p: Fisher's exact test of the two shares.
+    held_out: the share to be expected of images drawn as those are, 1 / (m + 1). p: that of all n + m images the
+    nearest `a` are samples, Π (n − i) / (n + m − i) over i < a, where each order is as likely as any other. Where
+    held-out images are training images themselves, at distance 0, the shares at distance 0 by Fisher's exact test.
     """
-    a, b = (int((distances <= held_out.min()).sum()) for distances in (fake, held_out))
     n, m = len(fake), len(held_out)
-    return Share(a / n, b / m, float(fisher_exact([[a, n - a], [b, m - b]], alternative="greater").pvalue))
+    if bool((held_out == 0).any()):
+        a, b = (int((distances == 0).sum()) for distances in (fake, held_out))
+        return Share(a / n, b / m, float(fisher_exact([[a, n - a], [b, m - b]], alternative="greater").pvalue))
+    a = int((fake < held_out.min()).sum())
+    orders = np.arange(a)
+    return Share(a / n, 1 / (m + 1), float(np.exp(np.sum(np.log((n - orders) / (n + m - orders))))))
+
+
+def p_values(fake: Tensor, held_out: Tensor) -> Tensor:
+    """Of each distance (n,) that an image drawn as the held-out ones, at distances (m,), were no farther: float64 (n,),
+    at least 1 / (m + 1)."""
+    order = held_out.double().sort().values
+    nearer = torch.searchsorted(order, fake.double(), right=True)
+    return (1 + nearer).double() / (len(held_out) + 1)
 
 
 def authenticity(fake: Nearest, held_out: Nearest, train: Tensor, *, ranks: Ranks = ALONE) -> Share:

@@ -169,7 +169,7 @@ def _copying(rows: Sequence[Row]) -> list[Table]:
                 p = adjusted[row]
                 line["p"] = Cell(f"{row.value:.2g}", row.value, (row,))
                 line["p, adjusted"] = Cell(f"{p:.2g}", p, (row,))
-                verdict = "copies" if row.metric == "nearer than any" else "nearer"
+                verdict = "copies" if row.metric == "suspected copies" else "nearer"
                 line["verdict"] = Cell(verdict if p < FLAGGED else "")
             else:
                 shown = f"{row.value:.5g}{' ' * bool(row.unit) + row.unit}"
@@ -182,7 +182,7 @@ def _copying(rows: Sequence[Row]) -> list[Table]:
             notes.append(
                 f"p, adjusted: for the {len(adjusted)} p-values of this table (Holm). verdict: where it is below "
                 f"{FLAGGED}, held-out images would seldom be as close. Blurred samples, or those of little contrast, "
-                "are closer to all images without copying any: only 'nearer than any' indicates copies"
+                "are closer to all images without copying any: only suspected copies are called copies"
             )
         notes += [
             f"{row.n:,} samples of {row.model}, sha256 {row.model_sha256}; {row.n_reference:,} training images"

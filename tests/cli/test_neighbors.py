@@ -122,22 +122,22 @@ def test_a_generator_that_copies_is_called_so(copies):
     values, _ = judged(*argv)
     assert len(probabilities(values)) == 2 * (6 + 3)
     assert max(probabilities(values).values()) < 0.01
-    shares = [
-        values[features, flips, "nearer than any"] for features in ("pixels", "random:digits@1x1") for flips in (0, 1)
+    counts = [
+        values[features, flips, "suspected copies"] for features in ("pixels", "random:digits@1x1") for flips in (0, 1)
     ]
-    assert shares == pytest.approx([200 / 3, 100, 200 / 3, 100], abs=3)
+    assert counts == pytest.approx([200, 300, 200, 300], abs=9)  # of 300, a third of them mirrored
     code, out, err = run("neighbors", *argv)
     assert (code, err) == (0, "")
     assert out.startswith("Does copies copy train?\n\n")
     lines = [line for line in body(out) if "held-out to 300 samples" not in line]
-    assert lines[0].split() == ["features", "metric", "value", "held-out", "p", "verdict"]
+    assert lines[0].split() == ["features", "metric", "value", "held-out", "p", "p,", "adjusted", "verdict"]
     assert len(lines) == 1 + 2 * (6 + 3)
     verdicts = [line.split()[-1] for line in lines[1:]]
-    assert verdicts == ["copies" if "nearer than any" in line else "nearer" for line in lines[1:]]
+    assert verdicts == ["copies" if "suspected copies" in line else "nearer" for line in lines[1:]]
     distance, held_out = (values["pixels", False, f"nearest distance{of}"] for of in ("", ", held-out"))
     assert re.search(rf"nearest distance +{distance:.5g} +{held_out:.5g} ", lines[1])
     for part in ("pixels: pixels as x / 127.5 - 1", "300 samples of copies, sha256 ", "; 900 training images",
-                 "training and held-out images: train test, sha256 ", "verdict: where p < 0.01",
+                 "training and held-out images: train test, sha256 ", "verdict: where it is below 0.01",
                  "C_T: data-copying test (Meehan et al. 2020), 3 of 3 cells, seed 0"):  # fmt: skip
         assert part in out
 
@@ -147,7 +147,7 @@ def test_real_images_are_not_called_copies(copies):
     assert min(probabilities(judged(*argv, *PIXELS, *RANDOM)[0]).values()) > 0.01
     lines = body(run("neighbors", *argv)[1])
     assert len(lines) == 1 + 6 + 3 + 1  # and how near held-out images are to samples
-    assert not any("copies" in line for line in lines)
+    assert not any(line.endswith("copies") for line in lines)
 
 
 def test_without_test_images_there_is_no_verdict(copies):
@@ -177,7 +177,8 @@ def test_nearest_lists_every_sample_by_every_features(copies, tmp_path):
     path = tmp_path / "nearest.csv"
     judged(*in_folder(copies, COPIES), *PIXELS, *RANDOM, "--nearest", path)
     found = pd.read_csv(path)
-    assert list(found) == ["features", "mirrored", "sample", "nearest", "distance"]
+    assert list(found) == ["features", "mirrored", "sample", "nearest", "distance", "p"]
+    assert set(found.p) == {float(f"{1 / 401:.4g}")}  # no held-out image is as near as a copy
     assert found.features.tolist() == ["pixels"] * 300 + ["random:digits@1x1"] * 300
     assert found["sample"].tolist() == [*range(300), *range(300)]
     train, fake = (np.load(copies / f"{name}.npz")["x"] for name in ("train", "copies"))

@@ -29,7 +29,7 @@ from tests.builders import toy
 from tests.rows import called
 
 FRECHET = "memorisation-informed Fréchet distance"
-MIRRORED = {"nearest distance", "nearer than any", "AuthPct"}  # what is measured with mirror images as well
+MIRRORED = {"nearest distance", "suspected copies", "AuthPct"}  # what is measured with mirror images as well
 TESTED = MIRRORED | {"C_T", "cosine distance", FRECHET}
 
 
@@ -122,7 +122,7 @@ def test_other_real_images_and_noise_are_not_flagged(judged, sets, kind, request
     flagged = {key for key, p in judged[kind].items() if p < FLAGGED}
     features = request.node.callspec.params["judged"]
     if (kind, sets["train"].shape[0], features) == ("noise", 3, "random:digits@1x1"):
-        # which varies less than images do, in such features, and lies nearer to all of them; "nearer than any" passes
+        # which varies less than images do, in such features, and lies nearer to all of them; "suspected copies" passes
         # for these images, but flags noise beside most other draws of 1,100 images of CIFAR-10
         flagged = {key for key in flagged if key[1] not in ("nearest distance", "AuthPct", "C_T")}
     assert flagged == set()
@@ -130,10 +130,10 @@ def test_other_real_images_and_noise_are_not_flagged(judged, sets, kind, request
 
 @pytest.mark.parametrize("sets", SETS, indirect=True, scope="module")
 def test_blurred_real_images_are_not_called_copies(sets):
-    """They are nearer to everything, and said to be; but not nearer than any."""
+    """They are nearer to everything, and said to be; but not nearer than every held-out one."""
     blurred = blur(sets["real"].tensor(), 5)
     rows = numbers(from_tensor(blurred, name="blurred"), sets["train"], sets["held-out"])
-    shares = {key: row.value for key, row in rows.items() if key[2] == "nearer than any, p"}
+    shares = {key: row.value for key, row in rows.items() if key[2] == "suspected copies, p"}
     assert shares
     assert {key: p for key, p in shares.items() if p < FLAGGED} == {}
 
@@ -180,9 +180,8 @@ def test_numbers_are_their_definitions(three):
         expected = mannwhitneyu(*near, alternative="less").pvalue
         assert value("nearest distance, p") == pytest.approx(expected, rel=1e-6)
         share = nearer_than_any(*(torch.from_numpy(x) for x in near))
-        assert (value("nearer than any"), value("nearer than any, held-out"), value("nearer than any, p")) == (
-            pytest.approx((100 * share.value, 100 * share.held_out, share.p), rel=1e-6)
-        )
+        found = [value(f"suspected copies{of}") for of in ("", ", held-out", ", p")]
+        assert found == pytest.approx([len(fake) * share.value, len(fake) * share.held_out, share.p], rel=1e-6)
         both = [
             nearest(x, train, NEIGHBOURS, y if flips else None)
             for x, y in ((fake, mirrored[0]), (held_out, mirrored[2]))
@@ -252,7 +251,8 @@ def test_rows_carry_their_protocol(three):
         assert row.features_protocol == extractor.protocol
         assert row.condition == f"{'with' if flips else 'without'} mirror images"
         base, _, suffix = metric.partition(", ")
-        assert row.unit == ("%" if base in ("AuthPct", "nearer than any") and suffix != "p" else "")
+        unit = {"AuthPct": "%", "suspected copies": "images"}.get(base, "")
+        assert row.unit == ("" if suffix == "p" else unit)
         assert (row.seed, row.command, row.device, row.layer, row.dimensions) == (5, "as typed", "cpu", "all", 12)
         assert row.method == rows[name, flips, base].method
         assert (row.spread, row.C, row.gap) == (None, None, None)

@@ -1,8 +1,10 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
-from scipy.stats import fisher_exact, kstest, mannwhitneyu, norm
+from scipy.stats import kstest, mannwhitneyu, norm
 from torchmetrics.image.mifid import _compute_cosine_distance, _mifid_compute
 
 from dcgan_eval.metrics import memorization
@@ -15,6 +17,7 @@ from dcgan_eval.metrics.memorization import (
     nearer,
     nearer_than_any,
     nearest,
+    p_values,
 )
 from tests.builders import normal, whole
 
@@ -95,13 +98,27 @@ def test_nearer_among_few_is_the_share_of_orders():
     assert nearer(torch.zeros(30), torch.zeros(40)) > 0.5
 
 
-def test_no_farther_than_the_nearest_held_out_image():
-    fake, held_out = torch.tensor([0.5, 1.0, 1.0, 1.5, 9.0]), torch.tensor([2.0, 1.0, 3.0])
+def test_nearer_than_every_held_out_image():
+    fake, held_out = torch.tensor([0.5, 0.9, 1.0, 1.5, 9.0]), torch.tensor([2.0, 1.0, 3.0])
     found = nearer_than_any(fake, held_out)
-    assert found[:2] == (3 / 5, 1 / 3)
-    # 4 of 8 are as near; of 3 held-out ones, 0 or 1 is among them
-    assert found.p == pytest.approx((5 * 1 + 10 * 3) / 70)
-    assert found.p == pytest.approx(fisher_exact([[3, 2], [1, 2]], alternative="greater").pvalue)
+    assert found[:2] == (2 / 5, 1 / 4)  # one as near as the nearest held-out one is not nearer
+    # of all orders of 5 and 3, those that begin with two of the 5
+    orders = list(itertools.permutations([0] * 5 + [1] * 3, 2))
+    assert found.p == pytest.approx(sum(order == (0, 0) for order in orders) / len(orders))
+    assert nearer_than_any(torch.ones(4), held_out)[:] == (0.0, 1 / 4, 1.0)
+    # 2 copies among 30 samples, beside 500 held-out images
+    few = nearer_than_any(torch.cat([torch.zeros(2), torch.full((28,), 2.0)]), torch.ones(500))
+    assert few.p == pytest.approx(30 * 29 / (530 * 529))
+    many = nearer_than_any(torch.cat([torch.zeros(166), torch.full((9834,), 2.0)]), torch.ones(486))
+    assert many.p == pytest.approx(3.6e-4, rel=0.05)
+
+
+def test_each_distance_has_a_p_value():
+    fake, held_out = torch.tensor([0.5, 1.0, 2.5, 9.0]), torch.tensor([2.0, 1.0, 3.0])
+    assert p_values(fake, held_out).tolist() == [1 / 4, 2 / 4, 3 / 4, 1.0]
+    rng = torch.Generator().manual_seed(0)
+    found = p_values(torch.rand(4000, generator=rng), torch.rand(999, generator=rng))
+    assert kstest(found.numpy(), "uniform").statistic < 0.06
 
 
 def test_copies_among_held_out_images_are_counted_likewise():
