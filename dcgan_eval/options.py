@@ -232,7 +232,7 @@ class FidOptions(Options):
         tuple[MetricName, ...],
         Option(
             help="Metrics: fid, is, kid, prdc (precision, recall, density, coverage), fid-infinity (FID of FAKE "
-            "extrapolated to infinitely many images, from subsets of FAKE)."
+            "extrapolated to infinitely many images, from subsets of FAKE of at least 2.5 images per feature)."
         ),
     ] = ("fid",)
     kid_subsets: Annotated[int, Option(min=1, help="Number of KID subsets.")] = 100

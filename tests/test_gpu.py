@@ -284,7 +284,7 @@ def test_recorded_kernels_do_what_they_did(options: dict[str, Any]) -> None:
 
 COMMANDS = {
     "classify": ("classify", "--features", "disc:digits", "--features", "pixels", "--knn", "5"),
-    "fid": ("fid", "--metrics", "fid,kid,prdc,fid-infinity", "--kid-subset-size", "200"),
+    "fid": ("fid", "--metrics", "fid,kid,prdc,fid-infinity", "--kid-subset-size", "200", "--features", "pixels"),
     "neighbors": ("neighbors", "--features", "pixels", "--features", "disc:digits"),
     **STUDIES,
 }

@@ -20,7 +20,8 @@ from dcgan_eval.features import Extractor, PixelHash, feature_blocks, share
 from dcgan_eval.features.content import UNKNOWN
 from dcgan_eval.features.moments import Statistics
 from dcgan_eval.images import Images, fitted
-from dcgan_eval.metrics.extrapolation import POINTS, SHARE, frechet_distance_at_infinity
+from dcgan_eval.metrics import extrapolation
+from dcgan_eval.metrics.extrapolation import POINTS, frechet_distance_at_infinity
 from dcgan_eval.metrics.frechet import Gaussian, Moments, frechet_distance
 from dcgan_eval.metrics.inception_score import InceptionScore, Splits
 from dcgan_eval.metrics.kernel import kernel_distance
@@ -166,7 +167,7 @@ def check_metrics(
     # of the smaller side first, so that the largest possible is possible for both
     for images, is_real in sorted(sides, key=lambda side: side[0].n if isinstance(side[0], Images) else 0):
         if isinstance(images, Images):
-            _check_counts(images.name, images.n, options, is_real)
+            _check_counts(images.name, images.n, options, extractor, is_real)
     for images, is_real in sides:
         if isinstance(images, Images):
             continue
@@ -187,7 +188,7 @@ def check_metrics(
             )
 
 
-def _check_counts(name: str, n: int, options: FidOptions, is_real: bool) -> None:
+def _check_counts(name: str, n: int, options: FidOptions, extractor: Extractor, is_real: bool) -> None:
     if n < 2:
         raise InputError(f"{name}: a covariance needs at least two images, not {n}")
     size, splits, k = options.kid_subset_size, options.is_splits, options.prdc_k
@@ -197,10 +198,13 @@ def _check_counts(name: str, n: int, options: FidOptions, is_real: bool) -> None
         "prdc": f"the {k}-th neighbour needs {k + 1}; the largest possible `prdc_k` is {n - 1}",
     }
     if not is_real:
-        fewest |= {"is": splits, "fid-infinity": 2 * SHARE}
+        columns = _outputs(extractor)
+        d = columns.stop - columns.start
+        fewest |= {"is": splits, "fid-infinity": extrapolation.fewest(d)}
         remedy |= {
             "is": f"{splits} splits need {splits}; the largest possible `is_splits` is {n}",
-            "fid-infinity": f"the extrapolation needs {2 * SHARE}",
+            "fid-infinity": f"the extrapolation needs subsets of {extrapolation.PER_FEATURE:g} samples for each of {d} "
+            f"features, and so {fewest['fid-infinity']} samples",
         }
     for metric in options.metrics:
         if n < fewest.get(metric, 0):
@@ -238,7 +242,7 @@ def _side(
                 raise InputError(f"{images.name}: {what}; replace them, or leave them out with `skip_corrupt`")
             notes.append(f"{images.name}: {what}; left out")
     n = sum(part.n for _, part in parts)
-    _check_counts(images.name, n, options, is_real)
+    _check_counts(images.name, n, options, extractor, is_real)
     # rows of what is left, in the order of the files
     place = torch.full((images.n,), -1, dtype=torch.int64)
     place[torch.cat([rows for rows, _ in parts]).sort().values] = torch.arange(n)

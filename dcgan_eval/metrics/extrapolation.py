@@ -3,10 +3,12 @@
 A covariance of few samples is too wide in some directions, so that the distance grows as 1/N of N samples. Chong and
 Forsyth 2020 ("Effectively Unbiased FID and Inception Score"), section 3: distances of random subsets of growing size
 lie on a line over 1/N; its intercept is the estimate. Sizes run evenly from a tenth of the samples to all of them, in
-15 steps, as in the authors' code with its 50,000; their quasi-random z is not needed for the estimate. The bias of the
-real side is not removed, there as here.
+15 steps, as in the authors' code with its 50,000, but from no fewer than 2.5 samples a feature: below that, distances
+bend away from the line, and with 1,000 samples of 448 features the estimate was 18 where 1 is right. Their quasi-random
+z is not needed for the estimate. The bias of the real side is not removed, there as here.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from dcgan_eval.metrics.frechet import Gaussian, fit, frechet_distance
 
 POINTS = 15
 SHARE = 10
+PER_FEATURE = 2.5  # samples of the smallest subset
 
 
 class Extrapolation(NamedTuple):
@@ -31,12 +34,17 @@ class Extrapolation(NamedTuple):
     distances: tuple[float, ...]
 
 
+def fewest(d: int) -> int:
+    """Samples of d features: the largest subset holds at least twice as many as the smallest."""
+    return max(2 * SHARE, 2 * math.ceil(PER_FEATURE * d))
+
+
 def frechet_distance_at_infinity(real: Gaussian, fake: Tensor, *, seed: int, points: int = POINTS) -> Extrapolation:
-    """From the real side's Gaussian and fake features (n, d). Raises ValueError for fewer than 20 fakes."""
-    n = len(fake)
-    if n < 2 * SHARE or points < 3:
-        raise ValueError(f"{points} points of {n} samples: want at least 3, and {2 * SHARE} samples")
-    sizes = tuple(int(size) for size in np.linspace(n // SHARE, n, points))
+    """From the real side's Gaussian and fake features (n, d). Raises ValueError for fewer than `fewest(d)` fakes."""
+    n, d = fake.shape
+    if n < fewest(d) or points < 3:
+        raise ValueError(f"{points} points of {n} samples of {d} features: want at least 3, and {fewest(d)} samples")
+    sizes = tuple(int(size) for size in np.linspace(max(n // SHARE, math.ceil(PER_FEATURE * d)), n, points))
     generator = torch.Generator().manual_seed(seed)
     distances = []
     for size in sizes:

@@ -125,6 +125,7 @@ def test_options_reach_the_metrics(tmp_path):
         *DIGITS, *PIXELS, "--metrics", "kid,prdc,fid-infinity,is", "--kid-subsets", "3", "--kid-subset-size", "50",
         "--prdc-k", "4",
         "--is-splits", "2", "--seed", "5", "--classifier", tmp_path / "judge.pt", "--cache", tmp_path / "cache",
+        "--num-samples", "320",
     )  # fmt: skip
     assert list(found) == [
         "kernel distance", "precision", "recall", "density", "coverage", "Fréchet distance∞", "classifier score",
@@ -201,7 +202,7 @@ def test_statistics_are_kept_and_used_again(tmp_path):
     assert judged["Fréchet distance"]["value"] == pytest.approx(expected["value"], rel=1e-9)
     assert (judged["Fréchet distance"]["model"], judged["Fréchet distance"]["n"]) == ("gen:digits", 60)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.npz", "beside.npz", "gen.npz"]
-    both = compared(alone, *DIGITS[1:], *PIXELS, "--metrics", "fid,fid-infinity")
+    both = compared(alone, *DIGITS[1:], *PIXELS, "--metrics", "fid,fid-infinity", "--num-samples", "320")
     assert set(both) == {"Fréchet distance", "Fréchet distance∞"}
 
 

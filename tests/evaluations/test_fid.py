@@ -23,6 +23,7 @@ from dcgan_eval.evaluations.fid import fid
 from dcgan_eval.features import extract, inception_features, pixel_features
 from dcgan_eval.features.moments import Statistics, load_statistics, save_statistics
 from dcgan_eval.images import fitted, from_tensor, open_split
+from dcgan_eval.metrics import extrapolation
 from dcgan_eval.metrics.extrapolation import frechet_distance_at_infinity
 from dcgan_eval.metrics.frechet import Gaussian, fit
 from dcgan_eval.models.checkpoint import load
@@ -31,6 +32,13 @@ from dcgan_eval.options import FidOptions, MetricName
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.run import HERE, Run
 from tests.builders import features, frechet_by_definition, of_size, toy
+
+
+@pytest.fixture(autouse=True)
+def little(monkeypatch):
+    """Sets of 20 to 50 images are enough to extrapolate: 12 features would want 60."""
+    monkeypatch.setattr(extrapolation, "PER_FEATURE", 0.5)
+
 
 EVERYTHING: tuple[MetricName, ...] = ("fid", "is", "kid", "prdc", "fid-infinity")
 QUICK = FidOptions(EVERYTHING, kid_subsets=3, kid_subset_size=15, is_splits=4, prdc_k=3)
@@ -382,7 +390,8 @@ def test_corrupt_files_are_left_out_if_asked(reals, fakes, tmp_path, broken):
         ("prdc", 3, "z: 3 images are too few for prdc: the 3-th neighbour needs 4; the largest possible `prdc_k` is 2"),
         ("is", 3, "z: 3 images are too few for is: 4 splits need 4; the largest possible `is_splits` is 3"),
         ("fid", 1, "z: a covariance needs at least two images, not 1"),
-        ("fid-infinity", 19, "z: 19 images are too few for fid-infinity: the extrapolation needs 20"),
+        ("fid-infinity", 19, "z: 19 images are too few for fid-infinity: the extrapolation needs subsets of 0.5 samples for "
+         "each of 12 features, and so 20 samples"),
     ],
 )  # fmt: skip
 def test_what_is_left_must_suffice(reals, fakes, tmp_path, metric, left, message):
@@ -579,7 +588,7 @@ WRONG = {
         "3 images are too few for is: 4 splits need 4; the largest possible `is_splits` is 3$",
     ),
     "few fakes for fid-infinity": (
-        MANY, [unreadable(19)], toy(), ("fid-infinity",), "19 images are too few for fid-infinity: .* needs 20$",
+        MANY, [unreadable(19)], toy(), ("fid-infinity",), "19 images are too few for fid-infinity: .* so 20 samples$",
     ),
     "few in a second sample": (MANY, [MANY, unreadable(3)], toy(), ("prdc",), "3 images are too few for prdc"),
     "kid of statistics": (statistics(), [MANY], toy(), ("kid",), "stats: holds statistics only, but kid needs its ima"),
@@ -652,3 +661,12 @@ def test_the_distance_of_a_constant_set(reals):
     expected = float((real.mean(0) - point).square().sum() + torch.cov(real.T).trace())
     assert found["Fréchet distance"] == pytest.approx(expected, rel=1e-6)
     assert found["classifier score"] == pytest.approx(1)
+
+
+def test_few_samples_of_many_features_are_not_extrapolated(reals, fakes, monkeypatch):
+    monkeypatch.setattr(extrapolation, "PER_FEATURE", 2.5)
+    message = (
+        "gen:toy: 40 images are too few for fid-infinity: .* 2.5 samples for each of 12 features, and so 60 samples$"
+    )
+    with pytest.raises(InputError, match=message):
+        numbers(reals, fakes, settings=FidOptions(("fid-infinity",)))

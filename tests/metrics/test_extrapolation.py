@@ -5,7 +5,7 @@ from scipy.stats import linregress
 from sklearn.linear_model import LinearRegression
 
 from dcgan_eval.metrics import extrapolation
-from dcgan_eval.metrics.extrapolation import frechet_distance_at_infinity
+from dcgan_eval.metrics.extrapolation import fewest, frechet_distance_at_infinity
 from dcgan_eval.metrics.frechet import Gaussian, fit, frechet_distance
 from tests.builders import features, frechet_by_definition
 
@@ -40,7 +40,7 @@ def test_sizes_are_the_authors(n, sizes, monkeypatch):
     """np.linspace(5000, 50000, 15).astype('int32') with 50,000."""
     monkeypatch.setattr(extrapolation, "frechet_distance", lambda real, fake: float(fake.n))
     found = frechet_distance_at_infinity(standard(1), drawn(n, 1, 0), seed=0)
-    assert found.sizes[0] == n // 10
+    assert found.sizes[0] == max(n // 10, 3)  # 2.5 for the one feature
     assert found.sizes[-1] == n
     assert found.distances == tuple(map(float, found.sizes))
     steps = np.diff(found.sizes)
@@ -138,8 +138,24 @@ def test_bad_features():
         frechet_distance_at_infinity(standard(2), fake, seed=0)
 
 
-def test_fewer_samples_than_dimensions():
-    real = fit(features(1, 100, 30))
-    found = frechet_distance_at_infinity(real, features(2, 25, 30), seed=0)
-    assert np.isfinite([found.intercept, found.slope, found.error]).all()
-    assert found.distances[-1] == pytest.approx(frechet_distance(real, fit(features(2, 25, 30))), rel=1e-9)
+def test_fewer_samples_than_features_need_are_refused():
+    real = fit(features(1, 400, 30))
+    assert (fewest(30), fewest(2048), fewest(1)) == (150, 10_240, 20)
+    with pytest.raises(ValueError, match="15 points of 149 samples of 30 features: want at least 3, and 150 samples"):
+        frechet_distance_at_infinity(real, features(2, 149, 30), seed=0)
+    found = frechet_distance_at_infinity(real, features(2, 150, 30), seed=0)
+    assert found.sizes[0] == 75
+    assert found.distances[-1] == pytest.approx(frechet_distance(real, fit(features(2, 150, 30))), rel=1e-9)
+
+
+def test_with_enough_samples_it_is_near_the_truth_where_few_mislead():
+    """Features as uneven as a network's: of 60, variances fall by a hundred."""
+    d, truth = 60, 1.0
+    scale = torch.logspace(0, -1, d)
+    real = Gaussian(10**6, torch.zeros(d, dtype=torch.float64), torch.diag(scale.double() ** 2))
+    shift = truth**0.5 * torch.nn.functional.one_hot(torch.tensor(0), d)
+    found = [
+        frechet_distance_at_infinity(real, drawn(fewest(d), d, seed) * scale + shift, seed=seed) for seed in range(20)
+    ]
+    plain = np.mean([one.distances[-1] for one in found]) - truth
+    assert abs(np.mean([one.intercept for one in found]) - truth) < 0.15 * plain
