@@ -1,4 +1,4 @@
-"""Claim: 95 % of the intervals that the package prints hold the true value, over the sizes that its commands meet.
+"""Claim: 95 % of the intervals that the package prints hold the true value, but for accuracies next to 0 or 100 %.
 
     python -m benchmarks.coverage [--rounds 20000] [--out reports/benchmarks]
 
@@ -21,7 +21,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from dcgan_eval.results.differences import newcombe, of_pairs
-from dcgan_eval.results.intervals import LEVEL, Z95, holm, of_images, of_mean, simultaneous, wilson
+from dcgan_eval.results.intervals import LEVEL, Z95, ends, holm, of_images, of_mean, simultaneous, wilson
 from dcgan_eval.runtime.files import write_whole
 
 Draw = Callable[[Generator], bool]  # new data: whether the interval holds the truth
@@ -115,9 +115,10 @@ def by_draw(rng: Generator, *, draws: int, shared: float) -> bool:
 # many at once
 
 
-def table(rng: Generator, *, models: int, n: int, alone: bool) -> bool:
-    """Whether a table of equal models marks no difference to the best. alone: with intervals that hold one by one."""
-    each = rng.beta(2, 0.6, n)
+def table(rng: Generator, *, models: int, n: int, alone: bool, hard: float = 0.6) -> bool:
+    """Whether a table of equal models marks no difference to the best. alone: with intervals that hold one by one.
+    hard: how hard images are, whose accuracies are of a Beta distribution (2, hard)."""
+    each = rng.beta(2, hard, n)
     right = rng.random((models, n)) < each
     best = right[right.sum(1).argmax()]
     z = Z95 if alone else simultaneous(models)
@@ -141,6 +142,12 @@ def _cases() -> Iterator[Case]:
     for n in (64, 486, 899, 10_000):
         for p in (0.5, 0.8, 0.97):
             yield Case("Wilson", f"{n:,} images", f"accuracy {p:.0%}", partial(fraction, n=n, p=p))
+    for n in (16, 64, 486):
+        # just beyond the interval of a single error, so that only no error at all holds it
+        p = ends((n - 1) / n, n, Z95)[1] + 1e-9
+        yield Case(
+            "Wilson, at its worst", f"{n:,} images", f"accuracy {p:.3%}", partial(fraction, n=n, p=p), least=0.83
+        )
     for n, p, alike in ((486, 0.6, 0.5), (899, 0.9, 0.8), (2000, 0.97, 0.5), (2000, 0.7, 0.2)):
         yield Case(
             "Wilson, several draws",
@@ -194,6 +201,10 @@ def _cases() -> Iterator[Case]:
             0.95,
             1,
         )
+    for models, n, hard in ((6, 64, 0.6), (6, 486, 1.5), (11, 899, 0.06)):
+        accuracy = f"equal models of {2 / (2 + hard):.0%}"
+        draw = partial(table, models=models, n=n, alone=False, hard=hard)
+        yield Case("all differences to the best", f"{models} models, {n:,} images", accuracy, draw, 0.94, 1)
     for models in (4, 11):
         of = f"{models} models, 10 draws"
         yield Case(

@@ -1,6 +1,7 @@
 """The notebook runs from top to bottom, and what it shows displays itself."""
 
 import base64
+import re
 from pathlib import Path
 
 import nbformat
@@ -18,6 +19,8 @@ def test_a_notebook_runs_and_shows_what_is_kept(path):
     assert kinds == [[sorted(out.data) for out in cell.get("outputs", [])] for cell in kept.cells]
     shown = [out.data for cell in run.cells for out in cell.get("outputs", [])]
     assert sum("text/html" in data for data in shown) == 3
+    columns = [re.findall(r"<th[^>]*>([^<]*)</th>", str(cells)) for cells in (run.cells, kept.cells)]
+    assert columns[0] == columns[1]  # what is kept was shown by this code
     (picture,) = (data["image/png"] for data in shown if "image/png" in data)
     assert base64.b64decode(picture).startswith(b"\x89PNG")
     html = "".join(data.get("text/html", "") for data in shown)

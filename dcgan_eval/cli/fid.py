@@ -66,7 +66,7 @@ def fid(
         typer.Option(
             min=1,
             help="Number of sample sets to draw from a gen: FAKE, by the seeds from --seed on; their mean is "
-            "reported, ± 1.96 standard deviations.",
+            "reported, ± their standard deviation.",
         ),
     ] = 1,
     save_stats: Annotated[

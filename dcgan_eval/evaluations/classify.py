@@ -190,8 +190,9 @@ def _several(values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _content(images: Images) -> str:
-    """The SHA-256 of where they are from, and which of those there are, if not all: others are other draws."""
-    return images.sha256 + (f"/{images.selection[:16]}" if images.selection else "")
+    """The SHA-256 of where they are from, the split, and which of it there are, if not all: others are other images."""
+    split = "" if images.split == "all" else f":{images.split}"
+    return f"{images.sha256}{split}" + (f"/{images.selection[:16]}" if images.selection else "")
 
 
 def _short(classes: Sequence[str]) -> str:

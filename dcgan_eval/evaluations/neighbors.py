@@ -166,11 +166,11 @@ def _numbers(
     yield from each("nearest distance", means, "mean Euclidean distance to the nearest; p by Mann-Whitney's U", p)
     if len(near) > 1:
         share = nearer_than_any(first[0], first[1])
-        how = (
-            "samples nearer than every held-out image; held-out: as many as are to be expected of images drawn as those"
-        )
+        how = "samples nearer than every held-out image; held-out: how many of images drawn as those; p by their order"
+        if bool((first[1] == 0).any()):  # held-out images that are training images, too
+            how = "samples at distance 0; held-out: the same share of as many; p by Fisher's exact test"
         counts = [round(len(first[0]) * share.value), len(first[0]) * share.held_out]
-        yield from each("suspected copies", counts, f"{how}; p exact, by the order of all", share.p, unit="images")
+        yield from each("suspected copies", counts, how, share.p, unit="images")
         share = authenticity(near[0], near[1], train, ranks=ranks)
         how = "share farther from the nearest than that one from its own (Alaa et al. 2022); p of two proportions"
         yield from each("AuthPct", [100 * share.value, 100 * share.held_out], how, share.p, unit="%")
@@ -188,8 +188,8 @@ def _numbers(
         yield from each("cosine distance", [float(cosines[0].mean())], "mean of 1 - |cos| to the nearest")
     distances = [frechet_distance_of_features(x, train) for x in plain]
     name = "MiFID" if extractor.name == "inception" else "memorisation-informed Fréchet distance"
-    how = f"Fréchet distance over the cosine distance where below {TAU} (Bai et al. 2021); p is the cosine distance's"
-    yield from each(name, [mifid(d, float(c.mean())) for d, c in zip(distances, cosines, strict=True)], how, p)
+    how = f"Fréchet distance over the cosine distance where below {TAU} (Bai et al. 2021)"
+    yield from each(name, [mifid(d, float(c.mean())) for d, c in zip(distances, cosines, strict=True)], how)
 
 
 def _by_samples(

@@ -78,7 +78,7 @@ def torchvision_features(
         input_shape=(3, None, None),
         slices={"all": slice(0, dimensions)},
         on=on,
-        trained_on="nothing" if weights == "random" else default.name,  # as IMAGENET1K_V2, which had labels
+        trained_on="nothing" if weights == "random" else "ImageNet, with labels",
     )
 
 

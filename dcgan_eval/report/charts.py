@@ -125,9 +125,9 @@ def _unused(name: str, panels: Mapping[str, object]) -> str:
 def _line(points: Sequence[tuple[float, Row]]) -> figures.Line:
     at = [x for x, _ in points]
     values = [row.value for _, row in points]
-    low, high = (
-        [end for row in points for end in [getattr(row[1], name)] if end is not None] for name in ("low", "high")
-    )
+    ends = [(row.draws_low, row.draws_high) if row.low is None else (row.low, row.high) for _, row in points]
+    low = [end for end, _ in ends if end is not None]
+    high = [end for _, end in ends if end is not None]
     return (at, values, low, high) if len(low) == len(high) == len(points) else (at, values)
 
 

@@ -115,7 +115,8 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
         ]
         notes += [note for row in same for note in words.uncertainty(row)]
         notes += [note for row in same for note in _about_draws(row)]
-        notes += [f"{title}: {_about(apart_by, len(whole))}; {WITHIN}" for title, apart_by in compared]
+        notes += [f"{title}: {_about(apart_by, len(whole))}" for title, apart_by in compared]
+        notes += [WITHIN] if any(apart_by.within for _, apart_by in compared) else []
         notes += [
             f"{first.n_reference:,} training and {first.n:,} test images",
             f"data: {first.data}, sha256 {first.data_sha256}",
@@ -140,7 +141,9 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
             start = {"evaluated": Cell(row.model or ""), **_seed(row, same)}
             line = _free(lines, (row.model, row.model_sha256, row.seed), column, start)
             line[column] = number(row)
+            line |= _of_draws(row, f", {column}")
         notes = ["; ".join([f"{row.metric}: {row.method}", *words.uncertainty(row)]) for row in same]
+        notes += [note for row in same for note in _about_draws(row)]
         notes += [_features(row) for row in same]
         count = f"{first.n_reference:,}" if first.n_reference else "an unstated number of"
         notes.append(f"evaluated: {first.n:,} images each, against {count} of {first.data}, sha256 {first.data_sha256}")
@@ -169,8 +172,7 @@ def _copying(rows: Sequence[Row]) -> list[Table]:
                 p = adjusted[row]
                 line["p"] = Cell(f"{row.value:.2g}", row.value, (row,))
                 line["p, adjusted"] = Cell(f"{p:.2g}", p, (row,))
-                verdict = "copies" if row.metric == "suspected copies" else "nearer"
-                line["verdict"] = Cell(verdict if p < FLAGGED else "")
+                line["verdict"] = Cell("nearer" if p < FLAGGED else "")
             else:
                 shown = f"{row.value:.5g}{' ' * bool(row.unit) + row.unit}"
                 line[column] = Cell(shown, row.value, (row,))
@@ -182,7 +184,7 @@ def _copying(rows: Sequence[Row]) -> list[Table]:
             notes.append(
                 f"p, adjusted: for the {len(adjusted)} p-values of this table (Holm). verdict: where it is below "
                 f"{FLAGGED}, held-out images would seldom be as close. Blurred samples, or those of little contrast, "
-                "are closer to all images without copying any: only suspected copies are called copies"
+                "are closer to all images without copying any: look at the samples that are nearest"
             )
         notes += [
             f"{row.n:,} samples of {row.model}, sha256 {row.model_sha256}; {row.n_reference:,} training images"
@@ -258,7 +260,7 @@ def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour", quotes: Sequ
         ]
         notes += [f"{row.model}: sha256 {row.model_sha256}" for row in same if row.model is not None]
         notes += [f"data: {row.data}, sha256 {row.data_sha256}" for row in same]
-        notes += [APART] if any(used) else []
+        notes += [APART] if any(line["difference"].text for line in ordered) else []
         notes += [f"{max(r.seconds for r in same):.0f} s on {_machine(same[0])}; {same[0].versions}"] if same else []
         if not same:
             notes.append("not measured: dcgan-eval reproduce table3 says what it needs")
@@ -347,14 +349,15 @@ def _classified(
                         line["paper's feature units"] = Cell(str(quote.units), quote.units, quoted=True)
         order = ["model", "paper's model", "trained on", "seed", "d"]
         for after in suffix.values():
-            order += [f"{name}{after}" for name in (f"{metric} %", MEAN, IMAGES, "paper %", "difference")]
-        order += ["differs in", "paper's feature units"]
+            order += [f"{name}{after}" for name in (f"{metric} %", MEAN, IMAGES, "paper %", "difference", "differs in")]
+        order += ["paper's feature units"]
         ordered = [{name: line.get(name, EMPTY) for name in order} for line in lines.values()]
         notes = [
             f"the paper's numbers are quoted, and of {official}" + (f", not of {data}" if data != official else "")
         ]
         if same:
-            notes += [APART] if any(quoted(row) for row in same) else []
+            shown = {name for line in ordered for name, cell in line.items() if cell.text}
+            notes += [APART] if any(name.startswith("difference") for name in shown) else []
             notes += [f"measured: {note}" for row in same for note in words.uncertainty(row)]
             notes += [note for row in same for note in _about_draws(row)]
             notes += [f"{quote.row.model}: {quote.row.remark}" for quote in quotes if quote.row.remark]
@@ -393,16 +396,17 @@ def _beside(row: Row, suffix: str = "") -> dict[str, Cell]:
         return {}
     unlike = differs(row, quote)
     if unlike:
-        return {**_quote(quote, suffix), "differs in": Cell("; ".join(unlike))}
+        return {**_quote(quote, suffix), f"differs in{suffix}": Cell("; ".join(unlike))}
     return {**_quote(quote, suffix), f"difference{suffix}": _difference(apart(row, quote.row), (row, quote.row))}
 
 
-MEAN, IMAGES = "mean over draws", "over test images"  # columns: what an interval is of
+MEAN, IMAGES = "mean over label draws", "over test images"  # columns: what an interval is of
 
 
 def _of_draws(row: Row, suffix: str = "") -> dict[str, Cell]:
-    """The two intervals of a mean over draws, whose cell shows their spread."""
-    ends = {MEAN: (row.draws_low, row.draws_high), IMAGES: (row.low, row.high)} if row.spread_n else {}
+    """The two intervals of a mean over draws or sets, whose cell shows their spread."""
+    mean = f"mean over {row.spread_of}"
+    ends = {mean: (row.draws_low, row.draws_high), IMAGES: (row.low, row.high)} if row.spread_n else {}
     return {
         f"{name}{suffix}": Cell(between(low, high, row.unit), low, (row,))
         for name, (low, high) in ends.items()
@@ -413,7 +417,8 @@ def _of_draws(row: Row, suffix: str = "") -> dict[str, Cell]:
 def _about_draws(row: Row) -> list[str]:
     if row.draws_low is None:
         return []
-    notes = [f"{MEAN}: the 95 % interval of the mean over {row.spread_n} {row.spread_of} (Student's t)"]
+    of = f"{row.spread_n} {row.spread_of}"
+    notes = [f"mean over {row.spread_of}: the 95 % interval of the mean over {of} (Student's t)"]
     return notes + ([f"{IMAGES}: {words.interval(row)}"] if row.interval else [])
 
 

@@ -48,7 +48,7 @@ def of_images(right: NDArray[np.bool_], of: str = "test images") -> Interval:
     share = float(per_image.mean())
     variance = float(per_image.var())
     # images that several draws judge alike count once, those that they judge unlike at most as often as there are draws
-    trials = n * share * (1 - share) / variance if variance else n
+    trials = n * share * (1 - share) / variance if variance else draws * n if 0 < share < 1 else n
     return replace(wilson(share, min(max(trials, n), draws * n), of), interval_n=n)
 
 

@@ -52,7 +52,11 @@ def _rows(path: Path, lines: Iterator[list[str]], columns: list[str]) -> Iterato
             old["features"] += pooled(old["features_protocol"])
         if old["source"] == MEASURED:
             new = _row(where, old) if columns == OLD_COLUMNS else old
-            yield parsed(where, dict.fromkeys(COLUMNS, "") | new | _apart(new) | _features(new))
+            try:
+                new = new | _apart(new) | _features(new)
+            except ValueError as error:
+                raise InputError(f"{where}: {error}; mend or remove it") from error
+            yield parsed(where, dict.fromkeys(COLUMNS, "") | new)
 
 
 def _row(where: str, old: dict[str, str]) -> dict[str, str]:

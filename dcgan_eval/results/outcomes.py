@@ -6,6 +6,7 @@ A bit per test image and draw of the labels, in a file beside the results, named
 import hashlib
 import io
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -38,29 +39,40 @@ class Outcomes:
     def right(self, n: int) -> NDArray[np.bool_] | None:
         """(draws, n): which of n test images each draw classified correctly; None where the file is not there.
 
-        Raises InputError where it is damaged.
+        Raises InputError where it is damaged, or cannot be read.
         """
-        content = self.content
+        content = self._read()
         if not content:
-            if self.folder is None or not (self.folder / self._name).exists():
-                return None
-            path = self.folder / self._name
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != self.sha256:
-                raise InputError(f"{path}: damaged: its content is not what its name says; remove it, or measure again")
+            return None
         packed = np.load(io.BytesIO(content), allow_pickle=False)
         return np.unpackbits(packed, axis=1, count=n).astype(bool)
 
     def write(self, folder: Path) -> None:
-        """Put the content into its file there, unless it is."""
-        path = folder / self._name
-        if self.content and not path.exists():
+        """Put the content, if it is known, into its file there, unless it is. Raises OSError, and as `right`."""
+        path = folder / f"{self.sha256}.npy"
+        if not path.exists() and (content := self._read()):
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, self.content)
+            write_whole(path, content)
 
-    @property
-    def _name(self) -> str:
-        return f"{self.sha256}.npy"
+    def _read(self) -> bytes:
+        """The content, b'' where there is none."""
+        if self.content or self.folder is None:
+            return self.content
+        return _content(self.folder / f"{self.sha256}.npy", self.sha256)
+
+
+@lru_cache(256)
+def _content(path: Path, sha256: str) -> bytes:
+    """Of a file, which holds what it held before; b'' where there is none."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; remove it, or measure again") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{path}: damaged: its content is not what its name says; remove it, or measure again")
+    return content
 
 
 def beside(results: Path) -> Path:

@@ -96,7 +96,8 @@ def _table2(model: str, features: str, dimensions: int, error: float, **known: A
 
 
 def _table3(model: str, features: str, n_reference: int, error: float) -> Quote:
-    return _quote(3, model, features, 784, "", n_reference, error)
+    unlike = "perhaps the training of the generator, of which a row of ours says nothing" if features == "gen" else ""
+    return _quote(3, model, features, 784, "", n_reference, error, unlike=unlike)
 
 
 COATES = (

@@ -66,17 +66,18 @@ class Measurement:
     task: the command that measures it. question: what is asked, of a task that asks several questions, else ''.
     condition: what the number was measured under, as its table's row says it; '' where there is one condition only.
     metric: name of the metric. role: 'value'; 'held-out', the same metric of held-out images in place of the evaluated
-    ones; 'p-value' of the value against the held-out one; 'folds' or 'validation', the metric on these in place of the
-    test set. value: in `unit` ('%' for accuracies, errors and fractions, 'images' for counts, else ''). low, high,
-    interval, interval_n, interval_of: see `Interval`. spread, spread_kind, spread_n, spread_of: see `Spread`. draws:
-    the value of each draw, in order; () where there is one draw. draws_low, draws_high: the ends of the 95 % interval
-    of the mean over draws (Student's t), None where there is one. n: number of images evaluated: test images, or
-    generated ones. n_reference: number of images they are evaluated against: training images, or real ones.
-    classifier: such as 'L2-SVM' or '5-NN'; labels: how many labels it was fitted to, such as 'all' or 'per-class:400';
-    C: its penalty, C_by: how that was chosen, and gap: its certified relative distance from the optimum; '' and None
-    where there is no classifier. outcomes: which test images were classified correctly, None where that is not kept.
-    method: how the number follows from the images' features; equal for all numbers that may be compared. remark: what
-    the method found or chose on the way, such as the range of C.
+    ones, or of a count how many of images drawn as those are to be expected; 'p-value' of the value against the
+    held-out one; 'folds' or 'validation', the metric on these in place of the test set. value: in `unit` ('%' for
+    accuracies, errors and fractions, 'images' for counts, else ''). low, high, interval, interval_n, interval_of: see
+    `Interval`. spread, spread_kind, spread_n, spread_of: see `Spread`. draws: the value of each draw, in order; ()
+    where there is one draw. draws_low, draws_high: the ends of the 95 % interval of the mean over draws (Student's t),
+    None where there is one. n: number of images evaluated: test images, or generated ones. n_reference: number of
+    images they are evaluated against: training images, or real ones. classifier: such as 'L2-SVM' or '5-NN'; labels:
+    how many labels it was fitted to, such as 'all' or 'per-class:400'; C: its penalty, C_by: how that was chosen, and
+    gap: its certified relative distance from the optimum; '' and None where there is no classifier. outcomes: which
+    test images were classified correctly, None where that is not kept. method: how the number follows from the images'
+    features; equal for all numbers that may be compared. remark: what the method found or chose on the way, such as the
+    range of C.
     """
 
     task: str
@@ -120,20 +121,19 @@ class Provenance:
     """What a number was measured from, with and by.
 
     source: `MEASURED`, or what it is quoted from, such as 'paper, Table 1'. data, features: names, never a path;
-    data_sha256, features_sha256: SHA-256 of the content; of images that are part of a split with a digest of which,
-    after a '/'. pixels_sha256: of the pixels that were given to the extractor, decoded and fitted to its input, as
-    `dcgan_eval.features.content` takes it: of each set of images, those of the model last, '-' where it is not known;
-    '' where no set's is. model: what is evaluated by the
-    data, None where the features are; of quoted numbers the paper's name.
-    features_protocol: everything that decides the features. batchnorm: where the statistics of its BatchNorm layers
-    are from, '' where it has none. trained_on: the images that the weights of the features have seen, with labels or
-    without; 'nothing', or 'unknown'. dtype: the precision they were computed in, of which
-    'float32' means IEEE float32 products and never TF32. layer: 'all', or the one layer used. dimensions: of the
-    features. seed: of all that is random.
-    seconds_features, seconds: taken by the features of all images, fitting included, and by what was done with them.
-    device: such as 'cpu' or '2 x cuda'. instruction_set: that the processor computed with, as
-    `dcgan_eval.runtime.fast_ops.instruction_set` names it; threads: of the processor, in each process; '' and 0 where
-    they are not known. versions: of the libraries, and of this code. command: as typed. time: UTC, ISO 8601.
+    data_sha256, features_sha256: SHA-256 of the content; of images of `classify` with their split after a ':', and of
+    part of a split with a digest of which after a '/'. pixels_sha256: of the pixels that were given to the extractor,
+    decoded and fitted to its input, as `dcgan_eval.features.content` takes it: of each set of images, those of the
+    model last, '-' where it is not known; '' where no set's is. model: what is evaluated by the data, None where the
+    features are; of quoted numbers the paper's name. features_protocol: everything that decides the features.
+    batchnorm: where the statistics of its BatchNorm layers are from, '' where it has none. trained_on: the images that
+    the weights of the features have seen, with labels or without; 'nothing', or 'unknown'. dtype: the precision they
+    were computed in, of which 'float32' means IEEE float32 products and never TF32. layer: 'all', or the one layer
+    used. dimensions: of the features. seed: of all that is random. seconds_features, seconds: taken by the features of
+    all images, fitting included, and by what was done with them. device: such as 'cpu' or '2 x cuda'. instruction_set:
+    that the processor computed with, as `dcgan_eval.runtime.fast_ops.instruction_set` names it; threads: of the
+    processor, in each process; '' and 0 where they are not known. versions: of the libraries, and of this code.
+    command: as typed. time: UTC, ISO 8601.
     """
 
     source: str = MEASURED

@@ -41,7 +41,8 @@ PIXEL_COLUMNS = [name for name in SPREAD_COLUMNS if name != "pixels_sha256"]
 EARLIER = (SPREAD_COLUMNS, PIXEL_COLUMNS, OLD_COLUMNS)
 # what two measurements of one number may differ in
 _OUTCOME = {
-    "pixels_sha256", "value", "low", "high", "spread", "draws", "draws_low", "draws_high", "gap", "outcomes",
+    "pixels_sha256", "value", "low", "high", "interval", "interval_n", "interval_of", "spread", "draws", "draws_low",
+    "draws_high", "gap", "outcomes", "C_by", "batchnorm", "trained_on",
     "seconds_features", "seconds", "device", "instruction_set", "threads",
     "versions", "command", "time",
 }  # fmt: skip

@@ -42,6 +42,8 @@ def row(
             "features_sha256": judge.fingerprint,
             "features_protocol": f"{networks}; {judge.protocol}",
             "dimensions": judge.dimensions,
+            "batchnorm": judge.batchnorm,
+            "trained_on": judge.trained_on,
         }
     source |= {name: value for name, value in known.items() if name not in _MEASUREMENT}
     measured = {name: value for name, value in known.items() if name in _MEASUREMENT}

@@ -129,7 +129,8 @@ def test_the_command_is_kept_with_the_data_folder_by_its_variable(tmp_path, monk
     (row, _) = rows(*FAST, "--data", tmp_path / "a.npz")
     assert row["command"] == ("dcgan-eval classify --format json --features pixels --C 1e-3 --data $DATA/a.npz")
     assert row["data"] == "a"
-    assert row["data_sha256"] == hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()
+    sha256 = hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()
+    assert row["data_sha256"] == f"{sha256}:train {sha256}:test"
     assert str(tmp_path) not in json.dumps(row)
 
 
@@ -565,7 +566,8 @@ def test_the_authors_network_on_house_numbers(data, tmp_path):
     for row in found:
         judged = 554 if row["role"] == "folds" else 486
         assert (row["data"], row["n"], row["n_reference"], row["labels"]) == ("svhn-mini", judged, 554, "all")
-        assert row["data_sha256"] == hashlib.sha256(npz_path.read_bytes()).hexdigest()
+        sha256 = hashlib.sha256(npz_path.read_bytes()).hexdigest()
+        assert row["data_sha256"] == f"{sha256}:train {sha256}:test"
     assert (disc_error["dimensions"], pixel_error["dimensions"]) == (7168, 3072)
     assert len(pd.read_csv(tmp_path / "r.csv")) == len(found)
     # the same, converted into our format, in other batches, at the C that was chosen

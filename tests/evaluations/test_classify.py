@@ -52,7 +52,7 @@ def test_a_pair_of_rows_says_what_was_measured_and_how():
     for row in (accuracy, error):
         assert (row.task, row.unit, row.layer, row.labels, row.seed) == ("classify", "%", "all", "all", 3)
         assert row.data == "letters"
-        assert row.data_sha256 == f"{TRAIN.sha256} {TEST.sha256}"
+        assert row.data_sha256 == f"{TRAIN.sha256}:train {TEST.sha256}:test"
         assert (row.features, row.features_sha256, row.features_protocol) == (
             "pixels",
             PIXELS.fingerprint,
@@ -82,7 +82,11 @@ def test_a_pair_of_rows_says_what_was_measured_and_how():
 
 def test_one_archive_is_named_once():
     both = replace(TEST, digest=TRAIN.digest)
-    assert rows(test=both)[0].data_sha256 == TRAIN.sha256
+    sha256 = rows(test=both)[0].data_sha256
+    assert sha256 == f"{TRAIN.sha256}:train {TRAIN.sha256}:test"
+    # other images of the same archive are other test images, and not compared with these
+    other = rows(test=replace(both, split="valid"))[0].data_sha256
+    assert other == f"{TRAIN.sha256}:train {TRAIN.sha256}:valid"
     found = rows(test=replace(TEST, name="digits:test"), valid=images(60, 2, name="letters:valid"), C=None)[0]
     assert found.data == "letters + digits"
 
@@ -227,7 +231,8 @@ def test_validation_images_choose_c():
     valid = images(60, 2, name="letters:valid")
     found = rows(valid=valid, C=None)
     assert "by validation" in found[0].remark
-    assert found[0].data_sha256.split() == [TRAIN.sha256, TEST.sha256, valid.sha256]
+    hashes = [f"{part.sha256}:{part.split}" for part in (TRAIN, TEST, valid)]
+    assert found[0].data_sha256.split() == hashes
     assert found[0].n == 90
 
 
@@ -284,7 +289,7 @@ def test_images_set_aside_are_other_training_images():
     for different in (rows(), rows(train=other[0], valid=other[1], C=None)):
         assert (unequal(found[0], different[0]) or "").startswith("data_sha256")
     kept, *_ = found[0].data_sha256.split()
-    assert kept.startswith(f"{TRAIN.sha256}/")
+    assert kept.startswith(f"{TRAIN.sha256}:train/")
 
 
 @pytest.mark.parametrize("n", [0, TRAIN.n, TRAIN.n + 1])

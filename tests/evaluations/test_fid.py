@@ -390,8 +390,8 @@ def test_corrupt_files_are_left_out_if_asked(reals, fakes, tmp_path, broken):
         ("prdc", 3, "z: 3 images are too few for prdc: the 3-th neighbour needs 4; the largest possible `prdc_k` is 2"),
         ("is", 3, "z: 3 images are too few for is: 4 splits need 4; the largest possible `is_splits` is 3"),
         ("fid", 1, "z: a covariance needs at least two images, not 1"),
-        ("fid-infinity", 19, "z: 19 images are too few for fid-infinity: the extrapolation needs subsets of 0.5 samples for "
-         "each of 12 features, and so 20 samples"),
+        ("fid-infinity", 19, "z: 19 images are too few for fid-infinity: the extrapolation needs subsets of 0.5 "
+         "samples for each of 12 features, and so 20 samples"),
     ],
 )  # fmt: skip
 def test_what_is_left_must_suffice(reals, fakes, tmp_path, metric, left, message):

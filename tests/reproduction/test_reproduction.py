@@ -80,7 +80,7 @@ def test_other_options_data_or_versions_are_another_step(tmp_path, monkeypatch):
     assert inspect(step("a", "--seed", "1"), {}).status == "to do"
     assert inspect(step("a", spec="digits:train"), {}).status == "to do"
     assert inspect(step("a", options=("--device", "cpu")), {}).status == "finished"  # which changes no number
-    monkeypatch.setattr("dcgan_eval.reproduction.step.RECIPE", 2)
+    monkeypatch.setattr("dcgan_eval.reproduction.step.RECIPE", 0)
     assert inspect(step("a"), {}).status == "to do"
 
 
@@ -199,6 +199,9 @@ def test_the_digits_whole(tmp_path):
                   "walk: gen:digits"):  # fmt: skip
         assert title in page
     rows = results.load(folder / "results.csv")
+    kept = [row for row in rows if row.outcomes is not None]
+    assert {row.task for row in kept} == {"classify"}
+    assert all(row.outcomes.right(row.n) is not None for row in kept if row.outcomes is not None)
     assert {row.task for row in rows} == {"classify", "fid", "neighbors", "dedup", "walk", "filters", "arithmetic"}
     accuracy = {
         r.features: r.value

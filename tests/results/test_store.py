@@ -11,12 +11,14 @@ from datetime import datetime
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from dcgan_eval import results
 from dcgan_eval.evaluations.probe import TOL
 from dcgan_eval.results import COLUMNS, append, command, frame
+from dcgan_eval.results.outcomes import Outcomes
 from dcgan_eval.runtime.errors import InputError
 from tests.builders import KNN_RESULT, RESULT
 
@@ -348,3 +350,37 @@ def test_the_command_names_the_data_folder_by_its_variable(folder, argv, expecte
         assert words == ["dcgan-eval", *argv]
     monkeypatch.setattr(sys, "argv", ["/bin/dcgan-eval", *argv])
     assert command() == command(argv)
+
+
+# outcomes
+
+
+def test_outcomes_lie_beside_the_results_and_go_with_them(tmp_path):
+    right = np.random.default_rng(0).random((3, 486)) < 0.7
+    row = replace(RESULT, outcomes=Outcomes.of(right))
+    for first, second in (("a.csv", "b.parquet"), ("b.parquet", "c.csv")):
+        if not (tmp_path / first).exists():
+            append(tmp_path / first, [row])
+        append(tmp_path / second, results.load(tmp_path / first))
+        (found,) = results.load(tmp_path / second)
+        assert found == row
+        assert found.outcomes is not None
+        np.testing.assert_array_equal(found.outcomes.right(486), right)
+    (file,) = (tmp_path / "c.outcomes").iterdir()
+    assert np.load(file).shape == (3, 61)  # eight images a byte
+
+
+def test_damaged_outcomes_are_refused_and_absent_ones_are_unknown(tmp_path):
+    append(tmp_path / "r.csv", [replace(RESULT, outcomes=Outcomes.of(np.ones((1, 9), bool)))])
+    (file,) = (tmp_path / "r.outcomes").iterdir()
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 128]))
+    (row,) = results.load(tmp_path / "r.csv")
+    assert row.outcomes is not None
+    with pytest.raises(InputError, match=r"\.npy: damaged: its content is not what its name says"):
+        row.outcomes.right(9)
+    file.unlink()
+    assert row.outcomes.right(9) is None
+    (tmp_path / "r.csv").write_text((tmp_path / "r.csv").read_text().replace(row.outcomes.sha256, "../x"))
+    with pytest.raises(InputError, match=r"outcomes is '\.\./x', no SHA-256"):
+        results.load(tmp_path / "r.csv")
