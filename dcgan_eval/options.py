@@ -45,6 +45,7 @@ MetricName = Literal["fid", "is", "kid", "prdc", "fid-infinity"]
 DuplicateMethod = Literal["autoencoder", "paper", "exact", "phash"]
 DirectionMethod = Literal["mean", "svm"]  # how a latent direction comes from two groups
 Interpolation = Literal["straight", "spherical"]
+ChoiceOfC = Literal["each-draw", "all-draws"]  # by what labels C is chosen, where they are drawn several times
 Network = Literal["generator", "discriminator"]
 StoredPrecision = Literal["float32", "bfloat16", "float16"]  # of arrays in a file
 Format = Literal["table", "json", "csv"]
@@ -211,6 +212,14 @@ class ClassifyOptions(Options):
     draws: Annotated[int, Option(min=1, help="Number of random draws of the labels; not used with --protocol all.")] = (
         10
     )
+    C_from: Annotated[
+        ChoiceOfC,
+        Option(
+            "--C-from",
+            help="Labels that C is chosen by: each-draw chooses its own, by no more labels than it has; all-draws "
+            "chooses one C for all of them, by the labels of all.",
+        ),
+    ] = "each-draw"
     knn: Annotated[
         int | None, Option(min=1, help="Also report the accuracy of k nearest neighbours (Euclidean) with this k.")
     ] = None

@@ -148,6 +148,7 @@ def classify(
             Cs=options.C,
             folds=options.folds,
             draws=options.draws,
+            C_from=options.C_from,
             seed=options.seed,
             device=run.device,
             ranks=run.ranks,

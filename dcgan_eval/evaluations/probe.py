@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dcgan_eval.linear import Solution, decision_values, one_vs_rest, place, solve_path
 from dcgan_eval.nearest.exact import k_nearest
+from dcgan_eval.options import ChoiceOfC
 from dcgan_eval.results import Interval, Spread
 from dcgan_eval.results.intervals import of_images, of_mean, spread
 from dcgan_eval.results.outcomes import Outcomes
@@ -70,8 +71,8 @@ class Probe:
     """An accuracy and how it came about.
 
     accuracy: %, the mean over draws. right: bool (draws, n), which test images each draw classified correctly.
-    classifier: 'L2-SVM', or such as '5-NN'. C: the one chosen, and C_by how; None and '' for
-    k-NN. curve: (C, accuracy on folds or validation in %) for every C tried. method: how features are classified;
+    classifier: 'L2-SVM', or such as '5-NN'. C: the one chosen, of several the most frequent, and C_by how; None and ''
+    for k-NN. curve: (C, accuracy on folds or validation in %) for every C tried. method: how features are classified;
     remark: how many draws of labels there were, and where C is from. n_train: training images of one fit.
     gap: the largest certified distance from the SVM's optimum
     over all fits, relative as `Solution.relative_gap`: certified where it is at most the tolerance. None for k-NN.
@@ -123,6 +124,7 @@ def linear_probe(
     Cs: Sequence[float] | None = None,
     folds: int = 5,
     draws: int = 10,
+    C_from: ChoiceOfC = "each-draw",
     seed: int = 0,
     tol: float = TOL,
     device: torch.device | str | None = None,
@@ -132,9 +134,10 @@ def linear_probe(
 
     Cs: tried in ascending order, such as the authors' `CS`; None for steps of 1, 2, 5 from where theirs begin, up and
     down until two larger C and a smaller one are known to be no better on the first draw. Of equally good ones the
-    smallest is taken; one C serves all draws. folds: fewer where a class has fewer labels.
-    draws: label draws, each balanced, without replacement; not used by protocol 'all'. ranks: see `Split`; each gets
-    the whole answer.
+    smallest is taken. folds: fewer where a class has fewer labels.
+    draws: label draws, each balanced, without replacement; not used by protocol 'all'. C_from: 'each-draw' chooses its
+    own C, by no more labels than it has; for 'all-draws' one C serves all of them, of the highest mean score.
+    ranks: see `Split`; each gets the whole answer.
     Raises InputError for C ≤ 0, one class only, or classes too small for a draw.
     """
     start = time.perf_counter()
@@ -167,17 +170,25 @@ def linear_probe(
                 more = _beyond(grid, scores, labels[draw] if judged is None else judged)
                 todo += more  # which the solver takes up where it is
                 grid = sorted([*grid, *more])
-    best = _best(scores)
+    one_for_all = len(subsets) > 1 and C_from == "all-draws"
+    chosen = [_best(scores if one_for_all else _of_draw(scores, i)) for i in range(len(subsets))]
     curve = tuple((C, float(np.mean(scores[C]))) for C in grid) if choosing else ()
+    values = " to ".join(f"{C:g}" for C in dict.fromkeys((min(chosen), max(chosen))))
     how = f"of {grid[0]:g} to {grid[-1]:g} by {f'{n_folds} stratified folds' if n_folds else 'validation'}"
+    if len(subsets) > 1:
+        how += " of all draws" if one_for_all else " of each draw"
+    by: dict[tuple[bool, bool], CBy] = {
+        (True, False): "folds", (False, False): "validation",
+        (True, True): "folds of all draws", (False, True): "validation for all draws",
+    }  # fmt: skip
     return _probe(
-        np.stack(right[best]),
+        np.stack([right[C][i] for i, C in enumerate(chosen)]),
         "L2-SVM",
-        best,
-        "given" if not choosing else "folds" if n_folds else "validation",
+        min(set(chosen), key=lambda C: (-chosen.count(C), C)),
+        by[bool(n_folds), one_for_all] if choosing else "given",
         curve,
         "features unscaled",
-        ", ".join([*_drawn(protocol, subsets), f"C {best:g} {how if choosing else 'given'}"]),
+        ", ".join([*_drawn(protocol, subsets), f"C {values} {how if choosing else 'given'}"]),
         len(subsets[0]),
         gap,
         start,
@@ -270,6 +281,10 @@ def _drawn(protocol: Protocol, subsets: Sequence[Tensor]) -> list[str]:
 def _best(scores: dict[float, list[float]]) -> float:
     """The C of the highest mean score, the smallest of equals."""
     return max(scores, key=lambda C: (np.mean(scores[C]), -C))
+
+
+def _of_draw(scores: dict[float, list[float]], draw: int) -> dict[float, list[float]]:
+    return {C: [values[draw]] for C, values in scores.items()}
 
 
 def _grid(Cs: Sequence[float] | None) -> list[float]:

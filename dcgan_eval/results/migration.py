@@ -116,10 +116,12 @@ def _features(old: Mapping[str, str]) -> dict[str, str]:
     """What files before said in sentences, or not at all."""
     kind, remark = old["features"].partition(":")[0], old.get("remark", "")
     mode = re.search(r"BatchNorm (stored|reestimated|of each)", old["features_protocol"])
-    by = ("folds", "validation", "given")
+    by = next((how for how in ("folds", "validation", "given") if old["C"] and remark.endswith(how)), "")
+    if old.get("labels", "all") not in ("", "all"):  # before each draw chose its own
+        by = {"folds": "folds of all draws", "validation": "validation for all draws"}.get(by, by)
     return {
         "batchnorm": {"of each": "batch"}.get(mode[1], mode[1]) if mode and kind in ("disc", "random") else "",
-        "C_by": next((how for how in by if old["C"] and remark.endswith(how)), ""),
+        "C_by": by,
         "trained_on": "nothing" if kind in ("pixels", "random") else "unknown" if kind else "",
     }
 

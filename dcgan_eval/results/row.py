@@ -25,7 +25,7 @@ CERTIFIED = 1e-6  # the largest gap of a certified number: the tolerance of dcga
 Role = Literal["value", "held-out", "p-value", "folds", "validation"]
 SpreadKind = Literal["", "standard deviation", "not stated"]
 IntervalKind = Literal["", "Wilson", "Student's t"]
-CBy = Literal["", "folds", "validation", "given"]
+CBy = Literal["", "folds", "validation", "folds of all draws", "validation for all draws", "given"]
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class Measurement:
     where there is one draw. draws_low, draws_high: the ends of the 95 % interval of the mean over draws (Student's t),
     None where there is one. n: number of images evaluated: test images, or generated ones. n_reference: number of
     images they are evaluated against: training images, or real ones. classifier: such as 'L2-SVM' or '5-NN'; labels:
-    how many labels it was fitted to, such as 'all' or 'per-class:400'; C: its penalty, C_by: how that was chosen, and
-    gap: its certified relative distance from the optimum; '' and None where there is no classifier. outcomes: which
-    test images were classified correctly, None where that is not kept. method: how the number follows from the images'
-    features; equal for all numbers that may be compared. remark: what the method found or chose on the way, such as the
-    range of C.
+    how many labels it was fitted to, such as 'all' or 'per-class:400'; C: its penalty, the most frequent where each
+    draw has its own, C_by: how it was chosen, and gap: its certified relative distance from the optimum; '' and None
+    where there is no classifier. outcomes: which test images were classified correctly, None where that is not kept.
+    method: how the number follows from the images' features; equal for all numbers that may be compared. remark: what
+    the method found or chose on the way, such as the range of C.
     """
 
     task: str

@@ -220,7 +220,7 @@ def test_draws_are_fitted_one_by_one_with_one_c():
 def test_scores_of_several_draws_are_averaged_over_all_of_them():
     """The folds of each draw follow its rows in the generator's stream; the chosen C serves all."""
     protocol, Cs = Protocol("per-class", 8), [1e-3, 0.1]
-    found = linear_probe(TRAIN, TEST, protocol=protocol, draws=3, seed=2, Cs=Cs, folds=2)
+    found = linear_probe(TRAIN, TEST, protocol=protocol, draws=3, seed=2, Cs=Cs, folds=2, C_from="all-draws")
     rng = np.random.default_rng(2)
     rows = probe._draws(TRAIN.y.numpy(), protocol, 3, rng)
     right = dict.fromkeys(Cs, 0)
@@ -233,6 +233,30 @@ def test_scores_of_several_draws_are_averaged_over_all_of_them():
                 right[C] += int((model.predict(X[fold == k]) == y[fold == k]).sum())
     assert dict(found.curve) == pytest.approx({C: 100 * right[C] / (3 * 24) for C in Cs})
     assert max(Cs, key=lambda C: (right[C], -C)) == found.C
+    assert (found.C_by, found.remark.endswith("2 stratified folds of all draws")) == ("folds of all draws", True)
+
+
+def test_each_draw_chooses_its_own_c_by_its_own_labels():
+    protocol, Cs = Protocol("per-class", 8), [1e-4, 1e-2, 1.0]
+    found = linear_probe(TRAIN, TEST, protocol=protocol, draws=6, seed=2, Cs=Cs, folds=2)
+    rng = np.random.default_rng(2)
+    rows = probe._draws(TRAIN.y.numpy(), protocol, 6, rng)
+    chosen = []
+    for draw, right in zip(rows, found.right, strict=True):
+        X, y = TRAIN.X[draw].numpy(), TRAIN.y[draw].numpy()
+        fold = probe._folds(y, 2, rng)
+        scores = {
+            C: sum(
+                (L2SVC(C=C).fit(X[fold != k], y[fold != k]).predict(X[fold == k]) == y[fold == k]).sum() for k in (0, 1)
+            )
+            for C in Cs
+        }
+        chosen.append(max(Cs, key=lambda C: (scores[C], -C)))
+        np.testing.assert_array_equal(L2SVC(C=chosen[-1]).fit(X, y).predict(TEST.X) == TEST.y.numpy(), right)
+    assert len(set(chosen)) > 1  # or the case would say nothing
+    assert min(set(chosen), key=lambda C: (-chosen.count(C), C)) == found.C
+    assert found.C_by == "folds"
+    assert f"C {min(chosen):g} to {max(chosen):g} of 0.0001 to 1 by 2 stratified folds of each draw" in found.remark
 
 
 def test_equal_seeds_give_equal_numbers_and_others_do_not():

@@ -48,7 +48,8 @@ def written(path: Path, *rows: dict[str, str]) -> Path:
           "spread_kind": "1.96 standard deviations over 10 draws"},
          {"labels": "per-class:400", "draws": (79.5, 81.5), "spread_kind": "standard deviation", "spread_n": 2,
           "spread": pytest.approx(2**0.5), "remark": "10 balanced draws, C 0.0002 of 0.0001 to 0.001 by 5 stratified "
-          "folds", "spread_of": "label draws", "draws_low": pytest.approx(67.794, abs=1e-3), "C_by": "folds",
+          "folds", "spread_of": "label draws", "draws_low": pytest.approx(67.794, abs=1e-3),
+          "C_by": "folds of all draws",
           "draws_high": pytest.approx(93.206, abs=1e-3), "low": None}),
         ({"method": FEW, "protocol": "per-class:400", "spread": "1.96",
           "spread_kind": "1.96 standard deviations over 10 draws"},
