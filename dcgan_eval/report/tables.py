@@ -84,7 +84,7 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
             if layered:
                 line["layer"] = Cell(row.layer)
             for name, title in (("dtype", "dtype"), ("batchnorm", "BatchNorm"), ("C_by", "C by")):
-                if len({getattr(other, name) for other in same}) > 1:
+                if len({getattr(other, name) for other in same} - {""}) > 1:
                     line[title] = Cell(getattr(row, name))
             line["trained on"] = Cell(row.trained_on)
             line |= _seed(row, same)
