@@ -27,10 +27,10 @@ from sklearn.svm import LinearSVC
 
 from benchmarks.arguments import add_data_root
 from benchmarks.measure import Case, header
-from dcgan_eval.evaluations.probe import CS
 from dcgan_eval.features import extract, random_features
 from dcgan_eval.images import Images, open_images
 from dcgan_eval.linear import L2SVC, one_vs_rest, solve_path
+from dcgan_eval.options import CS
 from dcgan_eval.runtime.run import Run
 
 N = 5000

@@ -17,9 +17,10 @@ from dcgan_eval.models.sampling import samples
 from dcgan_eval.options import FITTED, KINDS, NO_ARGUMENT, PRECISIONS, FeatureOptions
 from dcgan_eval.runtime.errors import InputError, nearest
 
-BATCHNORM_IMAGES = 12800  # 100 batches of 128; of more images the statistics no longer change
-
-APPLIES = {"batchnorm": {"disc"}, "precision": PRECISIONS, "weights": {"inception"}, "resize": {"inception"}}
+APPLIES = {
+    "batchnorm": {"disc"}, "batchnorm_images": {"disc", "random"}, "precision": PRECISIONS, "weights": {"inception"},
+    "resize": {"inception"},
+}  # fmt: skip
 
 Plan = Callable[[Images], Extractor]  # training images, which some extractors are fitted to → the extractor
 
@@ -91,7 +92,7 @@ def _random(argument: str, options: FeatureOptions, logits: bool) -> Plan:
     name, grid = _pooled(argument)
     untrained = preset(name)
     return lambda train: features.random_features(
-        name, _sample(train, untrained, options.seed), seed=options.seed, grid=grid, precision=options.precision
+        name, _sample(train, untrained, options), seed=options.seed, grid=grid, precision=options.precision
     )
 
 
@@ -106,7 +107,7 @@ def _disc(argument: str, options: FeatureOptions, logits: bool) -> Plan:
         name=name,
         grid=grid,
         batchnorm=mode,
-        images=_sample(train, checkpoint.architecture, options.seed),
+        images=_sample(train, checkpoint.architecture, options),
         precision=options.precision,
         trained_on=checkpoint.trained_on,
     )
@@ -137,10 +138,11 @@ def _pooled(argument: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def _sample(train: Images, a: Architecture, seed: int) -> Images:
+def _sample(train: Images, a: Architecture, options: FeatureOptions) -> Images:
     """Training images that BatchNorm statistics are taken from, as the network takes them."""
     # in random order, because files lie sorted by class and each batch of 128 must look like all
-    some = torch.randperm(train.n, generator=torch.Generator().manual_seed(seed))[:BATCHNORM_IMAGES]
+    order = torch.randperm(train.n, generator=torch.Generator().manual_seed(options.seed))
+    some = order[: options.batchnorm_images or train.n]
     return fitted(train.subset(some), (a.image_channels, a.image_size, a.image_size))[0]
 
 

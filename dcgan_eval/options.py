@@ -9,7 +9,8 @@ An `InputError` names an option in backticks, as Python calls it; the command li
 import math
 import numbers
 import types
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
@@ -45,7 +46,10 @@ MetricName = Literal["fid", "is", "kid", "prdc", "fid-infinity"]
 DuplicateMethod = Literal["autoencoder", "paper", "exact", "phash"]
 DirectionMethod = Literal["mean", "svm"]  # how a latent direction comes from two groups
 Interpolation = Literal["straight", "spherical"]
-ChoiceOfC = Literal["each-draw", "all-draws"]  # by what labels C is chosen, where they are drawn several times
+# by what labels C is chosen, where they are drawn several times
+ChoiceOfC = Literal["each-draw", "all-draws", "other-draws"]
+CS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # of the authors' script
+PAPER_TABLE2 = "paper-table2"
 Network = Literal["generator", "discriminator"]
 StoredPrecision = Literal["float32", "bfloat16", "float16"]  # of arrays in a file
 Format = Literal["table", "json", "csv"]
@@ -169,6 +173,9 @@ class FeatureOptions(Options):
             "else reestimated."
         ),
     ] = "auto"
+    batchnorm_images: Annotated[
+        int, Option(min=0, help="Number of training images that BatchNorm statistics are re-estimated from; 0: all.")
+    ] = 12800  # 100 batches of 128
     precision: Annotated[Precision, Option(help="Floating-point type of the feature extractor's convolutions.")] = (
         "float32"
     )
@@ -191,7 +198,9 @@ class ClassifyOptions(Options):
         str,
         Option(
             help="Number of training labels: all; per-class:N for N randomly chosen training images per class (400 in "
-            "Table 1); labels:N for N in total, equally many per class (1000 in Table 2)."
+            "Table 1); labels:N for N in total, equally many per class. paper-table2 is Table 2's protocol: 1000 "
+            "labels, 100 draws, 10000 validation images, the authors' seven values of C, of which 10 other draws "
+            "choose one, and BatchNorm statistics from all unlabelled training images."
         ),
     ] = "all"
     C: Annotated[
@@ -217,7 +226,8 @@ class ClassifyOptions(Options):
         Option(
             "--C-from",
             help="Labels that C is chosen by: each-draw chooses its own, by no more labels than it has; all-draws "
-            "chooses one C for all of them, by the labels of all.",
+            "chooses one C for all of them, by the labels of all; other-draws chooses one by 10 draws that are not "
+            "tested, as Table 2 does.",
         ),
     ] = "each-draw"
     knn: Annotated[
@@ -233,6 +243,28 @@ class ClassifyOptions(Options):
         if self.C is not None and not (self.C and all(0 < C < math.inf for C in self.C)):
             given = ",".join(f"{C:g}" for C in self.C)
             raise InputError(f"`C` {given!r}: want positive, finite numbers, as in 1e-4,1e-3")
+
+
+def of_table2(
+    classify: ClassifyOptions, features: FeatureOptions, specs: Sequence[str]
+) -> tuple[ClassifyOptions, FeatureOptions]:
+    """Table 2's protocol (section 5.2 of the paper, and its authors' svhn/svhn_semisup_analysis.py): 1,000 labels, 100
+    draws, C by 10 others, and BatchNorm statistics from all unlabelled training images. 10,000 of them are to be set
+    aside for validation besides.
+
+    classify, features: what is asked besides, such as a seed. specs: the features that it is for.
+    Raises InputError where an option that the protocol decides is not what it is by default.
+    """
+    for given, names in ((classify, ("C", "draws", "C_from", "folds")), (features, ("batchnorm", "batchnorm_images"))):
+        for name in names:
+            if getattr(given, name) != getattr(type(given), name):
+                raise InputError(f"`{name}`: decided by the protocol {PAPER_TABLE2}; leave it out")
+    kinds = {spec.partition(":")[0] for spec in specs}
+    if kinds & {"disc", "random"}:
+        features = replace(features, batchnorm_images=0)
+    if "disc" in kinds:
+        features = replace(features, batchnorm="reestimated")
+    return replace(classify, protocol="labels:1000", C=CS, draws=100, C_from="other-draws"), features
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dcgan_eval.cli.common import begin, check_results, note, show
 from dcgan_eval.options import (
     FEATURES,
     KINDS,
+    PAPER_TABLE2,
     ClassifyOptions,
     DataOptions,
     DeviceOptions,
@@ -18,6 +19,7 @@ from dcgan_eval.options import (
     FeatureOptions,
     FeatureSpec,
     OutputOptions,
+    of_table2,
 )
 from dcgan_eval.runtime.errors import InputError
 
@@ -71,10 +73,13 @@ def classify(
     from dcgan_eval.evaluations.probe import Protocol
     from dcgan_eval.inputs import open_extractors, open_labelled
 
+    specs: Sequence[str] = features or (("pixels", "random:digits", "disc:digits") if data == "digits" else ())
+    if options.protocol == PAPER_TABLE2:
+        options, extractor = of_table2(options, extractor, specs)
+        valid = valid or "10000"
     Protocol.parse(options.protocol)
     run = begin(context, device, extraction, download=where.download)
     check_results(output.results)
-    specs: Sequence[str] = features or (("pixels", "random:digits", "disc:digits") if data == "digits" else ())
     if not specs:
         raise InputError(f"--features is needed with --data {data}: one or more of {', '.join(KINDS)}")
     plans = open_extractors(specs, extractor)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dcgan_eval.linear import Solution, decision_values, one_vs_rest, place, solve_path
 from dcgan_eval.nearest.exact import k_nearest
-from dcgan_eval.options import ChoiceOfC
+from dcgan_eval.options import CS, ChoiceOfC
 from dcgan_eval.results import Interval, Spread
 from dcgan_eval.results.intervals import of_images, of_mean, spread
 from dcgan_eval.results.outcomes import Outcomes
@@ -25,9 +25,9 @@ from dcgan_eval.results.row import CBy
 from dcgan_eval.runtime.errors import InputError, nearest
 from dcgan_eval.runtime.ranks import ALONE, Ranks
 
-CS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # of the authors' script
 TOL = 1e-6  # largest relative gap of a certified solution
 LOWEST, HIGHEST = 1e-8, 1e4  # how far the search for C goes
+OTHERS = 10  # draws that C is chosen by where none of them is tested, as the authors'
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ def linear_probe(
     down until two larger C and a smaller one are known to be no better on the first draw. Of equally good ones the
     smallest is taken. folds: fewer where a class has fewer labels.
     draws: label draws, each balanced, without replacement; not used by protocol 'all'. C_from: 'each-draw' chooses its
-    own C, by no more labels than it has; for 'all-draws' one C serves all of them, of the highest mean score.
+    own C, by no more labels than it has; for 'all-draws' one C serves all of them, of the highest mean score; for
+    'other-draws' it is that of 10 more draws, which are not tested.
     ranks: see `Split`; each gets the whole answer.
     Raises InputError for C ≤ 0, one class only, or classes too small for a draw.
     """
@@ -147,6 +148,9 @@ def linear_probe(
     labels = ranks.gathered(train.y)
     subsets = _draws(labels.numpy(), protocol, draws, rng)
     choosing = Cs is None or len(grid) > 1
+    drawn = protocol.kind != "all"
+    others = choosing and drawn and C_from == "other-draws"
+    choosers = _draws(labels.numpy(), protocol, OTHERS, rng) if others else subsets
     judged = None if valid is None else ranks.gathered(valid.y)
     # each C of each draw is judged by them: to a GPU they are copied once, where the training rows fit beside them
     test = _placed(test, device, train)
@@ -154,7 +158,7 @@ def linear_probe(
     scores: dict[float, list[float]] = {}
     right: dict[float, list[NDArray[np.bool_]]] = {}
     gap, n_folds = 0.0, 0
-    for number, draw in enumerate(subsets):
+    for number, draw in enumerate(choosers):
         mine, part = _part(train, draw, protocol, ranks)
         fold = _folds(labels[draw].numpy(), folds, rng) if choosing and valid is None else np.zeros(0, np.int64)
         n_folds = int(fold.max()) + 1 if len(fold) else 0
@@ -164,28 +168,35 @@ def linear_probe(
             part, valid, fold[mine] if n_folds else fold, n_folds, n_classes, todo, tol, device, ranks
         ):
             scores.setdefault(solution.C, []).append(score)
-            right.setdefault(solution.C, []).append(_right(_outer(solution, n_classes), test, ranks))
+            if not others:
+                right.setdefault(solution.C, []).append(_right(_outer(solution, n_classes), test, ranks))
             gap = max(gap, float(solution.relative_gap.max()))  # finite, as all of a solution is
             if Cs is None and number == 0 and len(scores) == len(grid):
                 more = _beyond(grid, scores, labels[draw] if judged is None else judged)
                 todo += more  # which the solver takes up where it is
                 grid = sorted([*grid, *more])
-    one_for_all = len(subsets) > 1 and C_from == "all-draws"
-    chosen = [_best(scores if one_for_all else _of_draw(scores, i)) for i in range(len(subsets))]
+    together = drawn and C_from != "each-draw"
+    chosen = [_best(scores if together else _of_draw(scores, i)) for i in range(len(subsets))]
+    for draw in subsets if others else ():
+        _, part = _part(train, draw, protocol, ranks)
+        for solution, _ in _fit(part, None, np.zeros(0, np.int64), 0, n_classes, chosen[:1], tol, device, ranks):
+            right.setdefault(solution.C, []).append(_right(_outer(solution, n_classes), test, ranks))
+            gap = max(gap, float(solution.relative_gap.max()))
     curve = tuple((C, float(np.mean(scores[C]))) for C in grid) if choosing else ()
     values = " to ".join(f"{C:g}" for C in dict.fromkeys((min(chosen), max(chosen))))
     how = f"of {grid[0]:g} to {grid[-1]:g} by {f'{n_folds} stratified folds' if n_folds else 'validation'}"
-    if len(subsets) > 1:
-        how += " of all draws" if one_for_all else " of each draw"
-    by: dict[tuple[bool, bool], CBy] = {
-        (True, False): "folds", (False, False): "validation",
-        (True, True): "folds of all draws", (False, True): "validation for all draws",
+    if drawn:
+        how += " of " + C_from.replace("-", " ").replace("other draws", f"{OTHERS} other draws")
+    by: dict[tuple[bool, str], CBy] = {
+        (True, "each-draw"): "folds", (True, "all-draws"): "folds of all draws",
+        (True, "other-draws"): "folds of other draws", (False, "each-draw"): "validation",
+        (False, "all-draws"): "validation of all draws", (False, "other-draws"): "validation of other draws",
     }  # fmt: skip
     return _probe(
         np.stack([right[C][i] for i, C in enumerate(chosen)]),
         "L2-SVM",
         min(set(chosen), key=lambda C: (-chosen.count(C), C)),
-        by[bool(n_folds), one_for_all] if choosing else "given",
+        by[bool(n_folds), C_from if drawn else "each-draw"] if choosing else "given",
         curve,
         "features unscaled",
         ", ".join([*_drawn(protocol, subsets), f"C {values} {how if choosing else 'given'}"]),

@@ -89,7 +89,7 @@ def _table2(s: Sources) -> Iterator[Step]:
         network, after = yield from _fitted(_training("svhn32", 36_000, s.svhn, "", s))
     remedy = "name the authors' by --svhn-disc (their released svhn/…/200), or have one made by --train"
     # the paper's: 1,000 labels, 100 draws, 10,000 training images set aside to choose C
-    labels = ("labels:1000", 150, ("--draws", "100", "--valid", "10000"))
+    labels = ("paper-table2", 150, ())
     yield from _accuracies(s, "table2", "Table 2", data, (labels,), {
         f"disc:{network or ''}": (_checkpoint(network, remedy), after, 1.0),
         "random:svhn32": (None, None, 1.0),

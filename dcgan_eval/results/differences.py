@@ -62,8 +62,8 @@ def difference(a: Row, b: Row, models: int = 2) -> Difference:
     known = [None if row.outcomes is None else row.outcomes.right(row.n) for row in (a, b)]
     if known[0] is not None and known[1] is not None:
         low, high = of_pairs(known[0].mean(0) - known[1].mean(0), simultaneous(models))
-        ends = sorted((sign * low, sign * high))
-        return Difference(a.value - b.value, 100 * ends[0], 100 * ends[1], "paired by image")
+        low, high = sorted((100 * sign * low, 100 * sign * high))
+        return Difference(a.value - b.value, low, high, "paired by image")
     return _independent(a, b, simultaneous(models))
 
 

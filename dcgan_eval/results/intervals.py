@@ -17,20 +17,19 @@ LEVEL = 0.95
 Z95 = 1.959963984540054  # the normal quantile
 
 
-def wilson(share: float, n: float, of: str, z: float = Z95) -> Interval:
+def wilson(share: float, n: float, of: str) -> Interval:
     """Of a fraction, in % (Wilson 1927, with its own centre).
 
     share: the fraction found, 0 to 1.
     n: independent trials.
     of: what the trials are, in the plural.
-    z: normal quantile; that of 95 % but where several intervals are to hold at once.
     """
-    low, high = ends(share, n, z)
+    low, high = ends(share, n, Z95)
     return Interval(100 * low, 100 * high, "Wilson", round(n), of)
 
 
 def ends(share: float, n: float, z: float) -> tuple[float, float]:
-    """Of Wilson's interval, from 0 to 1."""
+    """Of Wilson's interval, from 0 to 1. z: the normal quantile, such as `Z95`, or more where several are to hold."""
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
     # at 0 and 1 one end is the fraction itself, but for rounding
@@ -80,7 +79,8 @@ def simultaneous(models: int, freedom: float = np.inf) -> float:
     """The quantile, in place of 1.96 or Student's t, with which all differences between so many models hold at once.
 
     Whichever model turns out the best, 95 % of tables then mark no difference between equal ones. Of many images it is
-    Tukey's: the studentised range's over the root of 2 (Hayter 1984). Of few draws each difference has a standard error
+    Tukey's, the studentised range's over the root of 2: conservative for independent means (Hayter 1984), and by
+    simulation for those of models on the same images. Of few draws each difference has a standard error
     of its own, with which Tukey's holds too seldom: there it is Student's t for as many pairs (Bonferroni).
 
     models: at least 2.

@@ -118,7 +118,7 @@ def _features(old: Mapping[str, str]) -> dict[str, str]:
     mode = re.search(r"BatchNorm (stored|reestimated|of each)", old["features_protocol"])
     by = next((how for how in ("folds", "validation", "given") if old["C"] and remark.endswith(how)), "")
     if old.get("labels", "all") not in ("", "all"):  # before each draw chose its own
-        by = {"folds": "folds of all draws", "validation": "validation for all draws"}.get(by, by)
+        by = {"folds": "folds of all draws", "validation": "validation of all draws"}.get(by, by)
     return {
         "batchnorm": {"of each": "batch"}.get(mode[1], mode[1]) if mode and kind in ("disc", "random") else "",
         "C_by": by,

@@ -589,3 +589,31 @@ def test_info_on_the_authors_network(data):
     assert described["discriminator"]["batchnorm"] == "reestimated"
     assert described["generator"]["batchnorm"] == "batch"
     assert PRESETS["svhn32"].to_json_dict() == described["architecture"]
+
+
+def test_the_papers_table_2_by_one_option(tmp_path):
+    """As its options would one by one; of 1,300 grey squares in place of SVHN."""
+    rng = np.random.default_rng(0)
+    y = np.arange(1300) % 10
+    x = (rng.random((1300, 8, 8)) * 120 + 12 * y[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x[::3] // 2 + 40, y_test=y[::3])
+    common = ("--data", tmp_path / "a.npz", "--features", "disc:digits@1x1", "--valid", "200", "--seed", "3")
+    found = rows(*common, "--protocol", "paper-table2")
+    apart = rows(
+        *common, "--protocol", "labels:1000", "--C", "1e-4,2e-4,5e-4,1e-3,2e-3,5e-3,1e-2", "--draws", "100",
+        "--C-from", "other-draws", "--batchnorm", "reestimated", "--batchnorm-images", "0",
+    )  # fmt: skip
+    assert measured(found) == measured(apart)
+    (accuracy,) = (row for row in found if called(row) == "accuracy")
+    assert "BatchNorm reestimated on 1100 of a:train by 128" in accuracy["features_protocol"]
+    assert len(accuracy["draws"]) == 100
+    assert accuracy["C_by"] == "validation of other draws"
+    assert (accuracy["labels"], accuracy["n_reference"]) == ("labels:1000", 1000)
+
+
+@pytest.mark.parametrize(
+    "option", [("--C", "1e-3"), ("--draws", "5"), ("--C-from", "all-draws"), ("--batchnorm", "stored")]
+)
+def test_what_table_2_decides_is_not_decided_besides(option):
+    found = run("classify", "--features", "disc:digits", "--protocol", "paper-table2", *option)
+    fails(found, f"{option[0]}: decided by the protocol paper-table2; leave it out")

@@ -8,8 +8,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
 from dcgan_eval.evaluations import probe
-from dcgan_eval.evaluations.probe import ALL, CS, HIGHEST, LOWEST, Protocol, Split, knn_probe, linear_probe
+from dcgan_eval.evaluations.probe import ALL, HIGHEST, LOWEST, Protocol, Split, knn_probe, linear_probe
 from dcgan_eval.linear import L2SVC
+from dcgan_eval.options import CS
 from dcgan_eval.results import Interval, Spread
 from dcgan_eval.results.intervals import spread, wilson
 from dcgan_eval.runtime.errors import InputError
@@ -257,6 +258,25 @@ def test_each_draw_chooses_its_own_c_by_its_own_labels():
     assert min(set(chosen), key=lambda C: (-chosen.count(C), C)) == found.C
     assert found.C_by == "folds"
     assert f"C {min(chosen):g} to {max(chosen):g} of 0.0001 to 1 by 2 stratified folds of each draw" in found.remark
+
+
+def test_other_draws_choose_one_c_for_draws_that_they_are_not_of():
+    protocol, Cs = Protocol("per-class", 8), [1e-4, 1e-2, 1.0]
+    valid = blobs(80, seed=2)
+    found = linear_probe(TRAIN, TEST, protocol=protocol, valid=valid, draws=4, seed=2, Cs=Cs, C_from="other-draws")
+    rng = np.random.default_rng(2)
+    tested, others = (probe._draws(TRAIN.y.numpy(), protocol, n, rng) for n in (4, probe.OTHERS))
+
+    def right(draw, C, judged):
+        model = L2SVC(C=C).fit(TRAIN.X[draw], TRAIN.y[draw].numpy())
+        return model.predict(judged.X) == judged.y.numpy()
+
+    scores = {C: sum(right(draw, C, valid).sum() for draw in others) for C in Cs}
+    assert max(Cs, key=lambda C: (scores[C], -C)) == found.C
+    np.testing.assert_array_equal(found.right, [right(draw, found.C, TEST) for draw in tested])
+    assert dict(found.curve) == pytest.approx({C: 100 * scores[C] / 800 for C in Cs})
+    assert found.C_by == "validation of other draws"
+    assert found.remark.endswith("by validation of 10 other draws")
 
 
 def test_equal_seeds_give_equal_numbers_and_others_do_not():
