@@ -86,7 +86,7 @@ def neighbors(
 
     Compares the distances from its samples to the nearest training images with those from held-out real images: samples
     that are closer than held-out images are suspicious. Reports the mean distance, the number of samples closer than
-    every held-out image, AuthPct, C_T and MiFID, each with a p-value.
+    every held-out image, AuthPct and C_T, each with a p-value, and MiFID.
 
     Without FAKE and TRAIN: 899 samples of the digits generator that comes with the package, beside the 899 test images
     of scikit-learn's digits.

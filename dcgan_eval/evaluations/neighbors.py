@@ -62,8 +62,8 @@ def neighbors(
 
     Mean distances, cosine distances and the memorisation-informed distance (MiFID, by Inception); where there are
     held-out images also how many samples are nearer than every one of them, authenticity, the data-copying test C_T,
-    and of each number a p-value and, but for C_T, the same number of the held-out images; in pixels also how near
-    held-out images are to 1,000, 10,000 … samples.
+    and of each number, but for C_T, the same of the held-out images, and, but for the Fréchet distance, a p-value; in
+    pixels also how near held-out images are to 1,000, 10,000 … samples.
 
     run: see `extract`; its ranks share the search, too.
     seed: of C_T's cells.

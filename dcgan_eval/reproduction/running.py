@@ -18,7 +18,7 @@ from dcgan_eval.report import everything, page, pictures
 from dcgan_eval.report.pictures import curves, write_list
 from dcgan_eval.reproduction.step import FOLDER, Inspector, State, Step, finished, marker, read_marker, rows_file
 from dcgan_eval.results import Row
-from dcgan_eval.results.outcomes import beside
+from dcgan_eval.results.store import write_outcomes
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.files import write_whole
 
@@ -174,9 +174,7 @@ def assemble(folder: Path, order: Sequence[str], without: Collection[str] = ()) 
     names = sorted((name for name in kept if kept[name]), key=lambda n: (place.get(n, len(place)), n))
     found = {name: results.read(rows_file(folder, name)) for name in names}
     rows = [row for some in found.values() for row in some]
-    for row in rows:
-        if row.outcomes is not None:
-            row.outcomes.write(beside(folder / "results.csv"))
+    write_outcomes(folder / "results.csv", rows)
     write_whole(folder / "results.csv", results.to_csv(rows))
     drawn = [name for name in names if (folder / "figures" / f"{name}.png").exists()]
     write_list(

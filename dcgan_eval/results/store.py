@@ -89,9 +89,7 @@ def append(path: Path, rows: Sequence[Row]) -> None:
     try:
         with _locked(path):
             before = read(path)
-            for row in rows:
-                if row.outcomes is not None:
-                    row.outcomes.write(beside(path))
+            write_outcomes(path, rows)
             if path.suffix == ".parquet":
                 file = io.BytesIO()
                 frame([*before, *rows]).to_parquet(file, index=False)
@@ -102,6 +100,13 @@ def append(path: Path, rows: Sequence[Row]) -> None:
             write_whole(path, text + gap + to_csv(rows, header=not text))
     except OSError as error:
         raise InputError(f"{path}: cannot append results: {error}; choose another file") from error
+
+
+def write_outcomes(path: Path, rows: Iterable[Row]) -> None:
+    """What is known of the rows' outcomes, beside the file of results that they go into."""
+    for row in rows:
+        if row.outcomes is not None:
+            row.outcomes.write(beside(path))
 
 
 def load(path: Path) -> list[Row]:
