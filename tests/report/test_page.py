@@ -1,8 +1,11 @@
 import base64
 import json
 import re
+import threading
 from dataclasses import asdict, fields, replace
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -269,10 +272,11 @@ class Browser:
 
     def __init__(self, driver, folder):
         self.driver, self.file = driver, folder / "page.html"
+        self.address = self.file.as_uri()
 
     def open(self, tables=(ACCURACIES, DISTANCES), figures=FIGURES, text=None):
         self.file.write_text(page("Report", tables, figures) if text is None else text, encoding="utf-8")
-        self.driver.get(self.file.as_uri())
+        self.driver.get(self.address)
 
     def run(self, script, *arguments):
         return self.driver.execute_script(script, *arguments)
@@ -335,7 +339,7 @@ def browser(driver, tmp_path):
     browser = Browser(driver, tmp_path)
     yield browser
     assert browser.complaints() == []
-    assert all(url.startswith("data:") or url == browser.file.as_uri() for url in browser.requests())
+    assert all(url.startswith("data:") or url == browser.address for url in browser.requests())
     # as it was for the next one
     # by the browser, not by the page, whose process may be another one than the next page's
     browser.protocol("Storage.clearDataForOrigin", origin="file://", storageTypes="local_storage")
@@ -345,13 +349,26 @@ def browser(driver, tmp_path):
     browser.protocol("Emulation.setScriptExecutionDisabled", value=False)
 
 
+@pytest.fixture
+def served(browser):
+    """The page by a server: to a file's page a busy Chromium now and then shows an empty storage."""
+    handler = partial(SimpleHTTPRequestHandler, directory=browser.file.parent)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        browser.address = f"http://127.0.0.1:{server.server_port}/{browser.file.name}"
+        yield browser
+        server.shutdown()
+        thread.join()
+
+
 def test_the_console_and_the_network_are_watched(driver, tmp_path):
     browser = Browser(driver, tmp_path)
     browser.open(text="<link rel=icon href=data:,><img src='absent.png'><script>console.warn('oh'); nothing()</script>")
     found = "\n".join(browser.complaints())
     assert "oh" in found
     assert "nothing is not defined" in found
-    assert browser.requests() == [browser.file.as_uri(), browser.file.with_name("absent.png").as_uri()]
+    assert browser.requests() == [browser.address, browser.file.with_name("absent.png").as_uri()]
 
 
 def names(browser):
@@ -654,23 +671,23 @@ def is_dark(browser):
 
 
 @pytest.mark.parametrize("system", ["light", "dark"])
-def test_the_toggle_overrides_the_system_and_is_remembered(browser, system):
-    browser.prefers(system)
-    browser.open()
-    toggle = browser.one("#_scheme")
-    browser.wait(lambda: toggle.text == ("Light" if system == "dark" else "Dark"))
+def test_the_toggle_overrides_the_system_and_is_remembered(served, system):
+    served.prefers(system)
+    served.open()
+    toggle = served.one("#_scheme")
+    served.wait(lambda: toggle.text == ("Light" if system == "dark" else "Dark"))
     toggle.click()
-    assert is_dark(browser) == (system == "light")
+    assert is_dark(served) == (system == "light")
     assert toggle.text == ("Dark" if system == "dark" else "Light")
-    browser.open()
-    assert is_dark(browser) == (system == "light")
-    browser.prefers("dark")
-    browser.prefers("light")
-    assert is_dark(browser) == (system == "light")
-    browser.one("#_scheme").click()
-    assert is_dark(browser) == (system == "dark")
-    browser.open()
-    assert is_dark(browser) == (system == "dark")
+    served.open()
+    assert is_dark(served) == (system == "light")
+    served.prefers("dark")
+    served.prefers("light")
+    assert is_dark(served) == (system == "light")
+    served.one("#_scheme").click()
+    assert is_dark(served) == (system == "dark")
+    served.open()
+    assert is_dark(served) == (system == "dark")
 
 
 def test_the_toggle_follows_the_system_until_it_is_pressed(browser):
