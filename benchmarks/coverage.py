@@ -13,15 +13,36 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial, reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+from torch import Tensor
 
+from dcgan_eval.evaluations.fid import BLOCKS, of_shares
+from dcgan_eval.metrics.frechet import Moments, fit, frechet_distance
+from dcgan_eval.metrics.inception_score import inception_score
+from dcgan_eval.metrics.kernel import kernel_distance
+from dcgan_eval.metrics.manifold import manifold
+from dcgan_eval.results import Interval
 from dcgan_eval.results.differences import newcombe, of_pairs
-from dcgan_eval.results.intervals import LEVEL, Z95, ends, holm, of_images, of_mean, simultaneous, wilson
+from dcgan_eval.results.intervals import (
+    LEVEL,
+    Z95,
+    ends,
+    holm,
+    jackknife,
+    of_error,
+    of_images,
+    of_mean,
+    simultaneous,
+    students_t,
+    wilson,
+)
 from dcgan_eval.runtime.files import write_whole
 
 Draw = Callable[[Generator], bool]  # new data: whether the interval holds the truth
@@ -33,7 +54,7 @@ LEAST, MOST = 0.93, 0.985
 @dataclass(frozen=True)
 class Case:
     """interval: its name in docs/statistics.md. of: what it is found over. truth: in words. least, most: the shares
-    between which its coverage is to be. draw: one round."""
+    between which its coverage is to be. draw: one round. slow: of how many rounds one is enough."""
 
     interval: str
     of: str
@@ -41,6 +62,7 @@ class Case:
     draw: Draw
     least: float = LEAST
     most: float = MOST
+    slow: int = 1
 
     def __str__(self) -> str:
         return f"{self.interval}: {self.of}, {self.truth}"
@@ -110,6 +132,76 @@ def by_draw(rng: Generator, *, draws: int, shared: float) -> bool:
     each = (common + rng.normal(0.3, 1, draws)) - (common + rng.normal(0, 1, draws))
     half = simultaneous(2, draws - 1) * each.std(ddof=1) / draws**0.5
     return bool(abs(each.mean() - 0.3) <= half)
+
+
+# distances between sets of images, by their features
+
+
+def features(rng: Generator, n: int, d: int, shift: float, *, skewed: bool) -> Tensor:
+    """float32 (n, d). skewed: of a Gamma distribution, as features after a ReLU are."""
+    x = rng.gamma(0.5, 1, (n, d)) if skewed else rng.normal(size=(n, d))
+    return torch.from_numpy((x + shift) @ np.linspace(0.5, 1.5, d * d).reshape(d, d) / d**0.5).float()
+
+
+@cache
+def reals(n: int, d: int, skewed: bool) -> Tensor:
+    return features(np.random.default_rng(1), n, d, 0, skewed=skewed)
+
+
+def _frechet(rng: Generator, n: int, d: int, shift: float, skewed: bool) -> tuple[float, Interval]:
+    real, fake = fit(reals(10 * d, d, skewed)), features(rng, n, d, shift, skewed=skewed)
+    parts = [Moments.of(part) for part in torch.tensor_split(fake, BLOCKS)]
+    without = [reduce(Moments.merged, parts[:i] + parts[i + 1 :]).gaussian() for i in range(BLOCKS)]
+    value = frechet_distance(real, reduce(Moments.merged, parts).gaussian())
+    return value, jackknife(value, [frechet_distance(real, some) for some in without], "")[0]
+
+
+def _score(rng: Generator, n: int, d: int, shift: float, skewed: bool) -> tuple[float, Interval]:
+    found = inception_score(3 * features(rng, n, d, shift, skewed=skewed), seed=0)
+    deviation = found.std * (found.splits / (found.splits - 1)) ** 0.5
+    return found.mean, students_t(found.mean, deviation, found.splits, "")
+
+
+def _kernel(rng: Generator, n: int, d: int, shift: float, skewed: bool) -> tuple[float, Interval]:
+    real, fake = features(rng, n, d, 0, skewed=skewed), features(rng, n, d, shift, skewed=skewed)
+    size = min(n, 100)
+    found = kernel_distance(fake, real, seed=0, subsets=1 if size == n else 20, subset_size=size)
+    return found.mean, of_error(found.mean, found.error, n, "")
+
+
+def _manifold(metric: str) -> "Estimate":
+    def estimate(rng: Generator, n: int, d: int, shift: float, skewed: bool) -> tuple[float, Interval]:
+        real, fake = reals(400, d, skewed), features(rng, n, d, shift, skewed=skewed)
+        if metric == "recall":  # it is the real images that are drawn
+            real, fake = features(rng, n, d, 0, skewed=skewed), reals(400, d, skewed) + shift
+        found = manifold(real, fake, blocks=torch.arange(len(fake)).tensor_split(BLOCKS))
+        return getattr(found, metric), of_shares(found, len(real), len(fake))[metric]
+
+    return estimate
+
+
+Estimate = Callable[[Generator, int, int, float, bool], tuple[float, Interval]]
+ESTIMATES: dict[str, Estimate] = {
+    "jackknife, Fréchet distance": _frechet,
+    "U-statistic, kernel distance": _kernel,
+    "Student's t, Inception score": _score,
+    "Wilson, precision": _manifold("precision"),
+    "Wilson, recall": _manifold("recall"),
+    "Student's t, density": _manifold("density"),
+    "jackknife, coverage": _manifold("coverage"),
+}
+
+
+@cache
+def expected(name: str, *arguments: Any) -> float:
+    """The mean over 1,000 sets of this size, bias included."""
+    rng = np.random.default_rng(2)
+    return float(np.mean([ESTIMATES[name](rng, *arguments)[0] for _ in range(1000)]))
+
+
+def distance(rng: Generator, *, name: str, n: int, d: int, shift: float, skewed: bool) -> bool:
+    found = ESTIMATES[name](rng, n, d, shift, skewed)[1]
+    return holds(found.low, found.high, expected(name, n, d, shift, skewed))
 
 
 # many at once
@@ -191,6 +283,12 @@ def _cases() -> Iterator[Case]:
             0.95,
             0.95,
         )
+    for name in ESTIMATES:
+        sizes = ((500, 8, 0.3, False), (300, 8, 0.3, True), (500, 8, 0.0, True))
+        for n, d, shift, skewed in sizes:
+            truth = f"{'skewed' if skewed else 'normal'} features, {'apart' if shift else 'of one distribution'}"
+            draw = partial(distance, name=name, n=n, d=d, shift=shift, skewed=skewed)
+            yield Case(name, f"{n:,} images, {d} features", truth, draw, 0.92, 1, slow=20)
     for models in (4, 6, 11):
         of = f"{models} models, 2,000 images"
         yield Case(
@@ -241,8 +339,9 @@ def main() -> int:
     titles = ["interval", "found over", "truth", "holds, %"]
     lines, wrong = [], 0
     for case in (*CASES, *BEFORE):
-        found = case.covered(a.rounds, seed=0)
-        outside = not case.least - noise(a.rounds) <= found <= case.most + noise(a.rounds)
+        rounds = max(1, a.rounds // case.slow)
+        found = case.covered(rounds, seed=0)
+        outside = not case.least - noise(rounds) <= found <= case.most + noise(rounds)
         wrong += outside
         lines.append([case.interval, case.of, case.truth, f"{100 * found:.1f}"])
         print("  ".join(lines[-1]) + ("  OUTSIDE" if outside else ""), flush=True)

@@ -61,11 +61,11 @@ def main() -> None:
     before = peak()
     start = time.perf_counter()
     print(f"{torch.get_num_threads()} threads; {results.versions()}; {results.now()}\n")
-    print(f"{a.n} against {a.n} features of {a.d}: {manifold(real, fake)}")
+    print(f"{a.n} against {a.n} features of {a.d}: {manifold(real, fake)[:5]}")
     print(f"{time.perf_counter() - start:.1f} s, {peak() - before:.2f} GiB beyond the features\n")
     x, y = real[: a.beside], fake[: a.beside]
     start = time.perf_counter()
-    print(f"{a.beside} against {a.beside}: {manifold(x, y)}")
+    print(f"{a.beside} against {a.beside}: {manifold(x, y)[:5]}")
     ours = time.perf_counter() - start
     start = time.perf_counter()
     found = by_prdc(x, y)

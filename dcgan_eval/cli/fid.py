@@ -1,5 +1,6 @@
 """The command `dcgan-eval fid`."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from dcgan_eval.runtime.errors import InputError
 if TYPE_CHECKING:
     from dcgan_eval.features.moments import Statistics
     from dcgan_eval.images import Images
+    from dcgan_eval.results import Row
 
 
 @command
@@ -66,9 +68,17 @@ def fid(
         typer.Option(
             min=1,
             help="Number of sample sets to draw from a gen: FAKE, by the seeds from --seed on; their mean is "
-            "reported, ± their standard deviation.",
+            "reported, ± their standard deviation, and the interval of the mean.",
         ),
     ] = 1,
+    plan: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DIFFERENCE",
+            help="Also print how many images two generated sets need, so that this difference of the metric between "
+            "them is seen. Takes one metric in --metrics.",
+        ),
+    ] = None,
     save_stats: Annotated[
         Path | None, typer.Option(help="File (.npz) to save the mean and covariance of REAL's features to.")
     ] = None,
@@ -107,9 +117,10 @@ def fid(
         features = features or "disc:digits@1x1"
     features = features or "inception"
     _check_request(real, fake, num_samples, seeds, save_stats)
+    _check_plan(plan, fake, seeds, options)
     if classifier is not None and "is" not in options.metrics:
         raise InputError(f"--classifier {classifier}: is for metric `is` only, which --metrics does not name")
-    plan = open_extractors([features], extractor, logits=True)[features]
+    fit_extractor = open_extractors([features], extractor, logits=True)[features]
     if save_stats is not None and is_fitted(features, extractor):
         raise InputError(f"--save-stats: {features} is fitted to REAL, and cannot be found again from its statistics")
 
@@ -128,6 +139,8 @@ def fid(
         raise InputError(f"--save-stats: {real} holds statistics already")
     if not images:  # two files of statistics: nothing is extracted, but features have a name
         raise InputError("REAL and FAKE are both statistics: one of them must be images, whose features are known")
+    if plan is not None and not isinstance(fakes[0], Images):
+        raise InputError(f"--plan {plan:g}: {fake} holds statistics only, which say nothing of other sets of images")
     judge = None
     if classifier is not None:
         judge = module_features(classifier, most_common_shape(images[-1], run.progress, run.ranks).shape)
@@ -140,7 +153,7 @@ def fid(
         fid(
             reals,
             fakes,
-            plan(most_common_shape(images[0], run.progress, run.ranks)),
+            fit_extractor(most_common_shape(images[0], run.progress, run.ranks)),
             options,
             run,
             classifier=judge,
@@ -153,6 +166,40 @@ def fid(
     if save_stats is not None:
         note(f"{save_stats}: statistics of {real}")
     conclude(rows, output)
+    if plan is not None:
+        for row in rows:
+            note(_planned(row, plan))
+
+
+def _planned(row: "Row", difference: float) -> str:
+    """How many images resolve a difference."""
+    from dcgan_eval.results.differences import resolving, standard_error
+
+    error = standard_error(row)
+    if not error:
+        return f"{row.metric}: no plan, because its standard error is not known for one set of {row.n:,} images"
+    return (
+        f"{row.metric}: to see a difference of {difference:g}, two generated sets need about "
+        f"{resolving(row, difference):,} images each; its 95 % interval then excludes 0 in 80 % of cases. The standard "
+        f"error of one set of {row.n:,} images is {error:.3g}"
+    )
+
+
+def _check_plan(plan: float | None, fake: str | None, seeds: int, options: FidOptions) -> None:
+    if plan is None:
+        return
+    if not 0 < plan < math.inf:
+        raise InputError(f"--plan {plan:g}: want a difference above 0")
+    if fake is None:
+        raise InputError(f"--plan {plan:g}: FAKE is missing, whose sets of images would differ")
+    if len(options.metrics) > 1:
+        raise InputError(
+            f"--plan {plan:g}: is a difference of one metric, and --metrics names {len(options.metrics)}; name one"
+        )
+    if options.metrics == ("fid-infinity",) and seeds == 1:
+        raise InputError(
+            f"--plan {plan:g}: how much fid-infinity varies is known from several sets only; draw them by --seeds"
+        )
 
 
 def _check_request(real: str, fake: str | None, num_samples: int | None, seeds: int, save_stats: Path | None) -> None:

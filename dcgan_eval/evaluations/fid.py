@@ -3,12 +3,16 @@
 Features of a side are computed once, whatever is measured; files are decoded once before, to check them. The Fréchet
 distance and the Inception score keep sums only; what needs the features themselves, the kernel distance and precision,
 recall, density and coverage, keeps them in memory.
+
+The interval of a distance is over other generated sets of as many images, against the same real ones, but for KID's,
+which is over both, and recall's, over other real images.
 """
 
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -25,21 +29,26 @@ from dcgan_eval.metrics.extrapolation import POINTS, frechet_distance_at_infinit
 from dcgan_eval.metrics.frechet import Gaussian, Moments, frechet_distance
 from dcgan_eval.metrics.inception_score import InceptionScore, Splits
 from dcgan_eval.metrics.kernel import kernel_distance
-from dcgan_eval.metrics.manifold import manifold
+from dcgan_eval.metrics.manifold import Manifold, manifold
 from dcgan_eval.options import FidOptions
-from dcgan_eval.results import Measurement, Row, Spread
-from dcgan_eval.results.intervals import of_mean
+from dcgan_eval.results import Interval, Measurement, Row, Spread
+from dcgan_eval.results.intervals import jackknife, of_error, of_fraction, of_mean, students_t
 from dcgan_eval.results.intervals import spread as spread_of
 from dcgan_eval.runtime.devices import with_float64
 from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.random import stream
 from dcgan_eval.runtime.run import HERE, Run
 
 NEED_FEATURES = {"kid", "prdc"}  # of the real side; of the fake one, also fid-infinity
+BLOCKS = 10  # random ones of a generated set, to leave out in turn
+WIDEST = 2560  # features: of each block a covariance is kept
 
 
 class Side(NamedTuple):
     """What is known of one set of images. pixels: a hash of them by the fingerprint of what they were given to; none of
-    saved statistics. features, score: None where no metric needs them. notes: what was done to the images first."""
+    saved statistics. features, score: None where no metric needs them. blocks: rows of each of `BLOCKS` random blocks,
+    int64, and moments: of their features; () where there is no interval of them. notes: what was done to the images
+    first."""
 
     name: str
     sha256: str
@@ -48,6 +57,8 @@ class Side(NamedTuple):
     gaussian: Gaussian
     features: Tensor | None
     score: InceptionScore | None
+    blocks: tuple[Tensor, ...]
+    moments: tuple[Moments, ...]
     notes: tuple[str, ...]
     seconds: float
 
@@ -83,7 +94,7 @@ def fid(
             # ours begin with the extractor's protocol; what was done to the images follows
             what = images.protocol.removeprefix(extractor.protocol).removeprefix("; ")
             g = images.gaussian
-            return Side(images.name, images.sha256, {}, g.n, g, None, None, (what,) if what else (), 0.0)
+            return Side(images.name, images.sha256, {}, g.n, g, None, None, (), (), (what,) if what else (), 0.0)
         keep = NEED_FEATURES | (set() if is_real else {"fid-infinity"})
         return _side(
             images,
@@ -107,9 +118,10 @@ def fid(
         seconds = time.perf_counter() - start
         for numbers in zip(*found, strict=True):
             first = numbers[0]
-            value, spread, draws = first.value, first.spread, tuple(number.value for number in numbers)
+            value, spread, interval = first.value, first.spread, first.interval
+            draws = tuple(number.value for number in numbers)
             if len(draws) > 1:
-                value, spread = float(np.mean(draws)), spread_of(draws, "sample sets")
+                value, spread, interval = float(np.mean(draws)), spread_of(draws, "sample sets"), Interval()
             mean = of_mean(draws, "sample sets")
             judge = classifier if metric == "is" and classifier is not None else extractor
             used = _outputs(judge, metric == "is")
@@ -123,6 +135,8 @@ def fid(
                 n=drawn[0].n,
                 n_reference=reals.n,
                 method=first.method,
+                remark=first.remark if len(draws) == 1 else "",
+                **asdict(interval),
                 **asdict(spread),
             )
             source = results.provenance(
@@ -248,8 +262,15 @@ def _side(
     place[torch.cat([rows for rows, _ in parts]).sort().values] = torch.arange(n)
     columns = _outputs(extractor)
     device = with_float64(run.device)
-    moments = Moments.none(columns.stop - columns.start, device)
-    features = torch.zeros(n, columns.stop - columns.start) if keeps else None
+    d = columns.stop - columns.start
+    blocks = () if is_real or n < 2 * BLOCKS else random_blocks(n, options.seed)
+    apart = blocks if "fid" in options.metrics and d <= WIDEST else ()
+    block_of = torch.empty(n, dtype=torch.int64)
+    for which, rows in enumerate(apart):
+        block_of[rows] = which
+    # of all by themselves, so that the seed of the blocks changes no rounding
+    moments, of_blocks = Moments.none(d, device), [Moments.none(d, device) for _ in apart]
+    features = torch.zeros(n, d) if keeps else None
     span = _outputs(classifier or extractor, logits=True)
     splits, sums, seen = None, None, torch.zeros(n if scores else 0, dtype=torch.int64)
     if scores:
@@ -267,6 +288,9 @@ def _side(
                 at += len(block)
                 if judge is extractor:
                     moments = moments.merged(Moments.of(block[:, columns].to(device)))
+                    for which in range(len(of_blocks)):
+                        own = block[block_of[here] == which][:, columns]
+                        of_blocks[which] = of_blocks[which].merged(Moments.of(own.to(device)))
                     if features is not None:
                         features[here] = block[:, columns]
                 if splits is not None and sums is not None and judge is judges[-1]:
@@ -281,6 +305,8 @@ def _side(
         moments.over(run.ranks).gaussian(),
         None if features is None else run.ranks.sum(features),  # of which each rank has set its own rows
         None if splits is None or sums is None else splits.score(sums.over(run.ranks), run.ranks.sum(seen)),
+        blocks,
+        tuple(some.over(run.ranks) for some in of_blocks),
         tuple(notes),
         time.perf_counter() - start,
     )
@@ -296,8 +322,10 @@ def _of_all(hashes: Sequence[str]) -> str:
 class _Number(NamedTuple):
     name: str
     value: float
-    spread: Spread
     method: str
+    spread: Spread = Spread()
+    interval: Interval = Interval()
+    remark: str = ""
 
 
 def _measure(
@@ -315,13 +343,19 @@ def _measure(
         if metric == "fid":
             distance = frechet_distance(real.gaussian, fake.gaussian)
             how = "Fréchet distance of Gaussians, covariances over n - 1"
-            return [_Number("FID" if inception else "Fréchet distance", distance, Spread(), how)]
+            interval, remark = _of_blocks(distance, real, fake)
+            name = "FID" if inception else "Fréchet distance"
+            return [_Number(name, distance, how, interval=interval, remark=remark)]
         if metric == "is":
             assert fake.score is not None
             mean, std, splits = fake.score
             name = "IS" if inception and classifier is None else "classifier score"
             how = f"exp KL(p(y|x), p(y)), {splits} splits, shuffled with seed {options.seed}"
-            return [_Number(name, mean, Spread(std, "standard deviation", splits, "splits"), how)]
+            spread = Spread(std, "standard deviation", splits, "splits")
+            # splits share no image; their spread divides by their number
+            deviation = std * (splits / max(1, splits - 1)) ** 0.5
+            interval = students_t(mean, deviation, splits, "splits") if splits > 1 else Interval()
+            return [_Number(name, mean, how, spread, interval)]
         assert fake.features is not None
         fakes = fake.features.to(with_float64(run.device))
         if metric == "fid-infinity":
@@ -331,7 +365,7 @@ def _measure(
                 f"{line.sizes[0]:,} to {line.sizes[-1]:,}, seed {options.seed}"
             )
             name = "FID∞" if inception else "Fréchet distance∞"
-            return [_Number(name, line.intercept, Spread(), how)]
+            return [_Number(name, line.intercept, how)]
         assert real.features is not None
         reals = real.features.to(with_float64(run.device))
         if metric == "kid":
@@ -339,12 +373,43 @@ def _measure(
             found = kernel_distance(fakes, reals, seed=seed, subsets=subsets, subset_size=size)
             how = f"unbiased MMD², kernel (x·y/d + 1)³, {subsets} subsets of {size}, seed {seed}"
             spread = Spread(found.std, "standard deviation", subsets, "subsets")
-            return [_Number("KID" if inception else "kernel distance", found.mean, spread, how)]
-        shares = manifold(reals, fakes, k=options.prdc_k, ranks=run.ranks)
-        how = f"balls to the {options.prdc_k}-th nearest neighbour, open"
+            interval = of_error(found.mean, found.error, fake.n + real.n, "images of both sets")
+            return [_Number("KID" if inception else "kernel distance", found.mean, how, spread, interval)]
+        shares = manifold(reals, fakes, k=options.prdc_k, ranks=run.ranks, blocks=fake.blocks)
+        how = f"balls to the {shares.k}-th nearest neighbour, open"
         return [
-            _Number(name, getattr(shares, name), Spread(), how)
-            for name in ("precision", "recall", "density", "coverage")
+            _Number(name, getattr(shares, name), how, interval=interval)
+            for name, interval in of_shares(shares, real.n, fake.n).items()
         ]
     except ValueError as error:
         raise InputError(f"{metric} of {fake.name} and {real.name}: {error}") from error
+
+
+def random_blocks(n: int, seed: int) -> tuple[Tensor, ...]:
+    """Rows 0 to n − 1, int64, in `BLOCKS` random blocks of one size, or one image more."""
+    order = torch.randperm(n, generator=stream(seed, "blocks"))
+    return tuple(order[i::BLOCKS].sort().values for i in range(BLOCKS))
+
+
+def _of_blocks(distance: float, real: Side, fake: Side) -> tuple[Interval, str]:
+    """The interval of a Fréchet distance over other generated sets, and its bias in words."""
+    if not fake.moments:
+        return Interval(), ""
+    without = [reduce(Moments.merged, (*fake.moments[:i], *fake.moments[i + 1 :])).gaussian() for i in range(BLOCKS)]
+    interval, bias = jackknife(
+        distance, [frechet_distance(real.gaussian, some) for some in without], "generated images"
+    )
+    if fake.n < extrapolation.PER_FEATURE * len(fake.gaussian.mean):
+        return interval, f"bias not known: fewer than {extrapolation.PER_FEATURE:g} generated images per feature"
+    return interval, f"a bias of about {bias:.3g} is due to the number of generated images (jackknife)"
+
+
+def of_shares(found: Manifold, n_real: int, n_fake: int) -> dict[str, Interval]:
+    """The intervals of precision, recall, density and coverage, by name. n_real, n_fake: images of both sets."""
+    generated = "generated images"
+    return {
+        "precision": of_fraction(found.precision, n_fake, generated),
+        "recall": of_fraction(found.recall, n_real, "real images, for this generated set"),
+        "density": of_mean(found.balls.double().cpu().numpy() / found.k, generated),
+        "coverage": jackknife(found.coverage, found.without, generated)[0] if found.without else Interval(),
+    }

@@ -1,13 +1,13 @@
 """From results to tables: each is a query over rows. A column never mixes numbers of unequal protocol."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import TypeVar
 
 from dcgan_eval.report import words
 from dcgan_eval.report.table import EMPTY, Cell, Table, between, number, table
 from dcgan_eval.results import MEASURED, Row, latest
-from dcgan_eval.results.differences import Difference, apart, difference, over_draws
+from dcgan_eval.results.differences import Difference, apart, difference, over_draws, unequal
 from dcgan_eval.results.intervals import holm
 from dcgan_eval.results.paper import QUOTES, Quote, differs, quoted
 
@@ -59,6 +59,10 @@ def everything(rows: Sequence[Row]) -> list[Table]:
 def _machine(row: Row) -> str:
     return row.device + (f" ({row.instruction_set})" if row.instruction_set else "")
 
+
+# metrics of which less is better, and more; of a density neither is
+_LOWER = ("FID", "Fréchet distance", "FID∞", "Fréchet distance∞", "KID", "kernel distance")
+_HIGHER = ("IS", "classifier score", "precision", "recall", "coverage")
 
 # of one task each
 
@@ -142,7 +146,7 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
             line = _free(lines, (row.model, row.model_sha256, row.seed), column, start)
             line[column] = number(row)
             line |= _of_draws(row, f", {column}")
-        notes = ["; ".join([f"{row.metric}: {row.method}", *words.uncertainty(row)]) for row in same]
+        notes = ["; ".join([f"{row.metric}: {words.method(row)}", *words.uncertainty(row)]) for row in same]
         notes += [note for row in same for note in _about_draws(row)]
         notes += [_features(row) for row in same]
         count = f"{first.n_reference:,}" if first.n_reference else "an unstated number of"
@@ -153,8 +157,32 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
             for row in same
         ]
         title = f"{first.data} in the features {first.features}: {first.n:,} images evaluated"
-        found.append(table(title, list(lines.values()), notes))
+        found += [table(title, list(lines.values()), notes), *_to_the_best(title, hows)]
     return found
+
+
+def _to_the_best(title: str, by_metric: Mapping[str, Sequence[Row]]) -> list[Table]:
+    """A table of differences: a line per evaluated set, a column per metric in which one is better; none where no
+    interval of them is known."""
+    lines: dict[object, dict[str, Cell]] = {}
+    compared: list[tuple[str, Difference, str]] = []
+    for metric, rows in by_metric.items():
+        better = 1 if metric in _HIGHER else -1
+        best = max(rows, key=lambda row: better * row.value)
+        if metric not in _HIGHER + _LOWER or any(unequal(row, best) for row in rows):
+            continue
+        for row in rows:
+            line = _free(lines, (row.model, row.model_sha256, row.seed), metric, {"evaluated": Cell(row.model or "")})
+            line[metric] = Cell("best", None, (row,))
+            if row is not best:
+                found = over_draws(row, best, len(rows)) or difference(row, best, len(rows))
+                line[metric] = _difference(found, (row, best))
+                compared.append((metric, found, row.spread_of))
+    if all(found.low is None for _, found, _ in compared):
+        return []
+    notes = [f"{metric}: {_about(found, len(by_metric[metric]), of)}" for metric, found, of in compared]
+    notes += [WITHIN] if any(found.within for _, found, _ in compared) else []
+    return [table(f"{title}, differences to the best", list(lines.values()), notes)]
 
 
 def _copying(rows: Sequence[Row]) -> list[Table]:
@@ -404,9 +432,9 @@ MEAN, IMAGES = "mean over label draws", "over test images"  # columns: what an i
 
 
 def _of_draws(row: Row, suffix: str = "") -> dict[str, Cell]:
-    """The two intervals of a mean over draws or sets, whose cell shows their spread."""
-    mean = f"mean over {row.spread_of}"
-    ends = {mean: (row.draws_low, row.draws_high), IMAGES: (row.low, row.high)} if row.spread_n else {}
+    """The intervals of a number whose cell shows a spread: of the mean over draws or sets, and over the images."""
+    mean, over = f"mean over {row.spread_of}", f"over {row.interval_of}"
+    ends = {mean: (row.draws_low, row.draws_high), over: (row.low, row.high)} if row.spread_n else {}
     return {
         f"{name}{suffix}": Cell(between(low, high, row.unit), low, (row,))
         for name, (low, high) in ends.items()
@@ -415,20 +443,21 @@ def _of_draws(row: Row, suffix: str = "") -> dict[str, Cell]:
 
 
 def _about_draws(row: Row) -> list[str]:
-    if row.draws_low is None:
-        return []
     of = f"{row.spread_n} {row.spread_of}"
-    notes = [f"mean over {row.spread_of}: the 95 % interval of the mean over {of} (Student's t)"]
-    return notes + ([f"{IMAGES}: {words.interval(row)}"] if row.interval else [])
+    mean = f"mean over {row.spread_of}: the 95 % interval of the mean over {of} (Student's t)"
+    over = f"over {row.interval_of}: {words.interval(row)}"
+    shown = {mean: row.draws_low, over: row.low if row.spread_n else None}
+    return [note for note, low in shown.items() if low is not None]
 
 
-def _about(found: Difference, models: int) -> str:
-    """What the interval of a difference to the best of so many models is."""
+def _about(found: Difference, models: int, draws_of: str = "label draws") -> str:
+    """What the interval of a difference to the best of so many models is. draws_of: what a draw is of."""
     by = "Bonferroni" if found.over == "paired by draw" else "Tukey"
     at_once = f", which holds for all differences between the {models} models at once ({by})" if models > 2 else ""
     how = {
         "paired by image": "the 95 % interval over test images, paired image by image",
-        "paired by draw": "the 95 % interval over label draws, paired draw by draw",
+        "paired by draw": f"the 95 % interval over {draws_of}, paired draw by draw",
+        "independent sets": "the 95 % interval as of two independent sets, by those of both (Zou and Donner)",
         "not paired": "the 95 % interval over test images, as of two independent samples (Newcombe): at least one "
         "model's outcomes by image are not kept, so it is too wide",
         "": "of at least one model too little is kept for an interval",
@@ -449,9 +478,11 @@ def _quote(quote: Quote, suffix: str = "") -> dict[str, Cell]:
 
 
 def _difference(found: Difference, rows: tuple[Row, ...]) -> Cell:
-    ends = "" if found.low is None or found.high is None else f" {between(found.low, found.high, '%', '+')}"
+    unit = rows[0].unit
+    ends = "" if found.low is None or found.high is None else f" {between(found.low, found.high, unit, '+')}"
     sign = "−" if found.value < 0 else "+"
-    return Cell(f"{'≈ ' if found.within else ''}{sign}{abs(found.value):.2f}{ends}", found.value, rows)
+    value = f"{abs(found.value):.2f}" if unit == "%" else f"{abs(found.value):.4g}"
+    return Cell(f"{'≈ ' if found.within else ''}{sign}{value}{ends}", found.value, rows)
 
 
 def _features(row: Row) -> str:

@@ -1,5 +1,6 @@
 """Two numbers compared: how far apart they are, and where that difference would be if more had been measured."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcgan_eval.results import Row
-from dcgan_eval.results.intervals import ends, simultaneous
+from dcgan_eval.results.intervals import Z95, ends, simultaneous
 from dcgan_eval.runtime.errors import InputError
 
 # what two numbers must share to be set one above the other; what is compared (features, model) is not among them
@@ -16,7 +17,9 @@ PROTOCOL = (
     "n", "n_reference",
 )  # fmt: skip
 
-Over = Literal["paired by image", "paired by draw", "not paired", ""]
+Over = Literal["paired by image", "paired by draw", "not paired", "independent sets", ""]
+
+POWER = 0.8416212335729143  # the normal quantile of 80 %
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ def unequal(a: Row, b: Row) -> str | None:
 def difference(a: Row, b: Row, models: int = 2) -> Difference:
     """a - b over other test images, in the unit of both.
 
-    Where both say which test images they classified correctly, image by image; else as two independent samples, whose
-    interval is too wide. With several draws of labels it speaks of these draws.
+    Where both say which test images they classified correctly, image by image; else as two independent samples, which
+    generated sets are, and for which the interval of two models on the same test images is too wide. With several draws
+    of labels it speaks of these draws.
 
     models: of so many the intervals of all differences hold at once (`simultaneous`).
     Raises InputError where the two are of unequal protocol, or outcomes are damaged.
@@ -103,12 +107,49 @@ def newcombe(first: tuple[float, float], second: tuple[float, float], z: float) 
 
 
 def _independent(a: Row, b: Row, z: float) -> Difference:
-    """Of fractions of single fits, whose numbers of trials are known; of others without an interval."""
+    """Of single numbers that have an interval; of others, and of means over draws, without one."""
     value = a.value - b.value
-    if any(row.interval != "Wilson" or row.draws or row.unit != "%" for row in (a, b)):
+    if any(row.low is None or row.high is None or row.draws for row in (a, b)):
         return Difference(value)
-    low, high = newcombe((a.value / 100, a.interval_n), (b.value / 100, b.interval_n), z)
-    return Difference(value, low, high, "not paired")
+    if a.interval == b.interval == "Wilson" and a.unit == b.unit == "%":
+        low, high = newcombe((a.value / 100, a.interval_n), (b.value / 100, b.interval_n), z)
+        return Difference(value, low, high, "not paired")
+    low, high = by_squares(a, b, z / Z95)
+    return Difference(value, low, high, "independent sets")
+
+
+def by_squares(a: Row, b: Row, wider: float = 1.0) -> tuple[float, float]:
+    """The interval of a - b of independent numbers, from the ends of both intervals (Zou and Donner 2008; Newcombe's is
+    the same of fractions). wider: how much longer than for one difference alone."""
+    below, above = ([end - row.value for end in (row.low, row.high) if end is not None] for row in (a, b))
+    value = a.value - b.value
+    return (
+        value - wider * float(np.hypot(below[0], above[1])),
+        value + wider * float(np.hypot(below[1], above[0])),
+    )
+
+
+def standard_error(row: Row) -> float | None:
+    """Of one set of images: the spread over several sets, else what the interval was made from; None without either."""
+    if row.draws:
+        return row.spread
+    if row.high is None or row.low is None:
+        return None
+    by_t = row.interval in ("Student's t", "jackknife")
+    half = row.high - row.value if by_t else (row.high - row.low) / 2  # a low end may be cut off at 0
+    return half / (simultaneous(2, row.interval_n - 1) if by_t else Z95)
+
+
+def resolving(row: Row, difference: float) -> int:
+    """Images of each of two generated sets, with which 80 % of the 95 % intervals of a difference of this size exclude
+    0: the standard error of a set falls with the root of its number of images.
+
+    row: of a set of `row.n` images. Raises ValueError where its standard error is not known.
+    """
+    error = standard_error(row)
+    if error is None:
+        raise ValueError(f"{row.metric} of {row.model}: has no standard error")
+    return max(2, math.ceil(2 * row.n * ((Z95 + POWER) * error / difference) ** 2))
 
 
 def apart(a: Row, quote: Row) -> Difference:

@@ -28,6 +28,11 @@ def wilson(share: float, n: float, of: str) -> Interval:
     return Interval(100 * low, 100 * high, "Wilson", round(n), of)
 
 
+def of_fraction(share: float, n: int, of: str) -> Interval:
+    """As `wilson`, of a number that is printed as a fraction from 0 to 1."""
+    return Interval(*ends(share, n, Z95), "Wilson", n, of)
+
+
 def ends(share: float, n: float, z: float) -> tuple[float, float]:
     """Of Wilson's interval, from 0 to 1. z: the normal quantile, such as `Z95`, or more where several are to hold."""
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -58,10 +63,42 @@ def of_mean(values: ArrayLike, of: str) -> Interval:
     of: what they are, in the plural.
     """
     x = np.asarray(values, dtype=np.float64)
-    if len(x) < 2:
+    return students_t(float(x.mean()), float(x.std(ddof=1)), len(x), of) if len(x) > 1 else Interval()
+
+
+def students_t(mean: float, deviation: float, n: int, of: str) -> Interval:
+    """`of_mean` of n values, n at least 2, from their mean and their standard deviation, which divides by n − 1."""
+    half = simultaneous(2, n - 1) * deviation / n**0.5
+    return Interval(mean - half, mean + half, "Student's t", n, of)
+
+
+def jackknife(value: float, without: Sequence[float], of: str) -> tuple[Interval, float]:
+    """Of a smooth statistic that is not below 0, and its bias, by leaving out one block after another (Quenouille 1956,
+    Tukey 1958).
+
+    The interval is of its mean over other samples of this size, bias included: Student's t, with one degree of freedom
+    less than there are blocks; none where no block changes anything. The bias is how far that mean is from the
+    statistic of infinitely many.
+
+    value: of all.
+    without: of all but one block, for each; the blocks are random and of one size.
+    of: what the blocks are of, in the plural.
+    """
+    x, blocks = np.asarray(without, dtype=np.float64), len(without)
+    half = simultaneous(2, blocks - 1) * (blocks - 1) / blocks**0.5 * float(x.std())
+    bias = (blocks - 1) * (float(x.mean()) - value)
+    ends_of = (max(0.0, value - half), value + half)
+    return Interval(*ends_of, "jackknife", blocks, f"blocks of {of}") if half else Interval(), bias
+
+
+def of_error(value: float, error: float, n: int, of: str) -> Interval:
+    """Of an unbiased estimate with a known standard error, by the normal quantile; none of one that is not known.
+
+    n, of: what it was estimated from, such as 10000 'generated images'.
+    """
+    if not np.isfinite(error):
         return Interval()
-    half = simultaneous(2, len(x) - 1) * float(x.std(ddof=1)) / len(x) ** 0.5
-    return Interval(float(x.mean()) - half, float(x.mean()) + half, "Student's t", len(x), of)
+    return Interval(value - Z95 * error, value + Z95 * error, "U-statistic", n, of)
 
 
 def spread(values: Sequence[float], of: str) -> Spread:

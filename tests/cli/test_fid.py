@@ -13,6 +13,7 @@ from PIL import Image
 
 from dcgan_eval import results
 from dcgan_eval.models.checkpoint import load, save
+from dcgan_eval.report.table import between
 from dcgan_eval.results import COLUMNS
 from tests.builders import fails, networks, run
 from tests.cli.builders import (
@@ -95,8 +96,11 @@ def test_fid_appends_to_out_and_prints_tables(compared_by_default):
     assert (code, err) == (0, "")
     assert out.startswith("digits:train in the features pixels: 60 images evaluated\n\n")
     header, line = body(out)
-    assert re.split("  +", header) == ["evaluated", "Fréchet distance", "kernel distance"]
-    shown = [f"{printed.value[0]:.6g}", f"{printed.value[1]:.6g} ± {printed.spread[1]:.4g}"]
+    over = "over images of both sets, kernel distance"
+    assert re.split("  +", header) == ["evaluated", "Fréchet distance", "kernel distance", over]
+    ends = [between(low, high, "") for low, high in zip(printed.low, printed.high, strict=True)]
+    assert printed.interval.tolist() == ["jackknife", "U-statistic"]
+    shown = [f"{printed.value[0]:.6g} {ends[0]}", f"{printed.value[1]:.6g} ± {printed.spread[1]:.4g}", ends[1]]
     assert re.split("  +", line) == ["gen:digits", *shown]
     for part in ("pixels: pixels as x / 127.5 - 1", "60 images each, against 898 of digits:train, sha256 ",
                  "gen:digits: sha256 ",

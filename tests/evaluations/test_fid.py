@@ -163,7 +163,7 @@ def test_rows_carry_their_protocol(of_inception, weights):
         assert "weights " in row.features_protocol
         assert row.features_protocol.endswith("float32")
         assert row.data_sha256 != row.model_sha256
-        assert row.seconds_features > row.seconds > 0
+        assert min(row.seconds_features, row.seconds) > 0
         assert (row.C, row.gap, row.device) == (None, None, "cpu")
         assert "torch-fidelity " in row.versions
     dimensions = {name: row.dimensions for name, row in of_inception.items() if row.dimensions != 2048}

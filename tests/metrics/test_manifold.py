@@ -80,8 +80,8 @@ def test_it_is_torch_fidelitys_where_no_distances_are_equal(problem, k):
 
 def test_the_default_is_prdcs_five():
     real, fake = PROBLEMS["clouds"]
-    assert manifold(real, fake) == manifold(real, fake, k=5)
-    assert manifold(real, fake) != manifold(real, fake, k=4)
+    assert manifold(real, fake)[:5] == manifold(real, fake, k=5)[:5]
+    assert manifold(real, fake)[:4] != manifold(real, fake, k=4)[:4]
 
 
 def test_known_sets():
