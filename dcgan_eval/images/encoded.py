@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +27,7 @@ from dcgan_eval.images.source import (
     Rows,
     Survey,
     UnreadableError,
+    as_codes,
     as_targets,
     class_names,
     file_digest,
@@ -151,17 +152,20 @@ def open_files(files: Files, path: Path) -> dict[str, Images]:
     # a lone folder around everything tells neither splits nor classes
     prefix = f"{top.pop()}/" if len(top) == 1 and not {t.lower() for t in top} & {"", *SPLITS} else ""
     table = next((name for name in files.tables if name in ("labels.csv", f"{prefix}labels.csv")), "")
-    entries, classes = _from_table(files, table) if table else _from_folders(files, prefix)
-    splits: dict[str, list[tuple[str, int]]] = {}
-    for split, name, label in entries:
-        splits.setdefault(split, []).append((name, label))
-    like = _first_readable(files, [name for name, _ in splits[min(splits, key=split_order)]])
+    entries, classes, columns = _from_table(files, table) if table else (*_from_folders(files, prefix), {})
+    splits: dict[str, list[int]] = {}  # places in the list of entries
+    for i, (split, _, _) in enumerate(entries):
+        splits.setdefault(split, []).append(i)
+    like = _first_readable(files, [entries[i][1] for i in splits[min(splits, key=split_order)]])
 
     def images(split: str) -> Images:
-        names, labels = [name for name, _ in splits[split]], np.array([label for _, label in splits[split]])
+        names, labels = [entries[i][1] for i in splits[split]], np.array([entries[i][2] for i in splits[split]])
         shape, read = decoder(files, names, like)
         title = title_of(path, files.digest, split, list(splits))
-        found = Images(title, split, shape, as_targets(labels), classes, len(names), read, files.digest)
+        metadata = {name: cache(partial(_coded, texts, splits[split])) for name, texts in columns.items()}
+        found = Images(
+            title, split, shape, as_targets(labels), classes, len(names), read, files.digest, metadata=metadata
+        )
         surveys: list[Survey] = []
 
         def survey(progress: bool, ranks: Ranks = ALONE) -> Survey:
@@ -172,6 +176,10 @@ def open_files(files: Files, path: Path) -> dict[str, Images]:
         return replace(found, survey=survey)
 
     return {split: images(split) for split in splits}
+
+
+def _coded(texts: list[str], rows: list[int]) -> Tensor:
+    return as_codes([texts[i] for i in rows])
 
 
 def _first_readable(files: Files, names: list[str]) -> str:
@@ -249,8 +257,11 @@ def _from_folders(files: Files, prefix: str) -> tuple[list[tuple[str, str, int]]
     return list(zip(splits, files.names, labels, strict=True)), classes
 
 
-def _from_table(files: Files, table: str) -> tuple[list[tuple[str, str, int]], tuple[str, ...]]:
-    """The same as a labels.csv tells: integer labels keep their values, others are indices into the sorted names."""
+def _from_table(files: Files, table: str) -> tuple[list[tuple[str, str, int]], tuple[str, ...], dict[str, list[str]]]:
+    """The same as a labels.csv tells, and its further columns by name, in the order of the images.
+
+    Integer labels keep their values, others are indices into the sorted names.
+    """
     where = f"{files.where}: {table}"
     text = files.load(table)
     with reading(where):
@@ -280,7 +291,9 @@ def _from_table(files: Files, table: str) -> tuple[list[tuple[str, str, int]], t
         index = {"": -1} | {name: i for i, name in enumerate(classes)}
         labels = [index[value] for value in values]
     splits = [split_name(row.get("split") or "all") for row in rows]
-    return list(zip(splits, [prefix + row["file"] for row in rows], labels, strict=True)), classes
+    further = [name for name in rows[0] if name and name not in ("file", "label", "split")]
+    columns = {name: [(row[name] or "").strip() for row in rows] for name in further}
+    return list(zip(splits, [prefix + row["file"] for row in rows], labels, strict=True)), classes, columns
 
 
 def decoder(

@@ -3,8 +3,8 @@
 import math
 import re
 import zipfile
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,17 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from dcgan_eval.images.encoded import open_member
-from dcgan_eval.images.source import Images, as_targets, class_names, file_digest, reading, split_name, take, title_of
+from dcgan_eval.images.source import (
+    Images,
+    as_codes,
+    as_targets,
+    class_names,
+    file_digest,
+    reading,
+    split_name,
+    take,
+    title_of,
+)
 from dcgan_eval.runtime.errors import InputError
 
 
@@ -22,19 +32,20 @@ def open_npz(path: Path) -> dict[str, Images]:
     with reading(str(path)):
         archive = zipfile.ZipFile(path)
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    keys: dict[str, tuple[str, str]] = {}
+    keys: dict[str, tuple[str, str, str]] = {}  # split: its images, its labels, how the names of its arrays end
     for x in members:
         if match := re.fullmatch(r"(?:(x|images)(?:_(\w+))?)|arr_0", x):
             split = split_name(match[2] or "all")
             if split in keys:
                 raise InputError(f"{path}: {keys[split][0]!r} and {x!r} are both the split {split!r}; keep one")
-            keys[split] = x, {"x": "y", "images": "labels", None: ""}[match[1]] + x.removeprefix(match[1] or "arr_0")
+            ending = x.removeprefix(match[1] or "arr_0")
+            keys[split] = x, {"x": "y", "images": "labels", None: ""}[match[1]] + ending, ending
     if not keys:
         raise InputError(f"{path}: no x_train, x_test, x, images or arr_0 in it, but {', '.join(members) or 'nothing'}")
-    arrays = {split: _npz_images(path, archive, members[x], x) for split, (x, _) in keys.items()}
+    arrays = {split: _npz_images(path, archive, members[x], x) for split, (x, _, _) in keys.items()}
     targets = {
         split: _npz_labels(path, archive, members[y], y, arrays[split][0][0]) if y in members else None
-        for split, (_, y) in keys.items()
+        for split, (_, y, _) in keys.items()
     }
     highest = max((int(labels.max()) for labels in targets.values() if labels is not None), default=-1)
     classes, digest = class_names(highest + 1, str(path)), file_digest(path)
@@ -42,7 +53,14 @@ def open_npz(path: Path) -> dict[str, Images]:
     def images(split: str) -> Images:
         (n, c, h, w), load = arrays[split]
         title = title_of(path, digest, split, list(keys))
-        return Images(title, split, (c, h, w), targets[split], classes, n, lambda rows: take(load(), rows), digest)
+        metadata = {
+            name: cache(partial(_npz_metadata, path, archive, members[key], key, n))
+            for name, key in _further(members, keys, split).items()
+        }
+        return Images(
+            title, split, (c, h, w), targets[split], classes, n, lambda rows: take(load(), rows), digest,
+            metadata=metadata,
+        )  # fmt: skip
 
     return {split: images(split) for split in keys}
 
@@ -77,12 +95,37 @@ def _npz_images(
     return (n, c, h, w), load
 
 
-def _npz_labels(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str, n: int) -> Tensor | None:
+def _further(members: Mapping[str, Any], keys: Mapping[str, tuple[str, str, str]], split: str) -> dict[str, str]:
+    """Arrays of a split that are neither images nor labels, by the name that they have without the split's: src is
+    src_train beside x_train, and src beside x."""
+    taken = {name for x, y, _ in keys.values() for name in (x, y)}
+    endings = [ending for *_, ending in keys.values()]
+    here = keys[split][2]
+    return {
+        key.removesuffix(here): key
+        for key in members
+        if key not in taken and max((e for e in endings if key.endswith(e)), key=len, default=None) == here
+    }
+
+
+def _npz_metadata(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str, n: int) -> Tensor:
+    return as_codes(_npz_column(path, archive, info, key, n, "biuSU", "integers or texts").tolist())
+
+
+def _npz_column(
+    path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str, n: int, kinds: str, want: str
+) -> np.ndarray:
+    """An array (n,), after checking that it is one. kinds: those of its dtype; want: what they are called."""
     where = f"{path}: {key}"
     dtype, shape = _npy_header(archive, info, where)
-    if dtype.kind not in "iu" or shape not in ((n,), (n, 1)):
-        raise InputError(f"{where} is {dtype} of shape {shape}; save integers of shape ({n},), one for each image")
-    labels = _npy_array(archive, info, where).reshape(-1)
+    if dtype.kind not in kinds or shape not in ((n,), (n, 1)):
+        raise InputError(f"{where} is {dtype} of shape {shape}; save {want} of shape ({n},), one for each image")
+    return _npy_array(archive, info, where).reshape(-1)
+
+
+def _npz_labels(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str, n: int) -> Tensor | None:
+    where = f"{path}: {key}"
+    labels = _npz_column(path, archive, info, key, n, "iu", "integers")
     if labels.min() < -1:
         raise InputError(f"{where}: a label is {labels.min()}; labels are class indices from 0, or -1 for none")
     class_names(int(labels.max()) + 1, where)

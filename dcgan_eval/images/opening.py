@@ -19,6 +19,8 @@ def open_images(spec: str, *, root: Path | str = Path("data"), download: bool = 
         sets the order, otherwise names are sorted), all perhaps inside one folder. Grey images in an RGB source (one
         whose first image is RGB) are replicated to three channels.
         .npz: x_train, y_train, x_test, y_test; or x, y; or images, labels; or arr_0. Images uint8 NHWC, NCHW or NHW.
+        Further columns of labels.csv, and further arrays of an .npz with a value for each image (src_train beside
+        x_train, src beside x), are `Images.metadata` by their names, such as src.
     root: the folder of the named sets, in torchvision's layout; `download` fetches what is missing into it.
         'digits' comes with scikit-learn; 'extra', 'unlabeled' and 'all' of the others open only when asked for.
     Raises InputError for everything that is wrong with the input; a broken image may only be found when it is read.

@@ -2,12 +2,12 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ class Images:
     survey: of encoded files that are a whole split: survey(progress, ranks) decodes all of them, with a bar on standard
         error if asked and each rank its share, and says which are broken and which have another shape than `shape`,
         which `read` refuses.
+    metadata: what else the source records of each image, by name: further arrays of an .npz, further columns of a
+        labels.csv. Each is read when it is called: int64 (n,), equal numbers for equal values; -1 where there is none.
+        No part of the identity of the images.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Images:
     digest: Callable[[], str]
     selection: str = ""
     survey: "Callable[..., Survey] | None" = None
+    metadata: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -89,7 +93,12 @@ class Images:
             read=lambda some: self.read(take(rows, some)),
             selection=sha256_of(self.selection.encode() + rows.numpy().astype("<i8").tobytes()),
             survey=None,
+            metadata={name: _rows_of(values, rows) for name, values in self.metadata.items()},
         )
+
+
+def _rows_of(values: Callable[[], Tensor], rows: Tensor) -> Callable[[], Tensor]:
+    return lambda: values()[rows]
 
 
 class Survey(NamedTuple):
@@ -110,10 +119,25 @@ def most_common_shape(images: Images, progress: bool = False, ranks: Ranks = ALO
 
 
 def from_tensor(
-    images: Tensor, labels: Tensor | None = None, *, name: str, split: str = "all", classes: tuple[str, ...] = ()
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    name: str,
+    split: str = "all",
+    classes: tuple[str, ...] = (),
+    metadata: Mapping[str, Tensor] | None = None,
 ) -> Images:
-    """Images in memory: uint8 (n, C, H, W), labels int64 (n,) or None. `name` is printed as it is."""
-    _, c, h, w = images.shape
+    """Images in memory: uint8 (n, C, H, W), labels int64 (n,) or None. `name` is printed as it is.
+
+    metadata: by name, int64 (n,) each, such as the photograph that each image was cut from; -1 where there is none.
+    Raises InputError for metadata of another shape or dtype.
+    """
+    n, c, h, w = images.shape
+    for key, values in (metadata or {}).items():
+        if values.dtype != torch.int64 or values.shape != (n,):
+            got = f"{values.dtype} of shape {tuple(values.shape)}"
+            raise InputError(f"{name}: the metadata {key!r} is {got}; want int64 ({n},), one for each image")
+    known = {key: partial(lambda values: values, values) for key, values in (metadata or {}).items()}
 
     @cache
     def digest() -> str:
@@ -122,7 +146,7 @@ def from_tensor(
         content.update(b"" if labels is None else labels.numpy().astype("<i8").tobytes())
         return content.hexdigest()
 
-    return Images(name, split, (c, h, w), labels, classes, len(images), lambda rows: take(images, rows), digest)
+    return Images(name, split, (c, h, w), labels, classes, n, lambda rows: take(images, rows), digest, metadata=known)
 
 
 def generated(
@@ -227,6 +251,13 @@ def title_of(path: Path, digest: Callable[[], str], split: str, splits: Sequence
 
 def as_targets(labels: np.ndarray) -> Tensor | None:
     return torch.from_numpy(labels.astype(np.int64)) if labels.max() >= 0 else None
+
+
+def as_codes(values: Sequence[int | str | bytes]) -> Tensor:
+    """Integers or texts as int64 (n,): the place of each among the sorted values; -1 for -1 and empty texts."""
+    known: list[Any] = sorted(set(values))
+    codes = {value: i for i, value in enumerate(known)} | dict.fromkeys((-1, "", "-1", b"", b"-1"), -1)
+    return torch.tensor([codes[value] for value in values], dtype=torch.int64)
 
 
 def class_names(count: int, where: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from dcgan_eval.images import Images, from_tensor, generated, open_images, open_split
+from dcgan_eval.images import Images, fitted, from_tensor, generated, open_images, open_split
 from dcgan_eval.images import encoded as module
 from dcgan_eval.images.source import PUBLISHED
 from dcgan_eval.runtime.errors import InputError
@@ -383,6 +383,77 @@ def test_generated_images_depend_on_nothing_but_their_index():
     assert few.fingerprint != many.fingerprint
     with pytest.raises(ValueError, match="expected uint8"):
         generated(draw, 3, name="gen:x", sha256="abc", shape=(3, 2, 2)).tensor()
+
+
+def metadata(images: Images) -> dict[str, list[int]]:
+    return {name: read().tolist() for name, read in images.metadata.items()}
+
+
+def test_further_arrays_of_an_npz_are_metadata_by_split(tmp_path: Path):
+    src, kind = (
+        np.array([9, 9, 4, -1, 700, 4, *[5] * 6]),
+        np.array(
+            [
+                ["b"],
+                ["a"],
+                [
+                    "",
+                ],
+                ["b"],
+            ]
+        ),
+    )
+    arrays = {"x_train": RGB, "y_train": np.arange(12), "src_train": src, "x_test": RGB[:4], "kind_test": kind}
+    np.savez(tmp_path / "f.npz", **arrays, about=np.array("free text"))  # type: ignore[arg-type]
+    found = open_images(str(tmp_path / "f.npz"))
+    # equal numbers for equal values, in their order; none for -1 and empty texts
+    assert metadata(found["train"]) == {"src": [3, 3, 1, -1, 4, 1, *[2] * 6]}
+    assert metadata(found["test"]) == {"kind": [2, 1, -1, 2]}
+    assert all(read().dtype == torch.int64 for read in found["train"].metadata.values())
+    np.savez(tmp_path / "g.npz", x=RGB, y=np.arange(12), src=src, y_test=src, x_test=RGB, src_test=-src)
+    found = open_images(str(tmp_path / "g.npz"))
+    assert metadata(found["all"]) == {"src": [3, 3, 1, -1, 4, 1, *[2] * 6]}
+    assert set(found["test"].metadata) == {"src"}
+
+
+def test_metadata_is_read_only_where_it_is_asked_for(tmp_path: Path):
+    arrays = {"x": RGB, "short": np.arange(11), "values": np.arange(12.0), "objects": np.array([None] * 12)}
+    np.savez(tmp_path / "f.npz", **arrays)  # type: ignore[arg-type]
+    images = open_split(str(tmp_path / "f.npz"))
+    assert images.tensor().shape == (12, 3, 6, 5)
+    for name, message in (
+        ("short", r"f\.npz: short is int64 of shape \(11,\); save integers or texts of shape \(12,\), one for each"),
+        ("values", r"values is float64 of shape \(12,\); save integers or texts"),
+        ("objects", "objects holds Python objects, which are never unpickled"),
+    ):
+        with pytest.raises(InputError, match=message):
+            images.metadata[name]()
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_further_columns_of_labels_csv_are_metadata_in_its_order(tmp_path: Path, kind: str):
+    files = {f"{n}.png": png(GREY[i]) for i, n in enumerate("abcd")}
+    text = "file,person,label,split\nd.png,Zoe,1,train\nb.png,,0,train\na.png,Al,0,test\nc.png, Al ,1,train\n"
+    files |= {"labels.csv": text.encode()}
+    path = fill_folder(tmp_path / "f", files) if kind == "folder" else fill_zip(tmp_path / "f.zip", files)
+    found = open_images(str(path))
+    assert metadata(found["train"]) == {"person": [2, -1, 1]}
+    assert metadata(found["test"]) == {"person": [0]}
+
+
+def test_metadata_goes_with_the_images_and_is_no_part_of_their_identity(tmp_path: Path):
+    src = torch.tensor([7, 7, 3, 3, 3, 1, 1, 2, 2, 2, 2, 5])
+    pixels = torch.from_numpy(GREY[:, None])
+    bare, images = from_tensor(pixels, name="mine"), from_tensor(pixels, name="mine", metadata={"src": src})
+    part = images.subset([11, 2, 0, 4]).subset([3, 2, 1])
+    assert metadata(part) == {"src": [3, 7, 3]}
+    assert metadata(fitted(images, (3, 4, 4))[0]) == {"src": src.tolist()}
+    assert (images.sha256, images.fingerprint) == (bare.sha256, bare.fingerprint)
+    assert part.fingerprint == bare.subset([11, 2, 0, 4]).subset([3, 2, 1]).fingerprint
+    with pytest.raises(
+        InputError, match=r"mine: the metadata 'src' is torch\.int64 of shape \(11,\); want int64 \(12,\)"
+    ):
+        from_tensor(pixels, name="mine", metadata={"src": src[:11]})
 
 
 def test_from_tensor():
