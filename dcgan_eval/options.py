@@ -218,6 +218,13 @@ class ClassifyOptions(Options):
             help="Number of stratified cross-validation folds for choosing C, where there are no validation images.",
         ),
     ] = 5
+    group_by: Annotated[
+        str | None,
+        Option(
+            help="Name of the groups that folds keep whole, such as the photograph that several images were cut from: "
+            "an array of the .npz (src for src_train beside x_train) or a column of labels.csv. [default: no groups]"
+        ),
+    ] = None
     draws: Annotated[int, Option(min=1, help="Number of random draws of the labels; not used with --protocol all.")] = (
         10
     )

@@ -5,6 +5,7 @@ torchrun --nproc-per-node N -m tests.over_ranks FOLDER
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,12 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
             run=Run(ranks=ranks),
         )
         rows(f"classify {protocol}", [row.record() for row in measured])
+    order = torch.randperm(train.n, generator=torch.Generator().manual_seed(1)) // 4  # groups on several ranks
+    in_groups = replace(train, metadata={"of four": lambda: order})
+    for protocol, draws in (("all", 1), ("per-class:30", 2)):
+        options = ClassifyOptions(protocol=protocol, C=(1e-3, 1e-2), draws=draws, folds=3, group_by="of four")
+        measured = classify(in_groups, test, extractor, options=options, run=Run(ranks=ranks))
+        rows(f"classify {protocol} in groups", [row.record() for row in measured])
     valid = pictures(100, 13, "p:valid")
     rows(
         "validation",

@@ -69,7 +69,7 @@ def classify(
     weights, and the discriminator of digits that comes with the package. It takes seconds and works offline.
     """
     from dcgan_eval import results
-    from dcgan_eval.evaluations.classify import aside, classify, labelled
+    from dcgan_eval.evaluations.classify import aside, classify, grouping, labelled
     from dcgan_eval.evaluations.probe import Protocol
     from dcgan_eval.inputs import open_extractors, open_labelled
 
@@ -90,6 +90,7 @@ def classify(
     train = labelled(sets["train"])
     if set_aside is not None:
         train, sets["valid"] = aside(train, set_aside, options.seed)
+    grouping(train, options, sets.get("valid"))  # what is wrong with it is said before extractors are fitted
     measured: list[Row] = []
     for spec, plan in plans.items():
         if run.ranks.first:

@@ -5,15 +5,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from dcgan_eval import results
-from dcgan_eval.evaluations.probe import Probe, Protocol, Split, knn_probe, linear_probe
+from dcgan_eval.evaluations.probe import Groups, Probe, Protocol, Split, check_groups, knn_probe, linear_probe
 from dcgan_eval.features import Extractor, PixelHash, extract, share
 from dcgan_eval.images import Images
 from dcgan_eval.options import ClassifyOptions
 from dcgan_eval.results import Interval, Measurement, Role, Row, Spread
-from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.errors import InputError, nearest
 from dcgan_eval.runtime.random import stream
 from dcgan_eval.runtime.run import HERE, Run
 
@@ -40,6 +41,41 @@ def aside(train: Images, n: int, seed: int) -> tuple[Images, Images]:
     return train.subset(order[n:].sort().values), train.subset(order[:n].sort().values)
 
 
+def grouping(train: Images, options: ClassifyOptions, valid: Images | None = None) -> Groups | None:
+    """The groups of labelled training images by `options.group_by`; None where it is None.
+
+    train: images with labels only, see `labelled`. valid: images that C is chosen by in place of folds.
+    Raises InputError where there are no folds to group, the images have no such metadata or lack it in part, or their
+    groups cannot be folds.
+    """
+    name = options.group_by
+    if name is None:
+        return None
+    where = f"`group_by` {name!r}"
+    if _single(options):
+        raise InputError(f"{where}: applies only to folds, but C is given; leave one of them out")
+    if valid is not None:
+        by = f"{valid.n} validation images of {valid.name}"
+        raise InputError(f"{where}: applies only to folds, but C is chosen by {by}; leave one of them out")
+    if name not in train.metadata:
+        known = nearest(name, list(train.metadata)) if train.metadata else ", nor any other"
+        raise InputError(f"{where}: {train.name} has no array or column of that name{known}")
+    of = train.metadata[name]()
+    if missing := int((of < 0).sum()):
+        raise InputError(f"{where}: {missing} of {train.n} images of {train.name} have none; give each image a group")
+    groups = Groups(name, of)
+    assert train.labels is not None
+    y = train.labels.numpy()
+    # of draws, which are smaller, what folds they can have is known when they are drawn
+    check_groups(y, groups, min(options.folds, *np.bincount(y)[np.unique(y)]) if options.protocol == "all" else 2)
+    return groups
+
+
+def _single(options: ClassifyOptions) -> bool:
+    """Whether one C is given, so that none is chosen."""
+    return options.C is not None and len(set(options.C)) == 1
+
+
 def classify(
     train: Images,
     test: Images,
@@ -59,7 +95,7 @@ def classify(
     valid: images to choose C by in place of folds; no features of them are needed for a single C.
     seconds_fit: what making the extractor took.
     Raises InputError for images without labels, sets that do not belong together or are the same, and what
-    `linear_probe` and `extract` raise.
+    `grouping`, `linear_probe` and `extract` raise.
     """
     protocol = Protocol.parse(options.protocol)
     parts = [labelled(part) for part in (train, test, valid) if part is not None]
@@ -72,7 +108,8 @@ def classify(
     if len({part.fingerprint for part in parts}) < len(parts):
         names = ", ".join(part.name for part in parts)
         raise InputError(f"{names}: two of these are the same images; train, test and validation must differ")
-    if options.C is not None and len(set(options.C)) == 1:
+    groups = grouping(parts[0], options, valid)
+    if _single(options):
         parts = parts[:2]
     start = time.perf_counter()
     splits, pixels = [], []
@@ -82,6 +119,8 @@ def classify(
         assert part.labels is not None
         here = share(extractor, part, run.ranks)
         splits.append(Split(X, part.labels[here.start : here.stop]))
+        if groups is not None and part is parts[0]:
+            groups = replace(groups, of=groups.of[here.start : here.stop])
         pixels.append(seen.digest(part, run.ranks))
     seconds = seconds_fit + time.perf_counter() - start
 
@@ -147,6 +186,7 @@ def classify(
             protocol=protocol,
             Cs=options.C,
             folds=options.folds,
+            groups=groups,
             draws=options.draws,
             C_from=options.C_from,
             seed=options.seed,

@@ -67,6 +67,18 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """Groups of training images that no two folds share, such as the crops of one photograph.
+
+    name: what images are grouped by, for remarks and messages. of: the group of each image, int64 (n,); with several
+    ranks, of the rows of this one.
+    """
+
+    name: str
+    of: Tensor
+
+
+@dataclass(frozen=True)
 class Probe:
     """An accuracy and how it came about.
 
@@ -123,6 +135,7 @@ def linear_probe(
     valid: Split | None = None,
     Cs: Sequence[float] | None = None,
     folds: int = 5,
+    groups: Groups | None = None,
     draws: int = 10,
     C_from: ChoiceOfC = "each-draw",
     seed: int = 0,
@@ -135,11 +148,13 @@ def linear_probe(
     Cs: tried in ascending order, such as the authors' `CS`; None for steps of 1, 2, 5 from where theirs begin, up and
     down until two larger C and a smaller one are known to be no better on the first draw. Of equally good ones the
     smallest is taken. folds: fewer where a class has fewer labels.
+    groups: of the training images, which folds keep whole, those of each draw too; None for folds of single images.
     draws: label draws, each balanced, without replacement; not used by protocol 'all'. C_from: 'each-draw' chooses its
     own C, by no more labels than it has; for 'all-draws' one C serves all of them, of the highest mean score; for
     'other-draws' it is that of 10 more draws, which are not tested.
     ranks: see `Split`; each gets the whole answer.
-    Raises InputError for C ≤ 0, one class only, or classes too small for a draw.
+    Raises InputError for C ≤ 0, one class only, classes too small for a draw, or groups that cannot be folds
+    (`check_groups`).
     """
     start = time.perf_counter()
     n_classes = _check(train, test, valid, ranks)
@@ -152,6 +167,7 @@ def linear_probe(
     others = choosing and drawn and C_from == "other-draws"
     choosers = _draws(labels.numpy(), protocol, OTHERS, rng) if others else subsets
     judged = None if valid is None else ranks.gathered(valid.y)
+    members = None if groups is None else ranks.gathered(groups.of)
     # each C of each draw is judged by them: to a GPU they are copied once, where the training rows fit beside them
     test = _placed(test, device, train)
     valid = None if valid is None else _placed(valid, device, train)
@@ -160,7 +176,10 @@ def linear_probe(
     gap, n_folds = 0.0, 0
     for number, draw in enumerate(choosers):
         mine, part = _part(train, draw, protocol, ranks)
-        fold = _folds(labels[draw].numpy(), folds, rng) if choosing and valid is None else np.zeros(0, np.int64)
+        fold = np.zeros(0, np.int64)
+        if choosing and valid is None:
+            some = None if groups is None or members is None else Groups(groups.name, members[draw])
+            fold = _folds(labels[draw].numpy(), folds, rng, some, ranks)
         n_folds = int(fold.max()) + 1 if len(fold) else 0
         todo = list(grid)
         # each draw by itself: its own small Gram matrix costs less than columns over all training images would
@@ -187,6 +206,8 @@ def linear_probe(
     how = f"of {grid[0]:g} to {grid[-1]:g} by {f'{n_folds} stratified folds' if n_folds else 'validation'}"
     if drawn:
         how += " of " + C_from.replace("-", " ").replace("other draws", f"{OTHERS} other draws")
+    if n_folds and groups is not None:
+        how += f" grouped by {groups.name}"
     by: dict[tuple[bool, str], CBy] = {
         (True, "each-draw"): "folds", (True, "all-draws"): "folds of all draws",
         (True, "other-draws"): "folds of other draws", (False, "each-draw"): "validation",
@@ -417,15 +438,66 @@ def _draws(y: NDArray[np.int64], protocol: Protocol, draws: int, rng: np.random.
     return subsets
 
 
-def _folds(y: NDArray[np.int64], folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The fold of each row: every class spread evenly, in random order."""
+def check_groups(y: NDArray[np.int64], groups: Groups, folds: int) -> None:
+    """Raises InputError where the groups of images with labels y (n,) are too few for so many folds, or hold a class
+    in one of them: the fold that has it would leave no image of the class to fit an SVM to."""
+    where = f"`group_by` {groups.name!r}"
+    of = groups.of.numpy()
+    n_groups = len(np.unique(of))
+    for label in np.unique(y):
+        if len(np.unique(of[y == label])) == 1:
+            raise InputError(
+                f"{where}: all {int((y == label).sum())} training images of class {label} that C is chosen by are in "
+                "one group, so folds cannot be grouped; want more labels, other groups, or leave `group_by` out"
+            )
+    if n_groups < folds:
+        raise InputError(
+            f"{where}: {len(y)} training images are in {n_groups} groups, too few for {folds} folds; "
+            f"want `folds` {n_groups} or fewer"
+        )
+
+
+def _folds(
+    y: NDArray[np.int64],
+    folds: int,
+    rng: np.random.Generator,
+    groups: Groups | None = None,
+    ranks: Ranks = ALONE,
+) -> NDArray[np.int64]:
+    """The fold of each row: every class spread evenly, in random order; with groups as evenly as they allow."""
     folds = min(folds, int(np.bincount(y)[np.unique(y)].min()))
     if folds < 2:
         raise InputError("a class has a single training image, so C cannot be chosen by folds; give C or validation")
+    if groups is not None:
+        return _grouped_folds(y, folds, rng, groups, ranks)
     fold = np.empty(len(y), dtype=np.int64)
     offset = 0
     for label in np.unique(y):
         rows = rng.permutation(np.flatnonzero(y == label))
         fold[rows] = (np.arange(len(rows)) + offset) % folds
         offset += len(rows)
+    return fold
+
+
+def _grouped_folds(
+    y: NDArray[np.int64], folds: int, rng: np.random.Generator, groups: Groups, ranks: Ranks
+) -> NDArray[np.int64]:
+    """The fold of each row by scikit-learn's StratifiedGroupKFold, which looks for folds of equal classes greedily."""
+    from sklearn.model_selection import StratifiedGroupKFold  # takes half as long to import as torch
+
+    check_groups(y, groups, folds)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=int(rng.integers(2**32)))
+    fold = np.empty(len(y), dtype=np.int64)
+    for k, (_, held_out) in enumerate(splitter.split(y, y, groups.of.numpy())):
+        fold[held_out] = k
+    # its sums are rounded differently on other processors, and ties decide
+    fold = ranks.agreed(torch.from_numpy(fold)).numpy()
+    for k in range(folds):
+        lost = np.setdiff1d(y, y[fold != k])
+        if len(lost) or not (fold == k).any():
+            what = f"all training images of class {lost[0]}" if len(lost) else "no image"
+            raise InputError(
+                f"`group_by` {groups.name!r}: one of {folds} folds has {what}, since few groups are large; "
+                "want fewer `folds`, or another `seed`"
+            )
     return fold

@@ -151,6 +151,27 @@ def test_options_reach_the_probe(tmp_path):
     assert "by validation" in rows("--features", "pixels", "--valid", tmp_path / "valid.npz")[0]["remark"]
 
 
+def test_folds_are_grouped_by_an_array_or_a_column(tmp_path):
+    path = write_npz(tmp_path / "a.npz", src_train=np.arange(20) // 2)
+    found = rows("--data", path, "--features", "pixels", "--group-by", "src", "--folds", "3")
+    assert {row["remark"].partition(" by ")[2] for row in found} == {"3 stratified folds grouped by src"}
+    assert {row["C_by"] for row in found} == {"folds"}
+    code, out, _ = run("classify", "--data", path, "--features", "pixels", "--group-by", "src", "--folds", "3")
+    assert code == 0
+    assert "by 3 stratified folds grouped by src, seed 0" in out
+    folder = write_folder(tmp_path / "f")
+    lines = [
+        f"{split}/{label}/{i}.png,{label},{split},person {i if split == 'train' else ''}"
+        for split in ("train", "test") for label in ("cat", "dog") for i in range(3)
+    ]  # fmt: skip
+    (folder / "labels.csv").write_text("\n".join(["file,label,split,who", *lines]))
+    found = rows("--data", folder, "--features", "pixels", "--group-by", "who")
+    assert found[0]["remark"].endswith("by 3 stratified folds grouped by who")
+    again = rows("--data", folder, "--features", "pixels")
+    assert again[0]["remark"].endswith("by 3 stratified folds")
+    assert (again[0]["data_sha256"], again[0]["pixels_sha256"]) == (found[0]["data_sha256"], found[0]["pixels_sha256"])
+
+
 def test_equal_seeds_give_equal_numbers_and_others_do_not():
     argv = ("--features", "random:digits", "--C", "1e-3", "--protocol", "per-class:10", "--draws", "2")
     a, b, c = (measured(rows(*argv, "--seed", seed)) for seed in (0, 0, 1))
@@ -364,6 +385,11 @@ def npz(**changes):
     return lambda t: pixels(write_npz(t / "a.npz", **changes))
 
 
+def grouped(name, **changes):
+    arrays = {"src_train": np.arange(20) // 2, **changes}
+    return lambda t: ["--data", write_npz(t / "a.npz", **arrays), "--features", "pixels", "--group-by", name]
+
+
 def zipped(name):
     return lambda t: pixels(write_zip(t / "a.zip", name))
 
@@ -477,6 +503,27 @@ BAD = {
     "a mistyped precision": (typed("--precision", "float16"), "'--precision'.*'bfloat16'"),
     "a mistyped mode": (typed("--batchnorm", "store"), "'--batchnorm'.*'stored'"),
     # combinations
+    "groups of a named set": (
+        typed("--features", "pixels", "--group-by", "src"), "--group-by 'src': digits:train has no array or column",
+    ),
+    "mistyped groups": (grouped("scr"), r"--group-by 'scr': a:train has .*; did you mean 'src'\? \(known: src\)"),
+    "groups of too few images": (
+        grouped("src", src_train=np.arange(19)), r"a\.npz: src_train is int64 of shape \(19,\); save integers or texts",
+    ),
+    "too few groups": (
+        grouped("src", src_train=np.arange(20) // 7),
+        "--group-by 'src': 20 training images are in 3 groups, too few for 5 folds; want --folds 3 or fewer",
+    ),
+    "a class in one group": (
+        grouped("src", src_train=np.arange(20) * (np.arange(20) % 2)),
+        "all 10 training images of class 0 .* are in one group, .* or leave --group-by out",
+    ),
+    "groups without folds": (
+        lambda t: [*grouped("src")(t), "--C", "1e-3"], "--group-by 'src': applies only to folds, but C is given",
+    ),
+    "groups and images held out": (
+        lambda t: [*grouped("src")(t), "--valid", "5"], "but C is chosen by 5 validation images of a:train; leave one",
+    ),
     "other data without features": (lambda t: ["--data", write_npz(t / "a.npz")], "--features is needed with --data"),
     "no test split": (typed("--data", "digits:train", *FAST), "has only train; want test images, as a split or by"),
     "a fine one and a bad one": (typed(*FAST, "--features", "disc:TMP/absent"), "no such checkpoint"),
@@ -508,7 +555,11 @@ def test_bad_input_is_one_clear_line_and_exit_2(case, tmp_path, monkeypatch):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("early", ["C of zero", "--results a folder", "--results another table", "a mistyped preset"])
+@pytest.mark.parametrize(
+    "early",
+    ["C of zero", "--results a folder", "--results another table", "a mistyped preset", "mistyped groups",
+     "too few groups"],
+)  # fmt: skip
 def test_what_can_be_said_at_once_is_said_before_any_work(early, tmp_path):
     make, message = BAD[early]
     result = run("classify", *make(tmp_path))

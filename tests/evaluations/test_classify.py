@@ -7,11 +7,12 @@ from scipy.stats import sem, t
 from sklearn.svm import LinearSVC
 
 from dcgan_eval.evaluations.classify import aside, classify, labelled
-from dcgan_eval.evaluations.probe import linear_probe
+from dcgan_eval.evaluations.probe import Groups, Split, _folds, linear_probe
 from dcgan_eval.features import Extractor, pixel_features, random_features
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.options import ClassifyOptions
 from dcgan_eval.results.differences import unequal
+from dcgan_eval.results.store import identity
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.fast_ops import instruction_set
 from dcgan_eval.runtime.run import HERE, Run
@@ -234,6 +235,82 @@ def test_validation_images_choose_c():
     hashes = [f"{part.sha256}:{part.split}" for part in (TRAIN, TEST, valid)]
     assert found[0].data_sha256.split() == hashes
     assert found[0].n == 90
+
+
+def photographed(per_group=2, **changes):
+    """The letters, as many from one photograph, with whatever else is said of them."""
+    src = torch.arange(TRAIN.n) // per_group
+    return replace(TRAIN, metadata={"src": lambda: src, "kind": lambda: src, **changes})
+
+
+def test_folds_are_grouped_by_name():
+    found, single = (rows(train=photographed(), C=(1e-3, 1e-2), folds=3, group_by=name) for name in ("src", None))
+    assert found[0].remark.endswith("of 0.001 to 0.01 by 3 stratified folds grouped by src")
+    assert single[0].remark.endswith("of 0.001 to 0.01 by 3 stratified folds")
+    assert {row.C_by for row in found} == {"folds"}
+    assert {row.remark for row in found} == {found[0].remark}
+    assert identity(found[0]) != identity(single[0])  # another number in a file of results, not the same one again
+    X, y = TRAIN.tensor().flatten(1).float() / 127.5 - 1, TRAIN.labels
+    assert y is not None
+    expected = linear_probe(
+        Split(X, y), Split(X, y), Cs=(1e-3, 1e-2), folds=3, groups=Groups("src", torch.arange(120) // 2)
+    )
+    assert {row.C: row.value for row in found if row.role == "folds"} == dict(expected.curve)
+    assert single == [replace(row, time=s.time, seconds=s.seconds, seconds_features=s.seconds_features)
+                      for s, row in zip(single, rows(C=(1e-3, 1e-2), folds=3), strict=True)]  # fmt: skip
+
+
+def test_images_without_a_label_need_no_group():
+    assert TRAIN.labels is not None
+    y, src = TRAIN.labels.clone(), torch.arange(120) // 2
+    y[:30], src[:30] = -1, -1
+    half = replace(photographed(src=lambda: src), labels=y)
+    found = rows(train=half, C=(1e-3, 1e-2), group_by="src")
+    assert values(found) == values(rows(train=photographed().subset(range(30, 120)), C=(1e-3, 1e-2), group_by="src"))
+
+
+NONE = torch.arange(120) % 3  # of every class one group
+
+
+@pytest.mark.parametrize(
+    ("train", "options", "message"),
+    [
+        (photographed(), {"group_by": "scr"}, r"`group_by` 'scr': letters:train has no array or column of that name; "
+         r"did you mean 'src'\? \(known: src, kind\)"),
+        (TRAIN, {"group_by": "src"}, "letters:train has no array or column of that name, nor any other"),
+        (photographed(src=lambda: NONE), {"group_by": "src"}, "all 40 training images of class 0 .* are in one group"),
+        (photographed(src=lambda: NONE), {"group_by": "src", "protocol": "per-class:5"}, "are in one group"),
+        (photographed(50), {"group_by": "src"}, "120 training images are in 3 groups, too few for 5 folds; "
+         "want `folds` 3 or fewer"),
+        (photographed(src=lambda: NONE - 1), {"group_by": "src"}, "'src': 40 of 120 images of letters:train have none"),
+        (photographed(), {"group_by": "src", "C": (1e-3,)}, "applies only to folds, but C is given"),
+        (photographed(), {"group_by": "src", "valid": images(60, 2, name="letters:valid")},
+         "applies only to folds, but C is chosen by 60 validation images of letters:valid; leave one of them out"),
+    ],
+)  # fmt: skip
+def test_groups_that_cannot_be_are_refused_before_images_are_read(train, options, message):
+    def read(_):
+        raise AssertionError
+
+    with pytest.raises(InputError, match=message) as caught:
+        rows(train=replace(train, read=read), **{"C": None, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_photographs_of_house_numbers_are_kept_whole(data):
+    if not (data / "svhn-mini.npz").is_file():
+        pytest.skip(f"no svhn-mini.npz in {data}")
+    svhn = open_images(str(data / "svhn-mini.npz"))
+    src, labels = svhn["train"].metadata["src"](), svhn["train"].labels
+    assert labels is not None
+    assert (len(src), len(src.unique())) == (554, 256)
+    single, whole = (
+        _folds(labels.numpy(), 5, np.random.default_rng(0), groups) for groups in (None, Groups("src", src))
+    )
+    split = [sum(len(set(fold[src == photograph])) > 1 for photograph in src.unique()) for fold in (single, whole)]
+    assert split[0] > 100  # of the 215 photographs with several crops
+    assert split[1] == 0
+    assert np.bincount(whole).min() > 100
 
 
 def test_the_accuracy_at_every_c_has_the_certificate_of_the_probe(monkeypatch):

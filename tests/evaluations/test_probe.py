@@ -4,11 +4,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
 from dcgan_eval.evaluations import probe
-from dcgan_eval.evaluations.probe import ALL, HIGHEST, LOWEST, Protocol, Split, knn_probe, linear_probe
+from dcgan_eval.evaluations.probe import ALL, HIGHEST, LOWEST, Groups, Protocol, Split, knn_probe, linear_probe
 from dcgan_eval.linear import L2SVC
 from dcgan_eval.options import CS
 from dcgan_eval.results import Interval, Spread
@@ -92,6 +93,66 @@ def test_small_classes_get_fewer_folds():
     assert set(folds(np.array([0] * 20 + [1] * 3), 5, 0)) == {0, 1, 2}
     with pytest.raises(InputError, match="a class has a single training image"):
         folds(np.array([0] * 20 + [1]), 5, 0)
+
+
+def grouped(y, of, k, rng):
+    return probe._folds(y, k, rng, Groups("src", torch.as_tensor(of)))
+
+
+def by_sklearn(y, of, k, rng):
+    fold = np.full(len(y), -1)
+    splitter = StratifiedGroupKFold(k, shuffle=True, random_state=int(rng.integers(2**32)))
+    for i, (_, held_out) in enumerate(splitter.split(y, y, of)):
+        fold[held_out] = i
+    return fold
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_grouped_folds_are_scikit_learns_and_split_no_group(k, seed):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(4, size=150)
+    of = 1000 - 7 * rng.integers(60, size=150)  # in any order, of any numbers
+    fold = grouped(y, of, k, np.random.default_rng(seed))
+    np.testing.assert_array_equal(fold, by_sklearn(y, of, k, np.random.default_rng(seed)))
+    assert set(fold) == set(range(k))
+    assert all(len(set(fold[of == group])) == 1 for group in of)
+    for label in range(4):  # as even as groups of a few images allow
+        counts = np.bincount(fold[y == label], minlength=k)
+        assert counts.max() < 2 * counts.min()
+    np.testing.assert_array_equal(fold, grouped(y, of, k, np.random.default_rng(seed)))
+    assert (fold != grouped(y, of, k, np.random.default_rng(seed + 2))).any()
+
+
+@pytest.mark.parametrize(
+    ("y", "of", "message"),
+    [
+        ([0, 1] * 10, [0, 1, 2] * 6 + [0, 1], r"`group_by` 'src': 20 training images are in 3 groups, too few for 5 "
+         "folds; want `folds` 3 or fewer"),
+        ([0, 1] * 10, [0, 5] * 5 + [i for j in range(5) for i in (0, 10 + j)],
+         "`group_by` 'src': all 10 training images of class 0 that C is chosen by are in one group"),
+        ([0] * 9 + [1], range(10), "a class has a single training image"),
+    ],
+)  # fmt: skip
+def test_groups_that_cannot_be_folds_are_refused(y, of, message):
+    with pytest.raises(InputError, match=message) as caught:
+        grouped(np.array(y), np.array(of), 5, np.random.default_rng(0))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        ([0] * 5 + [1] * 5, "one of 2 folds has all training images of class 0"),
+        ([1] * 10, "one of 2 folds has no image"),
+    ],
+)
+def test_folds_that_are_none_are_refused(folds, message, monkeypatch):
+    """The search for folds is greedy, and promises nothing."""
+    held_out = [(None, np.flatnonzero(np.array(folds) == k)) for k in range(2)]
+    monkeypatch.setattr(StratifiedGroupKFold, "split", lambda *_: held_out)
+    with pytest.raises(InputError, match=message):
+        grouped(np.repeat([0, 1], 5), np.arange(10), 2, np.random.default_rng(0))
 
 
 def draws(y, text, repeats, seed):
@@ -258,6 +319,61 @@ def test_each_draw_chooses_its_own_c_by_its_own_labels():
     assert min(set(chosen), key=lambda C: (-chosen.count(C), C)) == found.C
     assert found.C_by == "folds"
     assert f"C {min(chosen):g} to {max(chosen):g} of 0.0001 to 1 by 2 stratified folds of each draw" in found.remark
+
+
+def test_the_folds_of_all_labels_are_grouped():
+    of = torch.arange(150) // 4
+    found = linear_probe(TRAIN, TEST, Cs=CS, groups=Groups("src", of), folds=3, seed=4)
+    X, y = TRAIN.X.numpy(), TRAIN.y.numpy()
+    fold = by_sklearn(y, of.numpy(), 3, np.random.default_rng(4))
+    for C, score in found.curve:
+        right = sum(
+            (L2SVC(C=C).fit(X[fold != k], y[fold != k]).predict(X[fold == k]) == y[fold == k]).sum() for k in range(3)
+        )
+        assert score == pytest.approx(100 * right / 150)
+    assert found.C_by == "folds"
+    assert found.remark.endswith("by 3 stratified folds grouped by src")
+
+
+def test_the_folds_of_each_draw_are_grouped_and_draws_stay_as_they_are():
+    protocol, Cs = Protocol("per-class", 16), [1e-4, 1e-2, 1.0]
+    of = torch.arange(150) // 4
+    found = linear_probe(TRAIN, TEST, protocol=protocol, draws=4, seed=2, Cs=Cs, folds=2, groups=Groups("src", of))
+    rng = np.random.default_rng(2)
+    rows = probe._draws(TRAIN.y.numpy(), protocol, 4, rng)
+    right = dict.fromkeys(Cs, 0)
+    for draw, outcome in zip(rows, found.right, strict=True):
+        X, y = TRAIN.X[draw].numpy(), TRAIN.y[draw].numpy()
+        fold = by_sklearn(y, of[draw].numpy(), 2, rng)
+        scores = {
+            C: sum(
+                (L2SVC(C=C).fit(X[fold != k], y[fold != k]).predict(X[fold == k]) == y[fold == k]).sum() for k in (0, 1)
+            )
+            for C in Cs
+        }
+        right = {C: right[C] + scores[C] for C in Cs}
+        chosen = max(Cs, key=lambda C: (scores[C], -C))
+        np.testing.assert_array_equal(L2SVC(C=chosen).fit(X, y).predict(TEST.X) == TEST.y.numpy(), outcome)
+    assert dict(found.curve) == pytest.approx({C: 100 * right[C] / (4 * 48) for C in Cs})
+    assert found.remark.endswith("by 2 stratified folds of each draw grouped by src")
+    other = linear_probe(
+        TRAIN, TEST, protocol=protocol, draws=2, seed=2, Cs=Cs, folds=2, groups=Groups("src", of), C_from="other-draws"
+    )
+    assert other.remark.endswith("by 2 stratified folds of 10 other draws grouped by src")
+
+
+def test_copies_of_one_image_inflate_the_accuracy_on_folds_unless_they_are_grouped():
+    """Each image four times with a little noise: single folds test on copies of training images."""
+    few, generator = blobs(40, d=60, noise=4, seed=3), torch.Generator().manual_seed(0)
+    X = few.X.repeat_interleave(4, 0)
+    copies = Split(X + 0.05 * torch.randn(X.shape, generator=generator), few.y.repeat_interleave(4))
+    test = blobs(400, d=60, noise=4, seed=4)
+    whole = Groups("image", torch.arange(40).repeat_interleave(4))
+    single, kept = (dict(linear_probe(copies, test, Cs=[0.1, 0.2], groups=g).curve) for g in (None, whole))
+    accuracy = linear_probe(copies, test, Cs=[0.1]).accuracy
+    assert single[0.1] > 95
+    assert abs(kept[0.1] - accuracy) < 15
+    assert kept[0.1] < single[0.1] - 20
 
 
 def test_other_draws_choose_one_c_for_draws_that_they_are_not_of():
