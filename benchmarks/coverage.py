@@ -171,15 +171,16 @@ def _kernel(rng: Generator, n: int, d: int, shift: float, skewed: bool) -> tuple
 
 def _manifold(metric: str) -> "Estimate":
     def estimate(rng: Generator, n: int, d: int, shift: float, skewed: bool) -> tuple[float, Interval]:
-        real, fake = reals(400, d, skewed), features(rng, n, d, shift, skewed=skewed)
+        real, fake = reals(200, d, skewed), features(rng, n, d, shift, skewed=skewed)
         if metric == "recall":  # it is the real images that are drawn
-            real, fake = features(rng, n, d, 0, skewed=skewed), reals(400, d, skewed) + shift
+            real, fake = features(rng, n, d, 0, skewed=skewed), reals(200, d, skewed) + shift
         found = manifold(real, fake, blocks=torch.arange(len(fake)).tensor_split(BLOCKS))
         return getattr(found, metric), of_shares(found, len(real), len(fake))[metric]
 
     return estimate
 
 
+SHARES = ("precision", "recall", "density", "coverage")
 Estimate = Callable[[Generator, int, int, float, bool], tuple[float, Interval]]
 ESTIMATES: dict[str, Estimate] = {
     "jackknife, Fréchet distance": _frechet,
@@ -284,8 +285,9 @@ def _cases() -> Iterator[Case]:
             0.95,
         )
     for name in ESTIMATES:
-        sizes = ((500, 8, 0.3, False), (300, 8, 0.3, True), (500, 8, 0.0, True))
-        for n, d, shift, skewed in sizes:
+        small = (200, 300, 200) if name.endswith(SHARES) else (500, 300, 500)
+        for n, shift, skewed in zip(small, (0.3, 0.3, 0.0), (False, True, True), strict=True):
+            d = 8
             truth = f"{'skewed' if skewed else 'normal'} features, {'apart' if shift else 'of one distribution'}"
             draw = partial(distance, name=name, n=n, d=d, shift=shift, skewed=skewed)
             yield Case(name, f"{n:,} images, {d} features", truth, draw, 0.92, 1, slow=20)

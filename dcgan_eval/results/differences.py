@@ -109,11 +109,13 @@ def newcombe(first: tuple[float, float], second: tuple[float, float], z: float) 
 def _independent(a: Row, b: Row, z: float) -> Difference:
     """Of single numbers that have an interval; of others, and of means over draws, without one."""
     value = a.value - b.value
-    if any(row.low is None or row.high is None or row.draws for row in (a, b)):
+    if a.draws or b.draws:
         return Difference(value)
     if a.interval == b.interval == "Wilson" and a.unit == b.unit == "%":
         low, high = newcombe((a.value / 100, a.interval_n), (b.value / 100, b.interval_n), z)
         return Difference(value, low, high, "not paired")
+    if not (a.interval and b.interval):
+        return Difference(value)
     low, high = by_squares(a, b, z / Z95)
     return Difference(value, low, high, "independent sets")
 

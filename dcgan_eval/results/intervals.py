@@ -85,7 +85,7 @@ def jackknife(value: float, without: Sequence[float], of: str) -> tuple[Interval
     of: what the blocks are of, in the plural.
     """
     x, blocks = np.asarray(without, dtype=np.float64), len(without)
-    half = simultaneous(2, blocks - 1) * (blocks - 1) / blocks**0.5 * float(x.std())
+    half = simultaneous(2, blocks - 1) * (blocks - 1) ** 0.5 * float(x.std())
     bias = (blocks - 1) * (float(x.mean()) - value)
     ends_of = (max(0.0, value - half), value + half)
     return Interval(*ends_of, "jackknife", blocks, f"blocks of {of}") if half else Interval(), bias

@@ -469,3 +469,31 @@ def test_the_authors_samples_beside_photographs(data):
     assert str(data) not in drawn["model"] + drawn["features"] + drawn["features_protocol"]
     other = compared(f"{data / 'svhn-mini.npz'}:train", f"{data / 'svhn-mini.npz'}:test", *argv)["Fréchet distance"]
     assert 0 < other["value"] < drawn["value"]
+
+
+def test_a_plan_says_how_many_images_a_difference_needs():
+    code, _, err = run("fid", *DIGITS, *PIXELS, "--plan", "1")
+    assert code == 0
+    found = re.search(r"Fréchet distance: to see a difference of 1, two generated sets need about ([\d,]+) images", err)
+    assert found is not None
+    half = re.search(
+        r"to see a difference of 0.5, .*? about ([\d,]+) images", run("fid", *DIGITS, *PIXELS, "--plan", "0.5")[2]
+    )
+    assert half is not None
+    few, many = (int(each[1].replace(",", "")) for each in (found, half))
+    assert many == pytest.approx(4 * few, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--plan", "0"), "--plan 0: want a difference above 0"),
+        (("--plan", "nan"), "--plan nan: want a difference above 0"),
+        (("--plan", "1", "--metrics", "fid,prdc"), "names 2; name one"),
+        (("--plan", "1", "--metrics", "fid-infinity"), "draw them by --seeds"),
+    ],
+)
+def test_what_cannot_be_planned(options, message):
+    code, out, err = run("fid", *DIGITS, *PIXELS, *options)
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())

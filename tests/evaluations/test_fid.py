@@ -25,10 +25,11 @@ from dcgan_eval.features.moments import Statistics, load_statistics, save_statis
 from dcgan_eval.images import fitted, from_tensor, open_split
 from dcgan_eval.metrics import extrapolation
 from dcgan_eval.metrics.extrapolation import frechet_distance_at_infinity
-from dcgan_eval.metrics.frechet import Gaussian, fit
+from dcgan_eval.metrics.frechet import Gaussian, fit, frechet_distance
 from dcgan_eval.models.checkpoint import load
 from dcgan_eval.models.sampling import samples
 from dcgan_eval.options import FidOptions, MetricName
+from dcgan_eval.results.intervals import jackknife
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.run import HERE, Run
 from tests.builders import features, frechet_by_definition, of_size, toy
@@ -477,6 +478,50 @@ def test_statistics_that_are_none(fakes):
 
 
 # several seeds
+
+
+def test_every_number_of_one_set_has_an_interval_of_a_named_kind(reals, fakes):
+    found = numbers(reals, fakes)
+    kinds = {name: (row.interval, row.interval_n, row.interval_of) for name, row in found.items()}
+    both, generated = reals.n + fakes.n, (fakes.n, "generated images")
+    assert kinds == {
+        "Fréchet distance": ("jackknife", 10, "blocks of generated images"),
+        "Fréchet distance∞": ("", 0, ""),
+        "kernel distance": ("U-statistic", both, "images of both sets"),
+        "classifier score": ("Student's t", found["classifier score"].spread_n, "splits"),
+        "precision": ("Wilson", *generated),
+        "recall": ("Wilson", reals.n, "real images, for this generated set"),
+        "density": ("Student's t", *generated),
+        "coverage": ("jackknife", 10, "blocks of generated images"),
+    }
+    assert all(row.low < row.value < row.high for row in found.values() if row.interval)
+    assert "bias of about" in found["Fréchet distance"].remark
+    assert numbers(fakes, reals)["Fréchet distance"].low != found["Fréchet distance"].low
+
+
+def test_the_interval_of_a_distance_is_the_jackknife_of_random_blocks(reals, fakes):
+    row = numbers(reals, fakes, settings=replace(QUICK, metrics=("fid",)))["Fréchet distance"]
+    x, y = (extract(toy(), images)[:, :12] for images in (reals, fakes))
+    blocks = evaluation.random_blocks(fakes.n, QUICK.seed)
+    assert torch.cat(blocks).sort().values.tolist() == list(range(fakes.n))
+    without = []
+    for some in blocks:
+        kept = torch.ones(fakes.n, dtype=torch.bool)
+        kept[some] = False
+        without.append(frechet_distance(fit(x), fit(y[kept])))
+    expected = jackknife(row.value, without, "")[0]
+    assert (row.low, row.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_where_no_interval_is_known_there_is_none(reals, fakes, monkeypatch):
+    def kinds(real, fake, **changes):
+        return {name: row.interval for name, row in numbers(real, fake, settings=replace(QUICK, **changes)).items()}
+
+    assert kinds(reals, fakes.subset(range(19)), metrics=("fid",))["Fréchet distance"] == ""
+    assert kinds(reals, fakes, metrics=("is",), is_splits=1)["classifier score"] == ""
+    assert kinds(reals, fakes, metrics=("kid",), kid_subset_size=3)["kernel distance"] == ""
+    monkeypatch.setattr(evaluation, "WIDEST", 1)
+    assert kinds(reals, fakes, metrics=("fid",))["Fréchet distance"] == ""
 
 
 def test_several_seeds_give_a_mean_and_a_spread(reals):

@@ -7,7 +7,7 @@ from torch_fidelity import metric_kid
 from torchmetrics.image.kid import poly_mmd
 
 from dcgan_eval.metrics.kernel import kernel_distance, mmd2
-from tests.builders import features
+from tests.builders import features, normal
 
 
 def k(x, y):
@@ -152,3 +152,20 @@ def test_values_that_are_not_finite(value, size):
 def test_values_too_large_for_the_kernel():
     with pytest.raises(ValueError, match="too large"):
         kernel_distance(torch.full((4, 2), 1e120, dtype=torch.float64), torch.zeros(4, 2), seed=0, subset_size=3)
+
+
+# how much it varies
+
+
+@pytest.mark.parametrize(("shift", "subsets", "size"), [(0.4, 1, 60), (0.4, 10, 20), (0.0, 10, 20)])
+def test_the_standard_error_is_that_of_many_sets(shift, subsets, size):
+    found = [
+        kernel_distance(normal(60, 4, i) + shift, normal(80, 4, 1000 + i), seed=i, subsets=subsets, subset_size=size)
+        for i in range(300)
+    ]
+    deviation = np.std([each.mean for each in found], ddof=1)
+    assert np.mean([each.error**2 for each in found]) ** 0.5 == pytest.approx(deviation, rel=0.25)
+
+
+def test_three_features_tell_nothing_of_variances():
+    assert np.isnan(kernel_distance(features(0, 9, 4), features(1, 9, 4), seed=0, subsets=2, subset_size=3).error)

@@ -1,13 +1,23 @@
 """Numbers set beside each other: only of equal protocol, paired where they can be, and with intervals that hold."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from dcgan_eval.results.differences import apart, difference, newcombe, of_pairs, over_draws, unequal
-from dcgan_eval.results.intervals import of_images, simultaneous, wilson
+from dcgan_eval.results.differences import (
+    apart,
+    difference,
+    newcombe,
+    of_pairs,
+    over_draws,
+    resolving,
+    standard_error,
+    unequal,
+)
+from dcgan_eval.results.intervals import jackknife, of_error, of_images, of_mean, simultaneous, wilson
 from dcgan_eval.results.outcomes import Outcomes
 from dcgan_eval.runtime.errors import InputError
 from tests.builders import RESULT
@@ -82,6 +92,51 @@ def test_equal_draws_get_the_paired_interval_of_student():
     assert (found.low, found.high) == pytest.approx((low, high))
     assert found.over == "paired by draw"
     assert not found.within
+
+
+def test_two_generated_sets_are_compared_by_their_intervals():
+    ends: dict[str, Any] = {
+        "value": 10.0,
+        "unit": "",
+        "low": 9.0,
+        "high": 12.0,
+        "interval": "jackknife",
+        "interval_n": 10,
+    }
+    a, b = replace(RESULT, **ends), replace(RESULT, **{**ends, "value": 13.0, "low": 12.0, "high": 13.5})
+    found = difference(a, b)
+    assert (found.value, found.over) == (-3.0, "independent sets")
+    assert (found.low, found.high) == pytest.approx((-3 - (1 + 0.25) ** 0.5, -3 + (4 + 1) ** 0.5))
+    among_five = difference(a, b, models=5)
+    assert found.low is not None
+    assert among_five.low is not None
+    assert among_five.low + 3 == pytest.approx((found.low + 3) * simultaneous(5) / 1.96, rel=1e-4)
+    assert difference(replace(a, interval="", low=None, high=None), b).low is None
+
+
+def test_standard_errors_are_those_that_intervals_were_made_from():
+    x = np.random.default_rng(0).normal(5, 1, 40)
+    error = x.std(ddof=1) / 40**0.5
+    for value, found in ((x.mean(), of_mean(x, "")), (5.0, of_error(5.0, error, 40, ""))):
+        row = replace(RESULT, unit="", value=value, **vars(found))
+        assert standard_error(row) == pytest.approx(error)
+    without = [np.delete(x.reshape(10, 4), i, 0).mean() for i in range(10)]
+    row = replace(RESULT, unit="", value=x.mean(), **vars(jackknife(x.mean(), without, "")[0]))
+    assert standard_error(row) == pytest.approx(x.reshape(10, 4).mean(1).std(ddof=1) / 10**0.5)
+    assert standard_error(replace(RESULT, draws=(1.0, 2.0, 3.0), spread=1.0)) == 1.0
+    assert standard_error(replace(RESULT, low=None, high=None)) is None
+
+
+def test_as_many_images_as_planned_resolve_the_difference():
+    """Two normal means of one standard deviation: the usual sample size for a power of 80 %."""
+    row = replace(RESULT, unit="", value=0.0, n=100, **vars(of_error(0.0, 0.1, 100, "")))
+    n = resolving(row, 0.2)
+    assert n == pytest.approx(2 * (1.96 + 0.8416) ** 2 / 0.2**2, abs=1)
+    rng = np.random.default_rng(0)
+    seen = rng.normal(0.2, (2 / n) ** 0.5, 20_000) > 1.96 * (2 / n) ** 0.5
+    assert seen.mean() == pytest.approx(0.8, abs=0.01)
+    with pytest.raises(ValueError, match="no standard error"):
+        resolving(replace(row, low=None, high=None), 0.2)
 
 
 def test_other_draws_are_not_paired():
