@@ -1,4 +1,4 @@
-"""Claim: 95 % of the intervals that the package prints hold the true value, but for accuracies next to 0 or 100 %.
+"""Claim: 95 % of the intervals that the package prints hold the true value, but for fractions next to 0 or 100 %.
 
     python -m benchmarks.coverage [--rounds 20000] [--out reports/benchmarks]
 
@@ -36,6 +36,7 @@ from dcgan_eval.results.intervals import (
     ends,
     holm,
     jackknife,
+    of_clusters,
     of_error,
     of_images,
     of_mean,
@@ -94,6 +95,14 @@ def accuracy_of_draws(rng: Generator, *, n: int, draws: int, p: float, alike: fl
     correlation of two draws on an image."""
     each = rng.beta(p * (1 - alike) / alike, (1 - p) * (1 - alike) / alike, n)
     found = of_images(rng.random((draws, n)) < each)
+    return holds(found.low, found.high, 100 * p)
+
+
+def clusters(rng: Generator, *, n: int, each: int, p: float, alike: float) -> bool:
+    """Clusters differ in their fraction by a Beta distribution; alike, from 0 to 1: the correlation of two trials of a
+    cluster."""
+    truths = rng.beta(p * (1 - alike) / alike, (1 - p) * (1 - alike) / alike, n)
+    found = of_clusters((rng.binomial(each, truths) / each).tolist(), each, "")
     return holds(found.low, found.high, 100 * p)
 
 
@@ -248,6 +257,16 @@ def _cases() -> Iterator[Case]:
             f"accuracy {p:.0%}, correlation of draws {alike:g}",
             partial(accuracy_of_draws, n=n, draws=10, p=p, alike=alike),
         )
+    for p in (0.2, 0.6, 0.95):
+        for alike in (0.02, 0.2):
+            yield Case(
+                "Wilson, clustered",
+                "10 clusters of 20",
+                f"fraction {p:.0%}, correlation in a cluster {alike:g}",
+                partial(clusters, n=10, each=20, p=p, alike=alike),
+                # a rare cluster that is much worse is in few of all tens
+                least=0.87 if (p, alike) == (0.95, 0.2) else LEAST,
+            )
     for n in (3, 4, 10, 16):
         yield Case("Student's t", f"{n} draws or seeds", "normal", partial(mean, n=n, skewed=False), 0.95, 0.95)
     for n in (16, 64):

@@ -56,6 +56,28 @@ def of_images(right: NDArray[np.bool_], of: str = "test images") -> Interval:
     return replace(wilson(share, min(max(trials, n), draws * n), of), interval_n=n)
 
 
+def of_clusters(shares: Sequence[float], each: int, of: str) -> Interval:
+    """Of the mean of fractions, each found in one cluster of trials that may depend on each other, in %: Wilson's, of
+    as many independent trials as have the variance found between clusters, fewer for the few clusters that it is
+    found from.
+
+    shares: the fraction found in each cluster, 0 to 1; at least two.
+    each: trials in a cluster.
+    of: what the clusters are, in the plural.
+
+    References: Korn and Graubard 1998 (the effective number of trials); Franco, Little, Louis and Slud 2019 (in
+    Wilson's interval).
+    """
+    n, total = len(shares), each * len(shares)
+    share = float(np.mean(shares))
+    # a variance of n values is itself uncertain
+    fewer = (Z95 / simultaneous(2, n - 1)) ** 2
+    # 0 where all clusters agree, which rounding would hide
+    variance = float(np.var(shares, ddof=1)) / n if max(shares) > min(shares) else 0.0
+    trials = (share * (1 - share) / variance if variance else total) * fewer
+    return replace(wilson(share, max(min(trials, total), n), of), interval="Wilson, clustered", interval_n=n)
+
+
 def of_mean(values: ArrayLike, of: str) -> Interval:
     """Of the mean of independent values, Student's t; of a single value none.
 
@@ -128,6 +150,17 @@ def simultaneous(models: int, freedom: float = np.inf) -> float:
     if models == 2 or np.isfinite(freedom):
         return float(t.ppf(1 - (1 - LEVEL) / (models * (models - 1)), freedom))
     return float(studentized_range.ppf(LEVEL, models, np.inf)) / 2**0.5
+
+
+def by_rank(value: float, others: ArrayLike, *, high: bool) -> float:
+    """The p-value of a value among others that were drawn at random: how often one is at least as extreme, ties
+    included, the value itself counted as one of them.
+
+    others: (n,), numbers.
+    high: whether high values are extreme, or low ones.
+    """
+    x = np.asarray(others, dtype=np.float64)
+    return (1 + int((x >= value if high else x <= value).sum())) / (1 + len(x))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -24,7 +24,7 @@ CERTIFIED = 1e-6  # the largest gap of a certified number: the tolerance of dcga
 
 Role = Literal["value", "held-out", "p-value", "folds", "validation"]
 SpreadKind = Literal["", "standard deviation", "not stated"]
-IntervalKind = Literal["", "Wilson", "Student's t", "jackknife", "U-statistic"]
+IntervalKind = Literal["", "Wilson", "Wilson, clustered", "Student's t", "jackknife", "U-statistic"]
 CBy = Literal[
     "", "folds", "validation", "folds of all draws", "validation of all draws", "folds of other draws",
     "validation of other draws", "given",

@@ -11,7 +11,18 @@ from statsmodels.stats.multitest import multipletests
 
 from benchmarks import coverage
 from dcgan_eval.results import Interval, Spread
-from dcgan_eval.results.intervals import Z95, holm, jackknife, of_images, of_mean, simultaneous, spread, wilson
+from dcgan_eval.results.intervals import (
+    Z95,
+    by_rank,
+    holm,
+    jackknife,
+    of_clusters,
+    of_images,
+    of_mean,
+    simultaneous,
+    spread,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 50), (50, 50), (1, 50), (37, 50), (486, 1000), (7551, 10_000)])
@@ -53,6 +64,43 @@ def test_over_images_several_draws_are_worth_between_one_and_their_number():
     assert alike.high is not None
     assert apart.high - apart.low == pytest.approx(alike.high - alike.low, rel=0.1)
     assert of_images(np.ones((3, 50), bool)).low == pytest.approx(wilson(1.0, 50, "").low)
+
+
+def test_over_clusters_by_hand():
+    """Four clusters of 50: a mean of 0.5 whose variance is 0.04 / 3 / 4, as of 75 independent trials, times
+    (1.96 / 3.18)² for Student's t of 3."""
+    found = of_clusters([0.4, 0.4, 0.6, 0.6], 50, "seeds of z")
+    by_hand = wilson(0.5, 0.25 / (0.04 / 3 / 4) * (Z95 / t.ppf(0.975, 3)) ** 2, "seeds of z")
+    assert (found.low, found.high) == pytest.approx((by_hand.low, by_hand.high))
+    assert (found.interval, found.interval_n, found.interval_of) == ("Wilson, clustered", 4, "seeds of z")
+
+
+def test_clusters_are_worth_between_their_number_and_that_of_all_trials():
+    def ends(found):
+        return pytest.approx((found.low, found.high))
+
+    # of nearly equal clusters all trials count, as if they were independent
+    nearly = of_clusters([0.5] * 9 + [0.501], 20, "")
+    assert (nearly.low, nearly.high) == ends(wilson(0.5001, 200, ""))
+    # clusters that agree within count once, not less, however uncertain their variance is
+    apart = of_clusters([0.0, 1.0] * 5, 20, "")
+    assert (apart.low, apart.high) == ends(wilson(0.5, 10, ""))
+    # without a variance, all trials, as many fewer as there are few clusters
+    fewer = (Z95 / t.ppf(0.975, 9)) ** 2
+    for share in (0.0, 0.3, 1.0):
+        alike = of_clusters([share] * 10, 20, "")
+        assert (alike.low, alike.high) == ends(wilson(share, 200 * fewer, ""))
+    one = of_clusters([1.0, 1.0], 1, "")
+    assert (one.low, one.high) == ends(wilson(1.0, 2, ""))
+
+
+def test_p_by_rank():
+    others = list(range(199))
+    assert by_rank(-1, others, high=False) == by_rank(199, others, high=True) == 1 / 200
+    assert by_rank(0, others, high=False) == 2 / 200  # a tie is as extreme
+    assert by_rank(0, others, high=True) == 1
+    assert by_rank(100, others, high=True) == 100 / 200
+    assert by_rank(3, [3.0] * 199, high=True) == by_rank(3, [3.0] * 199, high=False) == 1
 
 
 def test_the_quantile_of_two_models_is_students_and_grows_with_their_number():
