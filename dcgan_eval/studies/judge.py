@@ -27,8 +27,9 @@ class Attribute:
     """Something an image has one value of, such as its class.
 
     choose, judge: scores of every value by two classifiers that share no training image. accuracy: the judge's, in %,
-    on images that it was not fitted to; None where the value is measured, not learnt. about: how it is found.
-    data, extractor: what it was learnt from.
+    on images that it was not fitted to; None where the value is measured, not learnt. about: how it is found, and what
+    its features were trained on. data, extractor: what it was learnt from. by_median: whether its values are below and
+    above the median of samples, so that half of all samples have each, whatever the generator draws.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Attribute:
     about: str
     data: Images | None = None
     extractor: Extractor | None = None
+    by_median: bool = False
 
 
 @exact()
@@ -76,7 +78,10 @@ def learnt(
         return scores, probe.accuracy
 
     (choose, _), (judge, accuracy) = score(halves[0], halves[1]), score(halves[1], halves[0])
-    about = f"class by an L2-SVM on {extractor.name} of half of {data.name}, {accuracy:.1f} % right on the other"
+    about = (
+        f"class by an L2-SVM on {extractor.name} of half of {data.name}, {accuracy:.1f} % right on the other; "
+        f"features trained on {extractor.trained_on}"
+    )
     return Attribute("class", ready.classes, choose, judge, accuracy, about, data=data, extractor=extractor)
 
 
@@ -104,7 +109,7 @@ def brightness(typical: Tensor) -> Attribute:
 
     return Attribute(
         "brightness", ("dark", "bright"), scores, scores, None, "brightness by the mean of all pixels, against the "
-        f"median of {len(typical)} samples",
+        f"median of {len(typical)} samples", by_median=True,
     )  # fmt: skip
 
 

@@ -117,3 +117,12 @@ def test_an_svm_that_is_not_certified_judges_nothing(monkeypatch):
 def unfinished(solve):
     """Solutions as after too few steps."""
     return lambda *args, **options: (replace(found, converged=False) for found in solve(*args, **options))
+
+
+def test_a_judge_says_what_its_features_have_seen(digit_class):
+    assert digit_class.extractor is not None
+    assert digit_class.about.endswith(f"; features trained on {digit_class.extractor.trained_on}")
+    seen = replace(pixel_features((1, 8, 8)), trained_on="SVHN, without labels")
+    images = torch.arange(80, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
+    found = learnt(from_tensor(images, (torch.arange(80) > 40).long(), name="two", classes=("low", "high")), seen)
+    assert found.about.endswith(" % right on the other; features trained on SVHN, without labels")
