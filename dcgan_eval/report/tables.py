@@ -1,6 +1,7 @@
 """From results to tables: each is a query over rows. A column never mixes numbers of unequal protocol."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import TypeVar
 
@@ -299,21 +300,30 @@ def _nearest(rows: Sequence[Row], title: str = "Nearest neighbour", quotes: Sequ
 
 def _others(rows: Sequence[Row]) -> list[Table]:
     """Numbers of a study, or of a task that has no table of its own: one table per question, a line per condition, a
-    column per metric."""
+    column per metric, and one per metric with p-values."""
     found = []
     for (asked, *_), same in grouped(
         rows, lambda row: (row.question, row.model, row.model_sha256, row.data, row.layer, row.seed)
     ).items():
         first = same[0]
         lines: dict[object, dict[str, Cell]] = {}
+        p_values = [row for row in same if row.role == "p-value"]
+        adjusted = dict(zip(p_values, holm([row.value for row in p_values]), strict=True))
         for row in same:
-            column = f"{words.metric(row)} {row.unit}".strip()
-            _free(lines, (row.condition, row.command), column, {"": Cell(row.condition)})[column] = number(row)
+            column = f"{words.column(row)} {row.unit}".strip()
+            line = _free(lines, (row.condition, row.command), column, {"": Cell(row.condition)})
+            line[column] = Cell(f"{adjusted[row]:.2g}", adjusted[row], (row,)) if row in adjusted else _whole(row)
         notes = [
-            f"{', '.join(dict.fromkeys(words.metric(row) for row in some))}: {how}"
+            f"{', '.join(dict.fromkeys(words.column(row) for row in some))}: {how}"
             for how, some in grouped(same, words.method).items()
         ]
         notes += [note for row in same for note in words.uncertainty(row)]
+        notes += [f"brackets: {words.interval(row)}" for row in same if row.interval]
+        if len(p_values) > 1:
+            notes.append(
+                f"p-values are adjusted for the {len(p_values)} of this table (Holm); as computed: "
+                + ", ".join(f"{words.metric(row)} {row.value:.2g}" for row in p_values)
+            )
         notes += [_features(row) if row.features else row.features_protocol for row in same]
         notes += [f"{first.model}: sha256 {first.model_sha256}"] if first.model else []
         notes += [f"data: {first.data}, sha256 {first.data_sha256}"] if first.data else []
@@ -324,6 +334,14 @@ def _others(rows: Sequence[Row]) -> list[Table]:
         title = ", ".join(part for part in (f"{first.task}: {first.model}{layer}", asked, first.data) if part)
         found.append(table(title, list(lines.values()), notes))
     return found
+
+
+def _whole(row: Row) -> Cell:
+    """The value, its spread and its interval, where it has them."""
+    cell = number(row)
+    if row.spread is None or row.low is None or row.high is None:
+        return cell
+    return replace(cell, text=f"{cell.text} {between(row.low, row.high, row.unit)}")
 
 
 _MAKERS: dict[str, Callable[[Sequence[Row]], list[Table]]] = {

@@ -48,6 +48,11 @@ def metric(row: Row) -> str:
     return _METRICS.get(row.metric, row.metric)
 
 
+def column(row: Row) -> str:
+    """The column of a study's number: its metric, or 'p, ' and the metric that the p-value is of."""
+    return f"p, {metric(row)}" if row.role == "p-value" else metric(row)
+
+
 def method(row: Row) -> str:
     """How the number follows from the images' features."""
     classified = f"{row.classifier} on {labels(row.labels)}" if row.classifier else ""

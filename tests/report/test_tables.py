@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +128,54 @@ def test_no_number_is_set_over_another():
 
 
 # the paper's tables
+
+
+STUDY = replace(
+    KNN_RESULT, task="forget", question="dark", classifier="", labels="", method="a share", model="gen:x", n=96,
+)  # fmt: skip
+
+
+def test_p_values_of_a_study_stand_on_the_line_of_what_they_test_adjusted():
+    own, random = "its maps dropped, 5 of 9", "random maps dropped, 4 of 9 on average"
+    spread: dict[str, Any] = {"spread_kind": "standard deviation", "spread_n": 199, "spread_of": "random sets"}
+    rows = [
+        replace(STUDY, metric="still there", condition=own, value=20.0),
+        replace(STUDY, metric="change", condition=own, value=50.0),
+        replace(STUDY, metric="still there", condition=random, value=70.0, spread=9.0, **spread),
+        replace(STUDY, metric="change", condition=random, value=51.0, spread=0.5, **spread),
+        *(
+            replace(STUDY, metric=metric, role="p-value", condition=own, value=p, unit="", method="a rank")
+            for metric, p in (("still there", 0.005), ("rest as before", 0.04))
+        ),
+    ]
+    (found,) = tables(rows)
+    p = [f"p, {name}" for name in ("object still present", "other samples unchanged")]
+    assert found.columns == ("", "object still present %", "change %", *p)
+    assert column(found, "") == [own, random]
+    assert column(found, p[0]) == ["0.01", ""]
+    assert column(found, p[1]) == ["0.04", ""]
+    assert column(found, "change %") == ["50.00", "51.00 ± 0.50"]
+    assert f"{p[0]}, {p[1]}: a rank" in found.notes
+    assert (
+        "p-values are adjusted for the 2 of this table (Holm); as computed: object still present 0.005, other samples "
+        "unchanged 0.04"
+    ) in found.notes
+    assert "± is the standard deviation over 199 random sets" in found.notes
+    (found,) = tables([row for row in rows if (row.role, row.metric) != ("p-value", "rest as before")])
+    assert column(found, p[0]) == ["0.005", ""]  # of one there is nothing to adjust
+    assert not any("Holm" in note for note in found.notes)
+
+
+def test_a_study_shows_a_spread_and_an_interval():
+    row = replace(
+        STUDY, metric="7", condition="mean of 3", value=80.0, low=70.0, high=88.0, interval="Wilson, clustered",
+        interval_n=10, interval_of="seeds of z", spread=9.5, spread_kind="standard deviation", spread_n=10,
+        spread_of="seeds of z",
+    )  # fmt: skip
+    (found,) = tables([row])
+    assert column(found, "7 %") == ["80.00 ± 9.50 [70.00, 88.00]"]
+    assert "± is the standard deviation over 10 seeds of z" in found.notes
+    assert found.notes.count("brackets: the 95 % interval over 10 seeds of z (Wilson, clustered)") == 1
 
 
 def test_the_papers_tables_hold_all_its_numbers_before_anything_is_measured():
