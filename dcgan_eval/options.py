@@ -337,9 +337,9 @@ class WalkOptions(Options):
 @dataclass(frozen=True)
 class ArithmeticOptions(Options):
     num_samples: NumSamples = 256
-    draws: Annotated[int, Option(min=1, help="Number of exemplar draws to average over, for terms that are names.")] = (
-        100
-    )
+    draws: Annotated[
+        int, Option(min=1, help="Number of exemplar draws for each of 10 seeds of z, for terms that are names.")
+    ] = 10
     seed: Seed = 0
 
 

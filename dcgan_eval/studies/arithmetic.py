@@ -1,18 +1,20 @@
 """Arithmetic with z (section 6.3.2 of the paper): smiling woman - neutral woman + neutral man = smiling man.
 
 The paper averages three exemplars of each concept, because single ones were unstable, and shows one result. Here the
-same is done over many draws of exemplars, single ones and pixels beside it, and a classifier counts what comes out.
+same is done over many draws of exemplars from several sets of samples, single ones and pixels beside it, and a
+classifier counts what comes out.
 """
 
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from dcgan_eval import figures
 from dcgan_eval.options import ArithmeticOptions
@@ -22,9 +24,10 @@ from dcgan_eval.runtime.precision import exact
 from dcgan_eval.runtime.random import stream
 from dcgan_eval.studies.judge import Attribute, attribute_of, certain, chosen_scores, judged
 from dcgan_eval.studies.model import Model, apart
-from dcgan_eval.studies.rows import row, share
+from dcgan_eval.studies.rows import clustered, repeated, row
 
 EXEMPLARS = 3  # of each concept
+SEEDS = 10  # of z: how often a result is right varies more between sets of samples than between draws from one
 POOL = 3  # times as many are there at least to draw them from
 NOISE = 0.25  # uniform in ± this, of the results around the middle
 AROUND = 8
@@ -95,9 +98,9 @@ def around(z: Tensor, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Of the draw that is shown: exemplars, a row of images uint8 (k, C, H, W) for each term, the last being that of
-    their mean z; the results 3x3 by means and by single exemplars (9, C, H, W), and in pixels (C, H, W). way: by the
-    means of how many. wanted: what the result should show."""
+    """Of the draw that is shown, the first of the first seed: exemplars, a row of images uint8 (k, C, H, W) for each
+    term, the last being that of their mean z; the results 3x3 by means and by single exemplars (9, C, H, W), and in
+    pixels (C, H, W). way: by the means of how many. wanted: what the result should show."""
 
     terms: list[Term]
     exemplars: list[Tensor]
@@ -121,7 +124,9 @@ def arithmetic(
     attributes: where there are any the terms are their values, exemplars are drawn from the samples that the choosers
     are sure of, and rows say in how many of the draws the judges find the expected values in the result: by means of
     `EXEMPLARS`, by single exemplars, by the same arithmetic in pixels; beside them of the last term alone, and of
-    samples. Without, the terms are indices. In any case: how much noise changes the result.
+    samples. Samples, the pools of exemplars and `draws` draws are repeated for `SEEDS` seeds of z, from the seed on;
+    the mean fraction has an interval over seeds. Without, the terms are indices. In any case: how much noise changes
+    the result.
     Raises InputError for exemplars out of range, and for values of which there are too few samples.
     """
     num, seed = options.num_samples, options.seed
@@ -146,40 +151,38 @@ def arithmetic(
     rows: list[Row] = []
     z, images = model.z(num, seed), model.samples(num, seed)
     if attributes:
-        scores = chosen_scores(names, images, attributes)
-        pools = [certain(term.names, scores, attributes, POOL * EXEMPLARS) for term in terms]
-        groups = [_pick(terms, pools, seed, draw) for draw in range(options.draws)]
-        shown = groups[0]
-        mean, one = _way(shown), "one exemplar"
-        results = {
-            mean: model.draw(torch.stack([combined(z, g, signs) for g in groups])),
-            one: model.draw(torch.stack([combined(z, [r[:1] for r in g], signs) for g in groups])),
-            f"{mean}, in pixels": _bytes(torch.stack([combined(images.float(), g, signs) for g in groups])),
-            "the last term alone": model.draw(torch.stack([z[g[-1]].mean(0) for g in groups])),
-            "samples": images,
-        }
+        seeds = tqdm(range(seed, seed + SEEDS), desc="seeds of z", leave=False, disable=not model.run.progress)
+        repeats = [_repeat(model, terms, wanted, attributes, options, some) for some in seeds]
+        shown = repeats[0].shown
         took = time.perf_counter() - start
-        sizes = ", ".join(f"{len(pool)} {term}" for pool, term in zip(pools, terms, strict=True))
+        sizes = ", ".join(
+            f"{_range(sizes)} {term}"
+            for term, sizes in zip(terms, zip(*(repeat.pools for repeat in repeats), strict=True), strict=True)
+        )
         about = "; ".join(dict.fromkeys(attribute.about for attribute in used))
-        how = f"share of results that are judged so, over draws of exemplars from {sizes}; {about}"
-        for way, some in results.items():
-            right = judged(wanted, some, attributes)
-            # each value by itself too: which of them gets lost
-            for metric in dict.fromkeys([" & ".join(wanted), *wanted]):
-                of = [right[metric]] if metric in right else list(right.values())
-                hits = int(torch.stack(of).all(0).sum())
-                rows.append(
-                    row(
-                        "arithmetic", metric, question=words, condition=way, n=len(some), seconds=took, method=how,
-                        **common, **share(hits, len(some), "results"),
-                    )
-                )  # fmt: skip
+        how = (
+            f"share of results that are judged so, over {options.draws} draws of exemplars for each of {SEEDS} seeds "
+            f"of z, from {sizes}; {about}"
+        )
+        for (way, metric), (_, each) in repeats[0].shares.items():
+            shares = [repeat.shares[way, metric][0] for repeat in repeats]
+            of = [attribute_of(name, attributes) for name in (wanted if metric not in names else (metric,))]
+            if way == SAMPLES and all(attribute.by_median for attribute in of):  # a half by construction
+                fields = {"unit": "%", **repeated([100 * share for share in shares], "seeds of z")}
+            else:
+                fields = clustered(shares, each, "seeds of z")
+            rows.append(
+                row(
+                    "arithmetic", metric, question=words, condition=way, n=SEEDS * each, seconds=took, method=how,
+                    **common, **fields,
+                )
+            )  # fmt: skip
     else:
         shown = [torch.tensor(term.exemplars) for term in terms]
-        mean, one = _way(shown), "one exemplar"
+    mean = _way(shown)
     grids = [model.draw(around(combined(z, some, signs), seed)) for some in (shown, [r[:1] for r in shown])]
     typical = apart(images[: num // 2], images[num // 2 : 2 * (num // 2)])
-    for way, grid in dict(zip((mean, one), grids, strict=True)).items():
+    for way, grid in dict(zip((mean, ONE), grids, strict=True)).items():
         change = apart(grid[4].expand_as(grid), grid)[[0, 1, 2, 3, 5, 6, 7, 8]]
         rows.append(
             row(
@@ -192,6 +195,60 @@ def arithmetic(
     exemplars = [torch.cat([images[some], model.draw(z[some].mean(0, keepdim=True))]) for some in shown]
     pixels = _bytes(combined(images.float(), shown, signs))
     return Arithmetic(terms, exemplars, grids[0], grids[1], pixels, mean, wanted, rows)
+
+
+ONE, SAMPLES = "one exemplar", "samples"  # conditions
+
+
+@dataclass(frozen=True)
+class _Repeat:
+    """What one seed of z gives. shown: its first draw, rows of samples for each term. pools: how many samples there are
+    to draw from for each. shares: by condition and metric, the fraction of results that are right, 0 to 1, and of how
+    many."""
+
+    shown: list[Tensor]
+    pools: list[int]
+    shares: Mapping[tuple[str, str], tuple[float, int]]
+
+
+def _repeat(
+    model: Model,
+    terms: Sequence[Term],
+    wanted: Sequence[str],
+    attributes: Sequence[Attribute],
+    options: ArithmeticOptions,
+    seed: int,
+) -> _Repeat:
+    """Samples, pools, draws and their results for one seed of z."""
+    num, signs = options.num_samples, [term.sign for term in terms]
+    z = model.z(num, seed)
+    images = model.samples(num, seed) if seed == options.seed else model.draw(z)  # of the others none is kept
+    scores = chosen_scores([name for term in terms for name in term.names], images, attributes)
+    try:
+        pools = [certain(term.names, scores, attributes, POOL * EXEMPLARS) for term in terms]
+        groups = [_pick(terms, pools, seed, draw) for draw in range(options.draws)]
+    except InputError as error:
+        raise InputError(f"seed {seed}: {error}") from None
+    mean, pixels = _way(groups[0]), images.float()
+    results = {
+        mean: model.draw(torch.stack([combined(z, g, signs) for g in groups])),
+        ONE: model.draw(torch.stack([combined(z, [r[:1] for r in g], signs) for g in groups])),
+        f"{mean}, in pixels": _bytes(torch.stack([combined(pixels, g, signs) for g in groups])),
+        "the last term alone": model.draw(torch.stack([z[g[-1]].mean(0) for g in groups])),
+        SAMPLES: images,
+    }
+    shares = {}
+    for way, some in results.items():
+        right = judged(wanted, some, attributes)
+        # each value by itself too: which of them gets lost
+        for metric in dict.fromkeys([" & ".join(wanted), *wanted]):
+            of = [right[metric]] if metric in right else list(right.values())
+            shares[way, metric] = float(torch.stack(of).all(0).double().mean()), len(some)
+    return _Repeat(groups[0], [len(pool) for pool in pools], shares)
+
+
+def _range(sizes: Sequence[int]) -> str:
+    return f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
 
 
 def _pick(terms: Sequence[Term], pools: Sequence[Tensor], seed: int, draw: int) -> list[Tensor]:
@@ -240,7 +297,7 @@ def picture(found: Arithmetic, model: Model) -> figures.Picture:
     strips.append(
         [
             figures.Tiles(f"= {found.way}{right.get(found.way, '')}", _square(found.mean)),
-            figures.Tiles(f"= one exemplar each{right.get('one exemplar', '')}", _square(found.single)),
+            figures.Tiles(f"= one exemplar each{right.get(ONE, '')}", _square(found.single)),
             figures.Tiles(f"= pixels{right.get(f'{found.way}, in pixels', '')}", found.pixels[None, None]),
         ]
     )

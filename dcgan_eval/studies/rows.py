@@ -1,5 +1,6 @@
 """A study's numbers as rows of results."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -9,7 +10,7 @@ from dcgan_eval import results
 from dcgan_eval.features import Extractor
 from dcgan_eval.images import Images
 from dcgan_eval.results import Measurement, Row
-from dcgan_eval.results.intervals import of_mean, wilson
+from dcgan_eval.results.intervals import of_clusters, of_mean, spread, wilson
 from dcgan_eval.runtime.run import Run
 
 _MEASUREMENT = {field.name for field in fields(Measurement)}
@@ -60,3 +61,21 @@ def mean(values: Tensor, of: str) -> dict[str, Any]:
 def share(hits: int, n: int, of: str) -> dict[str, Any]:
     """A share of n in %, and its 95 % interval: the fields value, unit and those of `Interval`."""
     return {"value": 100 * hits / n, "unit": "%", **asdict(wilson(hits / n, n, of))}
+
+
+def repeated(values: Sequence[float], of: str) -> dict[str, Any]:
+    """The mean of repeated values and their standard deviation: the fields value, draws and those of `Spread`."""
+    return {"value": sum(values) / len(values), "draws": tuple(values), **asdict(spread(values, of))}
+
+
+def clustered(shares: Sequence[float], each: int, of: str) -> dict[str, Any]:
+    """The mean of fractions of clusters, 0 to 1, in %, their standard deviation, and its 95 % interval over clusters.
+
+    each: trials in a cluster.
+    Returns the fields of `repeated`, unit and those of `Interval`.
+    """
+    return {
+        "unit": "%",
+        **repeated([100 * share for share in shares], of),
+        **asdict(of_clusters(shares, each, of)),
+    }

@@ -15,6 +15,13 @@ from dcgan_eval.models.networks import Discriminator, Generator, initialise
 from tests.builders import STUDIES, fails, run, trained
 
 
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    """In place of hundreds."""
+    for name, number in {"arithmetic.SEEDS": 2, "turn.DIRECTIONS": 5}.items():
+        monkeypatch.setattr(f"dcgan_eval.studies.{name}", number)
+
+
 @pytest.mark.parametrize("command", STUDIES)
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_a_study_draws_and_appends_its_numbers(command, kind, tmp_path):

@@ -1,13 +1,15 @@
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
 from dcgan_eval.options import ArithmeticOptions
+from dcgan_eval.results.intervals import of_clusters
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.studies import arithmetic as study
 from dcgan_eval.studies.arithmetic import NOISE, arithmetic, around, combined, expected, parse
-from dcgan_eval.studies.judge import brightness
+from dcgan_eval.studies.judge import Attribute, brightness
 
 
 def test_terms_of_numbers():
@@ -75,9 +77,14 @@ def test_exemplars_out_of_range(digits_model):
         arithmetic(digits_model, "3 - 20", options=ArithmeticOptions(num_samples=20))
 
 
-def test_of_names_judged_over_draws(digits_model, digit_class):
+@pytest.fixture
+def three_seeds(monkeypatch):
+    monkeypatch.setattr(study, "SEEDS", 3)
+
+
+def test_of_names_judged_over_draws_and_seeds(digits_model, digit_class, three_seeds):
     attributes = [digit_class, brightness(digits_model.draw(digits_model.z(600, 0)))]
-    options = ArithmeticOptions(num_samples=600, draws=30)
+    options = ArithmeticOptions(num_samples=600, draws=10)
     found = arithmetic(digits_model, "1 - 1 + 7", attributes, options)
     assert found.wanted == ("7",)
     values = {row.condition: row for row in found.rows if row.metric == "7"}
@@ -86,18 +93,70 @@ def test_of_names_judged_over_draws(digits_model, digit_class):
     assert values["mean of 3"].value > 2 * values["samples"].value
     assert values["the last term alone"].value > 80
     assert values["mean of 3"].n == 30
-    assert values["samples"].n == 600
-    by_judge = 100 * float(
-        (digit_class.judge(digits_model.draw(digits_model.z(600, 0))).argmax(1) == 7).double().mean()
-    )
-    assert values["samples"].value == pytest.approx(by_judge)
+    assert values["samples"].n == 1800
+    by_judge = [
+        100 * float((digit_class.judge(digits_model.draw(digits_model.z(600, seed))).argmax(1) == 7).double().mean())
+        for seed in range(3)
+    ]
+    row = values["samples"]
+    assert row.draws == pytest.approx(by_judge)
+    assert row.value == pytest.approx(sum(by_judge) / 3)
+    assert row.spread == pytest.approx(torch.tensor(by_judge).std())
+    found_again = of_clusters([share / 100 for share in by_judge], 600, "seeds of z")
+    assert (row.low, row.high) == pytest.approx((found_again.low, found_again.high))
+    assert (row.interval, row.interval_n, row.interval_of) == ("Wilson, clustered", 3, "seeds of z")
+    assert (row.spread_n, row.spread_of) == (3, "seeds of z")
     again = arithmetic(digits_model, "1 - 1 + 7", attributes, options)
     assert [row.value for row in again.rows] == [row.value for row in found.rows]
     other = arithmetic(digits_model, "1 - 1 + 7", attributes, replace(options, seed=1))
     assert [row.value for row in other.rows] != [row.value for row in found.rows]
 
 
-def test_every_value_is_judged_by_itself_too(digits_model, digit_class):
+def test_a_seed_alone_is_that_of_several(digits_model, digit_class, three_seeds, monkeypatch):
+    """Classifiers stay, and samples, pools and draws are each seed's own."""
+    options = ArithmeticOptions(num_samples=600, draws=10)
+    found = arithmetic(digits_model, "1 - 1 + 7", [digit_class], options)
+    monkeypatch.setattr(study, "SEEDS", 2)
+    others = arithmetic(digits_model, "1 - 1 + 7", [digit_class], replace(options, seed=1))
+    for row, other in zip(found.rows, others.rows, strict=True):
+        assert row.draws[1:] == other.draws
+    first = arithmetic(digits_model, "1 - 1 + 7", [digit_class], options)
+    assert torch.equal(first.mean, found.mean)
+
+
+def test_a_share_that_is_fixed_has_no_interval(digits_model, digit_class, three_seeds):
+    """Half of the samples are dark, since they are cut at their median; of results nobody knows before."""
+    attributes = [digit_class, brightness(digits_model.samples(600, 0))]
+    options = ArithmeticOptions(num_samples=600, draws=4)
+    found = arithmetic(digits_model, "1 & dark - 1 & bright + 7 & bright", attributes, options)
+    rows = {(row.metric, row.condition): row for row in found.rows if row.metric != "change by noise"}
+    fixed = {key for key, row in rows.items() if not row.interval}
+    assert fixed == {("dark", "samples")}
+    row = rows["dark", "samples"]
+    assert (row.low, row.high) == (None, None)
+    assert row.draws[0] == 50
+    assert row.unit == "%"
+    measured = replace(attributes[1], by_median=False)
+    assert isinstance(measured, Attribute)
+    again = arithmetic(digits_model, "dark - dark + bright", [measured], options)
+    assert all(row.interval for row in again.rows if row.condition == "samples")
+
+
+def test_a_seed_with_too_few_samples_is_named(digits_model, digit_class, monkeypatch):
+    seen = []
+
+    def certain(names, scores, attributes, least):
+        seen.append(names)
+        if len(seen) > 3:  # the second seed
+            raise InputError("too few")
+        return torch.arange(12)
+
+    monkeypatch.setattr(study, "certain", certain)
+    with pytest.raises(InputError, match="seed 6: too few"):
+        arithmetic(digits_model, "1 - 1 + 7", [digit_class], ArithmeticOptions(num_samples=30, draws=1, seed=5))
+
+
+def test_every_value_is_judged_by_itself_too(digits_model, digit_class, three_seeds):
     attributes = [digit_class, brightness(digits_model.draw(digits_model.z(1000, 0)))]
     found = arithmetic(
         digits_model,
@@ -138,10 +197,10 @@ def test_terms_of_several_sizes_are_called_so(digits_model):
     assert "= means of 1 and 3" in study.picture(found, digits_model).render("svg").decode()
 
 
-def test_rows_name_the_classifier_only_where_it_has_a_say(digits_model, digit_class):
+def test_rows_name_the_classifier_only_where_it_has_a_say(digits_model, digit_class, three_seeds):
     attributes = [digit_class, brightness(digits_model.draw(digits_model.z(200, 0)))]
     found = arithmetic(
         digits_model, "dark - dark + bright", options=ArithmeticOptions(num_samples=200, draws=4), attributes=attributes
     )
     assert {(row.features, row.data) for row in found.rows} == {("", "")}
-    assert "exemplars from 50 dark, 50 dark, 50 bright" in found.rows[0].method.replace("51", "50").replace("49", "50")
+    assert re.search(r"for each of 3 seeds of z, from \d+ to \d+ dark, \d+ to \d+ dark, \d+ to", found.rows[0].method)
