@@ -2,7 +2,7 @@
 
 The paper makes a "turn" vector from four averaged samples of faces looking left and four looking right, adds it to
 random z step by step, and sees faces turn. Here the change is measured along the way, and set beside that along
-random directions of the same length.
+many random directions of the same length, each of which moves the same z.
 """
 
 import time
@@ -12,25 +12,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from dcgan_eval import figures
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, from_tensor
 from dcgan_eval.options import DirectionMethod, TurnOptions
 from dcgan_eval.results import Row
-from dcgan_eval.results.intervals import Z95
+from dcgan_eval.results.intervals import Z95, by_rank
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.precision import exact
 from dcgan_eval.runtime.random import stream
 from dcgan_eval.runtime.run import Run
 from dcgan_eval.studies.judge import Attribute, attribute_of, certain, certified_svm, chosen_scores
 from dcgan_eval.studies.model import Model
-from dcgan_eval.studies.rows import mean, row, share
+from dcgan_eval.studies.rows import mean, repeated, row, share
 
 Score = Callable[[Tensor], Tensor]  # uint8 (n, C, H, W) → float64 (n,): more of it is nearer to the end of the turn
 
 AVERAGED = 4  # samples of each group, as in the paper
 SHOWN = 8  # rows of the picture
+DIRECTIONS = 199  # random ones: no p-value is below 1 / (1 + DIRECTIONS)
+RANDOM = "random directions"
+STRAIGHT = 16  # of them, those that are followed step by step, the others to both ends alone
 SVM_C = 1.0  # in z, whose coordinates are of order 1
 
 
@@ -145,33 +149,41 @@ def direction(z: Tensor, groups: Groups, by: DirectionMethod) -> Tensor:
 
 @dataclass(frozen=True)
 class Curve:
-    """What changes along a way: t (steps,), from -1 to 1; score float64 (num, steps) of every z moved by t."""
+    """What changes along a direction, or along several.
+
+    t: (steps,), from -1 to 1, as far on either side. score: float64 (..., steps), of every z moved by t.
+    """
 
     t: Tensor
     score: Tensor
 
     @property
     def slopes(self) -> Tensor:
-        """Of each z's score over t, by least squares, float64 (num,)."""
-        t = self.t.double()
-        return (self.score * t).sum(1) / t.square().sum()
+        """Half of the change of each z's score from one end to the other, float64 (...): for one length."""
+        return (self.score[..., -1] - self.score[..., 0]) / 2
 
     @property
     def straight(self) -> Tensor:
-        """R²: the share of the variance of each z's score that a straight line explains, float64 (num,); 0 of none."""
-        centred = self.score - self.score.mean(1, keepdim=True)
-        left = (centred - self.slopes[:, None] * self.t.double()).square().sum(1)
-        total = centred.square().sum(1)
+        """R²: the share of the variance of each z's score that the line of least squares explains, float64 (...); 0
+        where nothing varies."""
+        t = self.t.double()
+        centred = self.score - self.score.mean(-1, keepdim=True)
+        slopes = (centred * t).sum(-1, keepdim=True) / t.square().sum()
+        left = (centred - slopes * t).square().sum(-1)
+        total = centred.square().sum(-1)
         return torch.where(total > 0, 1 - left / total.clamp_min(1e-300), 0.0)
 
 
 @dataclass(frozen=True)
 class Turn:
-    """images: uint8 (rows, steps, C, H, W) along the direction. curve, random: along it, and along random ones."""
+    """images: uint8 (rows, steps, C, H, W) along the direction. curve: along it, score (num, steps). random: from end
+    to end along random directions, score (`DIRECTIONS`, num, 2), and between: along the first `STRAIGHT` of them, step
+    by step, each turned to where its mean slope is positive."""
 
     images: Tensor
     curve: Curve
     random: Curve
+    between: Curve
     groups: Groups
     rows: list[Row]
 
@@ -184,77 +196,110 @@ def turn(
 ) -> Turn:
     """Moves `starts` z along the direction between two groups, from once its length backwards to once forwards.
 
-    The z are those of the samples after the first `num_samples`, which are in no group. Rows, of the direction, and of
-    random ones of the same length, another for each z: the mean slope of the score, the root mean square of slopes, how
-    straight the score of one z is, and the share of z on the second group's side at either end.
+    The z are those of the samples after the first `num_samples`, which are in no group. Rows: the mean slope of the
+    score, half of its change from one end to the other; how straight the score of one z is; and the share of z on the
+    second group's side at either end. The same of `DIRECTIONS` random directions of the same length, each of which
+    moves all these z, and is turned to where its mean slope is positive, since a random direction has no sign: the mean
+    over directions and their standard deviation; how straight of the first `STRAIGHT` of them. And a p-value: how often
+    the mean slope of a random direction is at least as steep.
     """
     num, starts, steps, seed = options.num_samples, options.starts, options.steps, options.seed
     start = time.perf_counter()
     z = model.z(num + starts, seed)
     d = direction(z[:num], groups, options.method)
-    others = torch.randn(starts, len(d), generator=stream(seed, "directions"))
-    others *= d.norm() / others.norm(dim=1, keepdim=True)
+    ways = torch.randn(DIRECTIONS, len(d), generator=stream(seed, "directions"))
+    ways *= d.norm() / ways.norm(dim=1, keepdim=True)
     t = torch.linspace(-1, 1, steps)
 
-    def along(ways: Tensor) -> tuple[Tensor, Curve]:
-        moved = z[num:, None] + t[:, None] * ways[:, None]
+    def along(way: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Images of the first `SHOWN` z, and the score of every z, (starts, steps), at each t."""
+        moved = z[num:, None] + t[:, None] * way
         images = model.draw(moved.flatten(0, 1))
-        score = groups.score(images).reshape(starts, steps)
-        return images[: SHOWN * steps].reshape(-1, steps, *images.shape[1:]), Curve(t, score)
+        score = groups.score(images).reshape(starts, len(t))
+        return images[: SHOWN * len(t)].reshape(-1, len(t), *images.shape[1:]), score
 
-    images, curve = along(d.expand(starts, -1))
-    _, random = along(others)
+    images, score = along(d, t)
+    curve = Curve(t, score)
+    scores = []  # of a random direction at all t, or at both ends
+    bar = tqdm(ways, desc="random directions", unit="direction", leave=False, disable=not model.run.progress)
+    for i, way in enumerate(bar):
+        scores.append(_turned(along(way, t if i < STRAIGHT else t[[0, -1]])[1]))
+    random = Curve(t[[0, -1]], torch.stack([score[:, [0, -1]] for score in scores]))
+    between = Curve(t, torch.stack(scores[:STRAIGHT]))
     took = time.perf_counter() - start
-    rows = []
-    ends_of = f"{groups.names[0]} to {groups.names[1]}"
-    how = f"{groups.about}, in standard deviations over samples"
+    each = random.slopes.mean(1)
+    above = 100 * (random.score > 0).double().mean(1)  # (directions, 2)
+    second = "share of z with a score above 0"
+    # how a metric is found, its fields for the direction, and those for random ones
+    numbers: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+        "slope": (
+            "half of the change of the score from t = −1 to t = 1, mean over z; random directions are turned to where "
+            f"it is positive; score: {groups.about}, in standard deviations over samples",
+            mean(curve.slopes, "z"),
+            repeated(each.tolist(), RANDOM),
+        ),
+        "R²": (
+            f"of a straight line through each z's score, mean over z; of {len(between.score)} random directions",
+            {"value": float(curve.straight.mean())},
+            repeated(between.straight.mean(1).tolist(), RANDOM),
+        ),
+        "second at t = −1": (
+            second,
+            share(int((curve.score[:, 0] > 0).sum()), starts, "z"),
+            {"unit": "%", **repeated(above[:, 0].tolist(), RANDOM)},
+        ),
+        "second at t = 1": (
+            second,
+            share(int((curve.score[:, -1] > 0).sum()), starts, "z"),
+            {"unit": "%", **repeated(above[:, 1].tolist(), RANDOM)},
+        ),
+    }
     made = f"{len(groups.start)} and {len(groups.end)} samples"
-    first = "difference of the means of" if options.method == "mean" else "linear SVM in z between"
-    for way, some in ((f"{first} {made}", curve), ("random directions", random)):
-        for metric, value, about, more in (
-            ("slope", None, f"of the score over t, mean; score: {how}", mean(some.slopes, "z")),
-            ("slope, r.m.s.", float(some.slopes.square().mean().sqrt()), "root mean square over z", {}),
-            ("R²", float(some.straight.mean()), "of a straight line through each z's score, mean", {}),
-            ("second at t = −1", None, "share of z with a score above 0", share(_above(some, 0), starts, "z")),
-            ("second at t = 1", None, "share of z with a score above 0", share(_above(some, -1), starts, "z")),
-        ):
-            fields: dict[str, Any] = more if value is None else {"value": value, **more}
-            rows.append(
-                row(
-                    "turn",
-                    metric,
-                    question=ends_of,
-                    condition=way,
-                    method=about,
-                    n=starts,
-                    n_reference=num,
-                    seed=seed,
-                    seconds=took,
-                    data=groups.data,
-                    judge=groups.judge,
-                    **model.fields,
-                    **fields,
-                )
-            )
-    return Turn(images, curve, random, groups, rows)
+    way = f"{'difference of the means of' if options.method == 'mean' else 'linear SVM in z between'} {made}"
+    common: dict[str, Any] = {
+        "question": f"{groups.names[0]} to {groups.names[1]}",
+        "n": starts,
+        "n_reference": num,
+        "seed": seed,
+        "seconds": took,
+        "data": groups.data,
+        "judge": groups.judge,
+        **model.fields,
+    }
+    rows = [
+        row("turn", metric, condition=way, method=about, **common, **own) for metric, (about, own, _) in numbers.items()
+    ]
+    rows += [
+        row("turn", metric, condition=RANDOM, method=about, **common, **others)
+        for metric, (about, _, others) in numbers.items()
+    ]
+    p = by_rank(abs(float(curve.slopes.mean())), each, high=True)
+    about = (
+        f"share of the direction and {len(each)} random ones that are at least as steep as the direction, up or down"
+    )
+    rows.append(row("turn", "slope", p, role="p-value", condition=way, method=about, **common))
+    return Turn(images, curve, random, between, groups, rows)
 
 
-def _above(curve: Curve, step: int) -> int:
-    return int((curve.score[:, step] > 0).sum())
+def _turned(score: Tensor) -> Tensor:
+    """The score (num, steps) along a direction, or along its opposite: where the mean slope is positive."""
+    return score if float((score[:, -1] - score[:, 0]).mean()) >= 0 else score.flip(1)
 
 
 def picture(found: Turn, model: Model) -> figures.Picture:
-    """Rows of images along the direction, above the mean score along it and along random ones."""
-    t = found.curve.t.tolist()
-    lines: dict[str, figures.Line] = {}
-    for name, curve in (("this direction", found.curve), ("random ones of its length", found.random)):
-        half = Z95 * curve.score.std(0) / len(curve.score) ** 0.5 if len(curve.score) > 1 else 0 * curve.score[0]
-        lines[name] = (t, curve.score.mean(0).tolist(), half.tolist())
-    middle, slope = float(found.curve.score.mean()), float(found.curve.slopes.mean())
+    """Rows of images along the direction, above the mean score along it, and the mean along random ones with their
+    standard deviation over directions."""
+    t, n = found.curve.t.tolist(), len(found.curve.score)
+    own, random = found.curve.score, found.between.score.mean(1)  # (num, steps), (directions, steps)
+    lines: dict[str, figures.Line] = {
+        "this direction": (t, own.mean(0).tolist(), (Z95 * _deviation(own) / n**0.5).tolist()),
+        f"{len(random)} random ones of its length": (t, random.mean(0).tolist(), _deviation(random).tolist()),
+    }
+    middle, slope = float(own.mean()), float(found.curve.slopes.mean())
     lines["a straight line"] = (t, [middle + slope * at for at in t])
     start, end = found.groups.names
     panel = figures.Panel(
-        f"Is it straight? R² of one z {float(found.curve.straight.mean()):.3f}, mean of {len(found.curve.score)}",
+        f"Is it straight? R² of one z {float(found.curve.straight.mean()):.3f}, mean of {n}",
         lines,
         "t, in lengths of the direction",
         f"{start} … {end}",
@@ -263,3 +308,8 @@ def picture(found: Turn, model: Model) -> figures.Picture:
     names = [f"{t[i]:+.2f}" for i in columns]
     tiles = figures.Tiles(f"z + t · direction, from {start} to {end}", found.images[:, columns], columns=names)
     return figures.sheet([tiles], f"Turning {model.name} from {start} to {end}", panel)
+
+
+def _deviation(values: Tensor) -> Tensor:
+    """The standard deviation over the first dimension; 0 of one value."""
+    return values.std(0) if len(values) > 1 else 0 * values[0]

@@ -23,15 +23,22 @@ def test_a_line_is_straight_and_a_parabola_is_not():
     assert 0.9 < found.straight[3] < 1
 
 
-def test_slopes_and_r2_are_those_of_scipy():
+def test_r2_is_scipys():
     from scipy.stats import linregress
 
     scores = torch.randn(4, 7, generator=torch.Generator().manual_seed(0)).double()
     found = curve(*scores.tolist())
     for i, values in enumerate(scores.numpy()):
         by = linregress(found.t.double().numpy(), values)
-        assert float(found.slopes[i]) == pytest.approx(by.slope)
         assert float(found.straight[i]) == pytest.approx(by.rvalue**2)
+
+
+def test_a_slope_is_half_of_the_change_from_end_to_end():
+    scores = torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(0)).double()
+    found = Curve(torch.linspace(-1, 1, 7), scores)
+    assert torch.equal(found.slopes, (scores[:, :, 6] - scores[:, :, 0]) / 2)
+    assert torch.equal(Curve(found.t[[0, -1]], scores[:, :, [0, -1]]).slopes, found.slopes)
+    assert found.straight.shape == (2, 4)
 
 
 def groups(start, end):
@@ -59,10 +66,14 @@ def test_a_turn_by_names(digits_model, digit_class):
     assert torch.equal(found.images[0, 0], digits_model.draw(z[256:257] - d)[0])
     assert torch.equal(found.images[3, 4], digits_model.draw(z[259:260] + d)[0])
     assert found.images.shape == (8, 5, 1, 8, 8)
-    rows = {(row.metric, row.condition): row for row in found.rows}
+    *values, last = found.rows
+    assert (last.metric, last.role, last.condition) == ("slope", "p-value", values[0].condition)
+    rows, p = {(row.metric, row.condition): row for row in values}, last.value
     by = {key: row.value for key, row in rows.items()}
     made = "difference of the means of 4 and 4 samples"
-    assert by["slope, r.m.s.", made] > 2 * by["slope, r.m.s.", "random directions"]
+    assert by["slope", made] > 2 * by["slope", "random directions"]
+    assert rows["slope", "random directions"].spread_n == study.DIRECTIONS == 199
+    assert p == 1 / 200
     assert by["second at t = 1", made] > by["second at t = −1", made] + 50
     slopes = found.curve.slopes
     assert by["slope", made] == pytest.approx(float(slopes.mean()))
@@ -70,27 +81,70 @@ def test_a_turn_by_names(digits_model, digit_class):
     assert (slope.low, slope.high) == pytest.approx(t.interval(0.95, 19, slopes.mean(), slopes.std() / 20**0.5))
     assert by["R²", made] == pytest.approx(float(found.curve.straight.mean()))
     assert found.curve.score.shape == (20, 5)
-    assert [
-        row.value for row in turn(digits_model, found_groups, options=TurnOptions(starts=20, steps=5)).rows
-    ] == list(by.values())
+    assert [row.value for row in turn(digits_model, found_groups, options=TurnOptions(starts=20, steps=5)).rows] == [
+        *by.values(),
+        p,
+    ]
 
 
-def test_random_directions_are_many_and_as_long(digits_model, monkeypatch):
+def moved(model, monkeypatch, score, starts=6):
+    """A turn from sample 0 to 1 whose images are the z themselves, and every z that was drawn."""
     drawn = []
 
     def draw(self, z):
         drawn.append(z)
-        return torch.zeros(len(z), 1, 8, 8, dtype=torch.uint8)
+        return z
 
-    monkeypatch.setattr(type(digits_model), "draw", draw)
-    some = Groups(torch.tensor([0]), torch.tensor([1]), lambda images: torch.zeros(len(images)), ("a", "b"), "")
-    turn(digits_model, some, options=TurnOptions(num_samples=4, starts=6, steps=3))
+    monkeypatch.setattr(type(model), "draw", draw)
+    some = Groups(torch.tensor([0]), torch.tensor([1]), lambda z: score(z).double(), ("a", "b"), "")
+    found = turn(model, some, options=TurnOptions(num_samples=4, starts=starts, steps=3))
+    return found, drawn, direction(model.z(4, 0), some, "mean")
+
+
+def test_random_directions_are_many_and_as_long_and_move_every_z(digits_model, monkeypatch):
+    found, drawn, d = moved(digits_model, monkeypatch, lambda z: z[:, 0])
     z = digits_model.z(10, 0)[4:]
-    ours, others = (moved.reshape(6, 3, -1) - z[:, None] for moved in drawn)
-    d = digits_model.z(2, 0)[1] - digits_model.z(2, 0)[0]
-    torch.testing.assert_close(ours[:, 2], d.expand(6, -1))
-    torch.testing.assert_close(others[:, 2].norm(dim=1), d.norm().expand(6))
-    assert torch.linalg.matrix_rank(others[:, 2]) == 6
+    along, *others = (some.reshape(6, -1, z.shape[1]) - z[:, None] for some in drawn)
+    torch.testing.assert_close(along, torch.stack([-d, 0 * d, d]).expand(6, 3, -1))
+    assert [some.shape[1] for some in others] == [3] * 16 + [2] * 183
+    ends = torch.stack([some[:, -1] for some in others])
+    torch.testing.assert_close(ends, ends[:, :1].expand(-1, 6, -1))
+    torch.testing.assert_close(ends.norm(dim=2), d.norm().expand(199, 6))
+    assert torch.linalg.matrix_rank(ends[:, 0]) == z.shape[1]
+    assert found.random.score.shape == (199, 6, 2)
+    assert found.between.score.shape == (16, 6, 3)
+
+
+def test_random_directions_point_to_where_the_score_rises(digits_model, monkeypatch):
+    """A score that is linear in z has the slope of a direction's first coordinate, up or down."""
+    found, drawn, d = moved(digits_model, monkeypatch, lambda z: z[:, 0])
+    steep = torch.stack([(some[-1, 0] - some[-len(some) // 6, 0]) / 2 for some in drawn[1:]]).abs().double()
+    torch.testing.assert_close(found.random.slopes, steep[:, None].expand(-1, 6), rtol=1e-4, atol=1e-5)
+    rows = {(row.metric, row.condition, row.role): row for row in found.rows}
+    row = rows["slope", "random directions", "value"]
+    assert row.value == pytest.approx(float(steep.mean()), rel=1e-4)
+    assert row.draws == pytest.approx(steep.tolist(), rel=1e-4, abs=1e-5)
+    assert (row.spread, row.spread_n) == (pytest.approx(float(steep.std()), rel=1e-4), 199)
+    assert row.low is None
+    made = "difference of the means of 1 and 1 samples"
+    assert rows["slope", made, "value"].value == pytest.approx(float(d[0]), rel=1e-4)
+    assert rows["slope", made, "p-value"].value == (1 + int((steep >= abs(float(d[0]))).sum())) / 200
+    assert rows["R²", "random directions", "value"].value == pytest.approx(1)
+    assert rows["R²", "random directions", "value"].spread_n == 16
+    z = digits_model.z(10, 0)[4:, 0]
+    shares = 100 * (z + steep[:, None] > 0).double().mean(1)
+    row = rows["second at t = 1", "random directions", "value"]
+    assert (row.value, row.unit) == (pytest.approx(float(shares.mean())), "%")
+    assert row.draws == pytest.approx(shares.tolist())
+
+
+def test_a_direction_that_changes_nothing_or_more_than_all_random_ones(digits_model, monkeypatch):
+    z = digits_model.z(2, 0)
+    d = (z[1] - z[0]) / (z[1] - z[0]).norm()
+    found, *_ = moved(digits_model, monkeypatch, lambda z: -(z @ d))  # down as steeply as it gets
+    assert found.rows[-1].value == 1 / 200
+    found, *_ = moved(digits_model, monkeypatch, lambda z: torch.zeros(len(z)))
+    assert found.rows[-1].value == 1
 
 
 def test_by_an_svm_in_z(digits_model):
@@ -104,7 +158,7 @@ def test_by_an_svm_in_z(digits_model):
             options=TurnOptions(method=by, num_samples=512, starts=40),
         )
         slopes[by] = float(found.curve.slopes.mean() / direction(digits_model.z(512, 0), found.groups, by).norm())
-        assert found.curve.slopes.mean() > 1.5 * found.random.slopes.square().mean().sqrt()
+        assert found.curve.slopes.mean() > 1.5 * found.random.slopes.mean()
     assert slopes["svm"] > slopes["mean"]
 
 
