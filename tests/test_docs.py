@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 # what makes a command large, and how large it is here
 TINY = {"--draws": 3, "--starts": 3, "--steps": 3, "--pairs": 2, "--inversion-steps": 3}
-FEW = {"arithmetic.SEEDS": 2, "turn.DIRECTIONS": 3}  # in place of hundreds
+FEW = {"arithmetic.SEEDS": 2, "turn.DIRECTIONS": 3, "forget.SETS": 2}  # in place of hundreds
 
 MAKES = ("--picture", "--animation", "--contact-sheet", "--samples")
 

@@ -2,32 +2,34 @@
 
 The paper drew 52 boxes around windows on 150 samples, fitted a logistic regression that tells activations of the
 second-highest generator layer inside them from those outside, and dropped every map with a positive weight (200). Its
-images show fewer windows. Here it is counted how much of the object is gone, how much else changed, and what dropping
-as many maps at random does, in the mean over several sets of them.
+images show fewer windows. Here it is counted how much of the object is gone and how much else changed, and the same of
+random sets of maps that change the images as much.
 """
 
 import json
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from dcgan_eval import figures
 from dcgan_eval.models.networks import Generator, scale_images, to_uint8
 from dcgan_eval.options import ForgetOptions
 from dcgan_eval.results import Row
+from dcgan_eval.results.intervals import by_rank
 from dcgan_eval.runtime.errors import InputError, nearest
 from dcgan_eval.runtime.precision import exact
 from dcgan_eval.runtime.random import stream
 from dcgan_eval.studies.judge import Attribute, attribute_of
 from dcgan_eval.studies.model import AT_ONCE, Model, apart, layer_names
-from dcgan_eval.studies.rows import mean, row, share
+from dcgan_eval.studies.rows import mean, repeated, row, share
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
@@ -184,8 +186,8 @@ def regression(maps: Tensor, positive: Tensor) -> Any:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """images: of the same z, uint8 (3, k, C, H, W): as they are, without the object's maps, and without one set of as
-    many random ones. boxes: of those images, where they were drawn. dropped: the maps. rows: the numbers."""
+    """images: of the same z, uint8 (3, k, C, H, W): as they are, without the object's maps, and without the first set
+    of random ones. boxes: of those images, where they were drawn. dropped: the maps. rows: the numbers."""
 
     what: str
     layer: str
@@ -199,8 +201,11 @@ CHANGE = "root mean square of pixels"
 BOXED = "what is in the boxes"
 WAYS = ("as drawn", "its maps dropped", "random maps dropped")
 Numbers = Mapping[str, Mapping[str, Any]]  # by metric fields of a row: value, unit, and perhaps an interval
-SETS = 16  # of random maps: what one set of them does varies widely
+SETS = 199  # of random maps: no p-value is below 1 / (1 + SETS)
+MATCHED = 64  # samples at most, by which random sets are matched
 TYPICAL = 64  # samples, in pairs of which the change from one to another is taken
+# metrics with a p-value: whether the object's maps should have a higher value than random ones, or a lower one
+HIGHER = {"still there": False, "rest as before": True, "change in boxes": True, "found in boxes": False}
 
 
 @exact()
@@ -214,7 +219,9 @@ def forget_class(
 
     Judged on as many further samples. Rows: of those in which the judge finds the value, in how many it still does; of
     the others, in how many it still finds what it found; and the change of pixels, in % of that from one sample to
-    another. Of random maps the mean over `SETS` sets.
+    another. Of random maps the mean over `SETS` sets, each of as many maps as change the images as much
+    (`random_sets`), and their standard deviation. And p-values: how often a random set has as little of the object
+    left, and as much of the others.
     Raises InputError where the value is found in no sample, or in all.
     """
     attribute = attribute_of(value, attributes)
@@ -251,7 +258,7 @@ def forget_class(
             "change": {"value": 100 * float(apart(images, plain).mean()) / typical, "unit": "%"},
         }
 
-    found, shown = _tried(model, maps, layer, drop, seed, plain, measured, chosen)
+    found, counts, shown = _tried(model, maps, layer, drop, seed, plain, measured, chosen)
     judge = f"; {attribute.about}"
     how = {
         "still there": (f"share of further samples with {value} that have it still{judge}", n),
@@ -259,7 +266,7 @@ def forget_class(
         "change": (f"{CHANGE}, of that between two samples", num),
     }
     rows = _rows(
-        model, value, layer, drop, maps.shape[1], found, how, num, seed, time.perf_counter() - start, attribute
+        model, value, layer, counts, maps.shape[1], found, how, num, seed, time.perf_counter() - start, attribute
     )
     return Forgotten(value, layer, shown, [], drop, rows)
 
@@ -272,10 +279,12 @@ def forget_boxes(
 ) -> Forgotten:
     """Drops the maps that tell what is inside boxes from the rest of the same samples.
 
-    Fitted to every other sample with boxes, and measured on those in between. Rows: the change of pixels inside boxes
-    and outside, in % of that from one sample to another there; and where there is a discriminator with maps of that
-    size, of the places in boxes the share that a detector finds the object at, mean over samples: the same regression,
-    on the discriminator's maps. Of random maps the mean over `SETS` sets.
+    Fitted to every other sample with boxes, and measured on those in between. Rows: the change of pixels as a
+    whole, inside boxes and outside, in % of that from one sample to another there; and where there is a discriminator
+    with maps of that size, of the places in boxes the share that a detector finds the object at, mean over samples: the
+    same regression, on the discriminator's maps. Of random maps the mean over `SETS` sets, each of as many maps as
+    change the images as much (`random_sets`), and their standard deviation. And p-values: how often a random set
+    changes as much inside boxes, and leaves as little there to be found.
     Raises InputError for fewer than four samples with boxes, and for boxes that hold no place, or all.
     """
     if len(boxes) < 4:
@@ -296,12 +305,15 @@ def forget_boxes(
     images = without(model, maps, layer, [])
     plain = images[1::2]
     samples = model.samples(TYPICAL, seed).double()
+    overall = float(apart(samples, samples.roll(1, 0)).mean())
     typical = (samples - samples.roll(1, 0)).square().mean((0, 1))  # at each pixel
     detect, about = _detector(model, images, at) if model.has_discriminator else (None, "")
 
     def measured(images: Tensor) -> Numbers:
         change = (images.double() - plain.double()).square().mean(1)
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[str, Any]] = {
+            "change": {"value": 100 * float(apart(images, plain).mean()) / overall, "unit": "%"}
+        }
         for name, where in (("change in boxes", pixels), ("change outside", ~pixels)):
             usual = typical.expand_as(change)[where].mean()
             found[name] = {"value": 100 * float((change[where].mean() / usual).sqrt()), "unit": "%"}
@@ -314,16 +326,55 @@ def forget_boxes(
         return found
 
     first = torch.arange(min(SHOWN, len(plain)))
-    found, shown = _tried(model, maps[1::2], layer, drop, seed, plain, measured, first)
-    change = f"{CHANGE} there, of that between two samples"
+    found, counts, shown = _tried(model, maps[1::2], layer, drop, seed, plain, measured, first)
+    change = f"{CHANGE}, of that between two samples"
+    there = f"{CHANGE} there, of that between two samples"
     how = {
-        name: (about if name.startswith("found") else change, len(plain))
+        name: (about if name.startswith("found") else change if name == "change" else there, len(plain))
         for name in found[0][0]
     }  # fmt: skip
     took = time.perf_counter() - start
     learnt = len(numbers) - len(plain)
-    rows = _rows(model, BOXED, layer, drop, maps.shape[1], found, how, learnt, seed, took, None)
+    rows = _rows(model, BOXED, layer, counts, maps.shape[1], found, how, learnt, seed, took, None)
     return Forgotten(BOXED, layer, shown, [list(boxes[number]) for number in numbers[1::2]][:SHOWN], drop, rows)
+
+
+def matched(change: Callable[[Sequence[int]], float], order: Sequence[int], aim: float) -> list[int]:
+    """The first maps of an order, as many that the change by dropping them is nearest to an aim; never none, nor all.
+
+    By bisection, of a change that grows with their number. Where it does not everywhere, or is always more than the
+    aim or less, the nearest of those that were tried.
+    """
+    tried: dict[int, float] = {}
+    low, high = 0, len(order)  # below the aim, and not
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried[middle] = change(order[:middle])
+        low, high = (middle, high) if tried[middle] < aim else (low, middle)
+    return list(order[: min(tried, key=lambda number: abs(tried[number] - aim))])
+
+
+def random_sets(model: Model, maps: Tensor, layer: str, drop: Sequence[int], seed: int) -> Iterator[list[int]]:
+    """`SETS` random sets of maps; to drop one of them changes the images as much as to drop the given maps.
+
+    For each all maps are ordered at random, and the first of them taken: as many as are `matched` by the root mean
+    square of the change of pixels, mean over the first `MATCHED` samples.
+
+    maps: float32 (n, maps, side, side), the layer's of samples; drop: the given ones.
+    Raises InputError for a layer of one map.
+    """
+    if maps.shape[1] < 2:
+        raise InputError(f"{layer} has one map, so that there is no other set of maps to compare with; see `layer`")
+    few = maps[:MATCHED]
+    plain = without(model, few, layer, [])
+
+    def change(some: Sequence[int]) -> float:
+        return float(apart(without(model, few, layer, some), plain).mean())
+
+    aim = change(drop)
+    for i in tqdm(range(SETS), desc="random sets", unit="set", leave=False, disable=not model.run.progress):
+        order = torch.randperm(maps.shape[1], generator=stream(seed, "random maps", i))
+        yield matched(change, order.tolist(), aim)
 
 
 def _tried(
@@ -335,26 +386,27 @@ def _tried(
     plain: Tensor,
     measured: Callable[[Tensor], Numbers],
     chosen: Tensor,
-) -> tuple[list[list[Numbers]], Tensor]:
-    """The numbers of each of `WAYS`, once or for every random set, and the chosen images of each, the first set's."""
-
-    def tried(images: Tensor) -> tuple[Numbers, Tensor]:
-        return measured(images), images[chosen]
-
-    random = _random_sets(maps.shape[1], len(drop), seed)
-    found = [
-        [tried(plain)],
-        *([tried(without(model, maps, layer, some)) for some in sets] for sets in ([drop], random)),
-    ]
-    return [[numbers for numbers, _ in way] for way in found], torch.stack([way[0][1] for way in found])
+) -> tuple[list[list[Numbers]], list[list[int]], Tensor]:
+    """The numbers of each of `WAYS`, once or for every random set; how many maps each dropped; and the chosen images of
+    each, the first set's."""
+    found: list[list[Numbers]] = []
+    counts: list[list[int]] = []
+    shown: list[Tensor] = []
+    ways: tuple[Iterable[list[int]], ...] = ([[]], [drop], random_sets(model, maps, layer, drop, seed))
+    for sets in ways:
+        found.append([])
+        counts.append([])
+        for i, some in enumerate(sets):
+            images = without(model, maps, layer, some) if some else plain
+            found[-1].append(measured(images))
+            counts[-1].append(len(some))
+            if i == 0:
+                shown.append(images[chosen])
+    return found, counts, torch.stack(shown)
 
 
 def _positive(fitted: Any) -> list[int]:
     return torch.nonzero(torch.from_numpy(fitted.coef_[0]) > 0)[:, 0].tolist()
-
-
-def _random_sets(maps: int, n: int, seed: int) -> list[list[int]]:
-    return [torch.randperm(maps, generator=stream(seed, "random maps", i))[:n].tolist() for i in range(SETS)]
 
 
 def _detector(model: Model, images: Tensor, at: Tensor) -> tuple[Callable[[Tensor], Tensor] | None, str]:
@@ -396,7 +448,7 @@ def _rows(
     model: Model,
     what: str,
     layer: str,
-    drop: list[int],
+    counts: Sequence[Sequence[int]],
     width: int,
     found: Sequence[Sequence[Numbers]],
     how: Mapping[str, tuple[str, int]],
@@ -405,40 +457,56 @@ def _rows(
     seconds: float,
     attribute: Attribute | None,
 ) -> list[Row]:
-    """found: the numbers of each of `WAYS`, once or for every random set. how: a metric is found, and of how many."""
+    """found, counts: the numbers and the dropped maps of each of `WAYS`, once or for every random set. how: a metric is
+    found, and of how many."""
+    (plain,), (own,), random = found
+    average = sum(counts[2]) / len(counts[2])
+    conditions = (
+        WAYS[0],
+        f"{WAYS[1]}, {counts[1][0]} of {width}",
+        f"{WAYS[2]}, {average:.0f} of {width} on average",
+    )
+    common: dict[str, Any] = {
+        "question": what,
+        "layer": layer,
+        "dimensions": width,
+        "n_reference": n_reference,
+        "seed": seed,
+        "seconds": seconds,
+        "data": attribute.data if attribute else None,
+        "judge": attribute.extractor if attribute else None,
+        **model.fields,
+    }
+    by = (
+        f"maps by a logistic regression on {layer} of the generator; each random set has as many maps as change the "
+        "images as much"
+    )
+    values = {metric: [numbers[metric]["value"] for numbers in random] for metric in how}
     rows = []
-    for way, several in zip(WAYS, found, strict=True):
-        count = f", {len(drop)} of {width}" if way != WAYS[0] else ""
-        for metric, (about, n) in how.items():
-            values = torch.tensor([numbers[metric]["value"] for numbers in several], dtype=torch.float64)
-            fields = several[0][metric]
-            if len(several) > 1:
-                fields = {"unit": "%", **mean(values, "random sets")}
-            rows.append(
-                row(
-                    "forget",
-                    metric,
-                    draws=tuple(values.tolist()) if len(several) > 1 else (),
-                    question=what,
-                    condition=f"{way}{count}",
-                    method=f"{about}; maps by a logistic regression on {layer} of the generator",
-                    layer=layer,
-                    dimensions=width,
-                    n=n,
-                    n_reference=n_reference,
-                    seed=seed,
-                    seconds=seconds,
-                    data=attribute.data if attribute else None,
-                    judge=attribute.extractor if attribute else None,
-                    **model.fields,
-                    **fields,
-                )
-            )
+    for condition, numbers in zip(
+        conditions,
+        (plain, own, {metric: {"unit": "%", **repeated(values[metric], "random sets")} for metric in how}),
+        strict=True,
+    ):
+        rows += [
+            row("forget", metric, condition=condition, method=f"{about}; {by}", n=n, **common, **numbers[metric])
+            for metric, (about, n) in how.items()
+        ]
+    rows += [
+        row(
+            "forget", metric, by_rank(own[metric]["value"], values[metric], high=HIGHER[metric]), role="p-value",
+            condition=conditions[1], n=n, **common,
+            method=f"share of this set of maps and {len(random)} random ones with a value at least as "
+            f"{'high' if HIGHER[metric] else 'low'}",
+        )
+        for metric, (_, n) in how.items()
+        if metric in HIGHER
+    ]  # fmt: skip
     return rows
 
 
 def picture(found: Forgotten, model: Model) -> figures.Picture:
-    """The same z as drawn, without the object's maps, and without as many at random."""
+    """The same z as drawn, without the object's maps, and without the first random set."""
     k = found.images.shape[1]
     boxes = [(i * k + j, *box) for i in range(2) for j, some in enumerate(found.boxes) for box in some]
     tiles = figures.Tiles("each column is one z", found.images, rows=WAYS, boxes=boxes)

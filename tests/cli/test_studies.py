@@ -18,7 +18,7 @@ from tests.builders import STUDIES, fails, run, trained
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
     """In place of hundreds."""
-    for name, number in {"arithmetic.SEEDS": 2, "turn.DIRECTIONS": 5}.items():
+    for name, number in {"arithmetic.SEEDS": 2, "turn.DIRECTIONS": 5, "forget.SETS": 5}.items():
         monkeypatch.setattr(f"dcgan_eval.studies.{name}", number)
 
 

@@ -16,6 +16,8 @@ from dcgan_eval.studies.forget import (
     forget_boxes,
     forget_class,
     inside,
+    matched,
+    random_sets,
     read_boxes,
     regression,
     second_highest,
@@ -23,7 +25,8 @@ from dcgan_eval.studies.forget import (
     without,
     write_samples,
 )
-from dcgan_eval.studies.judge import brightness
+from dcgan_eval.studies.judge import Attribute, brightness
+from dcgan_eval.studies.model import apart
 
 
 def test_the_papers_layer():
@@ -160,14 +163,76 @@ def test_no_file_of_boxes(tmp_path):
         read_boxes(tmp_path / "none.json", 8, 20)
 
 
+# random sets
+
+
+@pytest.mark.parametrize(
+    ("aim", "want"), [(0, 1), (1, 1), (10.1, 3), (12.6, 4), (16, 4), (18, 4), (360, 19), (361, 19), (1e9, 19)]
+)
+def test_bisection_finds_the_nearest_of_a_change_that_grows(aim, want):
+    """Of 20 maps that change the square of their number."""
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(0)).tolist()
+    tried = []
+
+    def change(some):
+        tried.append(len(some))
+        return len(some) ** 2
+
+    assert matched(change, order, aim) == order[:want]
+    assert len(tried) <= 5
+
+
+def test_bisection_takes_the_nearest_that_it_tried_of_a_change_that_does_not_grow():
+    values = [0, 5, 1, 4, 2, 3]
+    for aim in range(7):
+        found = matched(lambda some: values[len(some)], range(6), aim)
+        assert 1 <= len(found) <= 5
+        assert found == list(range(len(found)))
+
+
+def test_random_sets_change_images_as_much_as_the_given_maps(digits_model, monkeypatch):
+    monkeypatch.setattr(study, "SETS", 12)
+    z = digits_model.z(80, 0)
+    maps = activations(digits_model, z, "conv1")
+    plain = without(digits_model, maps, "conv1", [])
+    given = list(range(0, 32, 3))
+    sets = list(random_sets(digits_model, maps, "conv1", given, 5))
+    assert len({tuple(some) for some in sets}) == 12
+
+    def change(some):
+        return float(apart(without(digits_model, maps, "conv1", some), plain)[:64].mean())
+
+    for some in sets:
+        assert len(set(some)) == len(some)
+        assert abs(change(some) / change(given) - 1) < 0.15
+    assert list(random_sets(digits_model, maps, "conv1", given, 5)) == sets
+    assert list(random_sets(digits_model, maps, "conv1", given, 6)) != sets
+    # next to no change is one map, never none
+    assert {len(some) for some in random_sets(digits_model, maps, "conv1", [], 5)} == {1}
+
+
+def test_a_layer_of_one_map_has_no_random_sets(digits_model):
+    with pytest.raises(InputError, match="one map"):
+        next(random_sets(digits_model, torch.ones(3, 1, 4, 4), "conv1", [0], 0))
+
+
 # the study
 
 
 def rows_of(found):
-    return {(row.metric, row.condition.partition(",")[0]): row for row in found.rows}
+    return {(row.metric, row.condition.partition(",")[0]): row for row in found.rows if row.role == "value"}
 
 
-def test_forgetting_a_class(digits_model, digit_class):
+def p_values(found):
+    return {row.metric: row.value for row in found.rows if row.role == "p-value"}
+
+
+@pytest.fixture
+def few_sets(monkeypatch):
+    monkeypatch.setattr(study, "SETS", 7)
+
+
+def test_forgetting_a_class(digits_model, digit_class, few_sets):
     found = forget_class(digits_model, "1", [digit_class], options=ForgetOptions(num_samples=300, seed=0))
     assert found.layer == "project"
     by = rows_of(found)
@@ -187,25 +252,82 @@ def test_forgetting_a_class(digits_model, digit_class):
         )
 
     assert by["still there", "its maps dropped"].value == pytest.approx(still(found.dropped))
-    sets = study._random_sets(64, len(found.dropped), 0)
-    assert len(sets) == study.SETS
-    assert all(len(set(some)) == len(found.dropped) for some in sets)
+    sets = list(random_sets(digits_model, maps, "project", found.dropped, 0))
+    each = [still(some) for some in sets]
     random = by["still there", "random maps dropped"]
-    assert random.value == pytest.approx(sum(map(still, sets)) / len(sets))
-    assert len(random.draws) == study.SETS
-    assert random.low is not None
-    assert random.low < random.value
+    assert random.value == pytest.approx(sum(each) / 7)
+    assert random.draws == pytest.approx(each)
+    assert (random.spread, random.spread_n, random.spread_of) == (
+        pytest.approx(float(np.std(each, ddof=1))), 7, "random sets",
+    )  # fmt: skip
+    assert random.low is None
+    average = sum(map(len, sets)) / 7
+    assert random.condition == f"random maps dropped, {average:.0f} of 64 on average"
+    own, change = by["change", "its maps dropped"], by["change", "random maps dropped"]
+    assert change.value == pytest.approx(own.value, rel=0.1)
     assert found.images.shape[:2] == (3, 8)
+    assert (
+        p_values(found)["still there"]
+        == (1 + sum(value <= by["still there", "its maps dropped"].value for value in random.draws)) / 8
+    )
+    assert p_values(found)["rest as before"] == (
+        1 + sum(
+            value >= by["rest as before", "its maps dropped"].value
+            for value in by["rest as before", "random maps dropped"].draws
+        )
+    ) / 8  # fmt: skip
     again = forget_class(digits_model, "1", [digit_class], options=ForgetOptions(num_samples=300, seed=0))
     assert [row.value for row in again.rows] == [row.value for row in found.rows]
 
 
-def test_the_maps_of_a_thing_take_more_of_it_than_random_ones(digits_model):
+def test_a_set_that_is_more_extreme_than_all_random_ones(digits_model, monkeypatch):
+    """Maps that decide the value alone: without them it is gone, and without random ones it is there. By hand: what is
+    drawn is whether map 0 is kept, which one sample in two has, beside one pixel for each map."""
+    n = 64
+
+    def activate(model, z, layer):
+        maps = torch.ones(len(z), 32, 1, 1)
+        maps[:, 0] = (torch.arange(len(z)) % 2).float()[:, None, None]
+        return maps
+
+    def drawn(model, maps, layer, drop):
+        kept = maps.clone()
+        kept[:, list(drop)] = 0
+        kept[:, 0] *= 2  # so that random sets of two maps are as much
+        return (100 * kept).to(torch.uint8).reshape(len(maps), 1, 4, 8)
+
+    monkeypatch.setattr(study, "activations", activate)
+    monkeypatch.setattr(study, "without", drawn)
+    monkeypatch.setattr(study, "_positive", lambda fitted: [0])
+    monkeypatch.setattr(study, "random_sets", lambda *args: ([1 + i % 31, 1 + (i + 1) % 31] for i in range(199)))
+
+    def scores(images):
+        there = images[:, 0, 0, 0].double() - 100
+        return torch.stack([-there, there], 1)
+
+    def chosen(images):
+        return torch.stack([torch.arange(len(images)) % 2 == 0, torch.arange(len(images)) % 2 == 1], 1).double()
+
+    attribute = Attribute("object", ("without", "with"), chosen, scores, None, "by hand")
+    found = forget_class(digits_model, "with", [attribute], ForgetOptions(num_samples=n))
+    by = rows_of(found)
+    assert by["still there", "its maps dropped"].value == 0
+    assert by["still there", "random maps dropped"].value == 100
+    assert by["still there", "random maps dropped"].spread == 0
+    assert p_values(found) == {"still there": 1 / 200, "rest as before": 1}  # of ties each counts
+    assert by["still there", "random maps dropped"].condition == "random maps dropped, 2 of 32 on average"
+
+
+def test_the_maps_of_a_thing_take_more_of_it_than_random_ones(digits_model, monkeypatch):
+    monkeypatch.setattr(study, "SETS", 39)
     for seed in range(3):
         attributes = [brightness(digits_model.samples(256, seed))]
-        by = rows_of(forget_class(digits_model, "bright", attributes, options=ForgetOptions(layer="conv1", seed=seed)))
+        found = forget_class(digits_model, "bright", attributes, options=ForgetOptions(layer="conv1", seed=seed))
+        by = rows_of(found)
         own, random = by["still there", "its maps dropped"], by["still there", "random maps dropped"]
-        assert own.value < random.low
+        assert own.value < random.value
+        assert own.value < 30 < 70 < random.value
+        assert p_values(found)["still there"] <= 0.25
 
 
 def test_forgetting_what_every_sample_or_none_has(digits_model, digit_class):
@@ -223,12 +345,20 @@ def where_dark_is_bright(model, num):
     return {i: [(float(left), float(top), left + 3.0, top + 3.0)] for i, (left, top) in enumerate(pairs)}
 
 
-def test_forgetting_what_is_in_boxes(digits_model):
+def test_forgetting_what_is_in_boxes(digits_model, few_sets):
     found = forget_boxes(digits_model, where_dark_is_bright(digits_model, 120), options=ForgetOptions(layer="conv1"))
     by = rows_of(found)
     assert by["change in boxes", "as drawn"].value == by["change outside", "as drawn"].value == 0
     # the bright places are what is lost, more than by maps at random
     assert by["change in boxes", "its maps dropped"].value > by["change outside", "its maps dropped"].value
+    own, random = by["change", "its maps dropped"], by["change", "random maps dropped"]
+    assert random.value == pytest.approx(own.value, rel=0.1)
+    assert by["change", "as drawn"].value == 0
+    p = p_values(found)
+    assert set(p) == {"change in boxes", "found in boxes"}
+    for metric, sign in (("change in boxes", 1), ("found in boxes", -1)):
+        own, random = by[metric, "its maps dropped"], by[metric, "random maps dropped"]
+        assert p[metric] == (1 + sum(sign * value >= sign * own.value for value in random.draws)) / 8
     seen = by["found in boxes", "as drawn"].value
     assert seen > 2 * by["found outside", "as drawn"].value
     assert by["found in boxes", "its maps dropped"].value < min(seen, by["found in boxes", "random maps dropped"].value)
@@ -250,7 +380,7 @@ def test_boxes_to_judge_by_hold_some_places(digits_model, box, word):
         forget_boxes(digits_model, boxes)
 
 
-def test_a_discriminator_without_such_maps_is_no_detector(digits_model):
+def test_a_discriminator_without_such_maps_is_no_detector(digits_model, few_sets):
     found = forget_boxes(digits_model, where_dark_is_bright(digits_model, 40), options=ForgetOptions(layer="project"))
     sides = digits_model.architecture.conv_sizes
     assert ("found in boxes" in {row.metric for row in found.rows}) == (4 in sides)
