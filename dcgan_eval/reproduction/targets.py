@@ -61,7 +61,7 @@ def _digits(s: Sources) -> Iterator[Step]:
     yield _duplicates(s, "digits-dedup", "digits: duplicates", 32, digits, "digits")
     yield _samples(s, "digits-samples", "digits: samples", "digits", 1)
     yield from _studies(s, "digits", "digits", "digits", _checkpoint("digits", ""), digits)
-    yield _measure(s, "digits-arithmetic", "digits: arithmetic in the latent space", 4, digits,
+    yield _measure(s, "digits-arithmetic", "digits: arithmetic in the latent space", 15, digits,
                    "arithmetic", "digits", "1 - 1 + 7", "--data", "digits", "--num-samples", "1000",
                    figure=True)  # fmt: skip
 

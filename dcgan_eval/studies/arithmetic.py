@@ -156,13 +156,13 @@ def arithmetic(
         shown = repeats[0].shown
         took = time.perf_counter() - start
         sizes = ", ".join(
-            f"{_range(sizes)} {term}"
+            f"{term} ({_range(sizes)})"
             for term, sizes in zip(terms, zip(*(repeat.pools for repeat in repeats), strict=True), strict=True)
         )
         about = "; ".join(dict.fromkeys(attribute.about for attribute in used))
         how = (
             f"share of results that are judged so, over {options.draws} draws of exemplars for each of {SEEDS} seeds "
-            f"of z, from {sizes}; {about}"
+            f"of z; samples to draw from: {sizes}; {about}"
         )
         for (way, metric), (_, each) in repeats[0].shares.items():
             shares = [repeat.shares[way, metric][0] for repeat in repeats]

@@ -203,4 +203,7 @@ def test_rows_name_the_classifier_only_where_it_has_a_say(digits_model, digit_cl
         digits_model, "dark - dark + bright", options=ArithmeticOptions(num_samples=200, draws=4), attributes=attributes
     )
     assert {(row.features, row.data) for row in found.rows} == {("", "")}
-    assert re.search(r"for each of 3 seeds of z, from \d+ to \d+ dark, \d+ to \d+ dark, \d+ to", found.rows[0].method)
+    of = r"\(\d+ to \d+\)"
+    assert re.search(
+        rf"4 draws of exemplars for each of 3 seeds of z; .*: dark {of}, dark {of}, bright {of};", found.rows[0].method
+    )
