@@ -224,11 +224,11 @@ def turn(
     bar = tqdm(ways, desc="random directions", unit="direction", leave=False, disable=not model.run.progress)
     for i, way in enumerate(bar):
         scores.append(_turned(along(way, t if i < STRAIGHT else t[[0, -1]])[1]))
-    random = Curve(t[[0, -1]], torch.stack([score[:, [0, -1]] for score in scores]))
+    others = Curve(t[[0, -1]], torch.stack([score[:, [0, -1]] for score in scores]))
     between = Curve(t, torch.stack(scores[:STRAIGHT]))
     took = time.perf_counter() - start
-    each = random.slopes.mean(1)
-    above = 100 * (random.score > 0).double().mean(1)  # (directions, 2)
+    each = others.slopes.mean(1)
+    above = 100 * (others.score > 0).double().mean(1)  # (directions, 2)
     second = "share of z with a score above 0"
     # how a metric is found, its fields for the direction, and those for random ones
     numbers: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -270,15 +270,15 @@ def turn(
         row("turn", metric, condition=way, method=about, **common, **own) for metric, (about, own, _) in numbers.items()
     ]
     rows += [
-        row("turn", metric, condition=RANDOM, method=about, **common, **others)
-        for metric, (about, _, others) in numbers.items()
+        row("turn", metric, condition=RANDOM, method=about, **common, **theirs)
+        for metric, (about, _, theirs) in numbers.items()
     ]
     p = by_rank(abs(float(curve.slopes.mean())), each, high=True)
     about = (
         f"share of the direction and {len(each)} random ones that are at least as steep as the direction, up or down"
     )
     rows.append(row("turn", "slope", p, role="p-value", condition=way, method=about, **common))
-    return Turn(images, curve, random, between, groups, rows)
+    return Turn(images, curve, others, between, groups, rows)
 
 
 def _turned(score: Tensor) -> Tensor:
@@ -290,10 +290,10 @@ def picture(found: Turn, model: Model) -> figures.Picture:
     """Rows of images along the direction, above the mean score along it, and the mean along random ones with their
     standard deviation over directions."""
     t, n = found.curve.t.tolist(), len(found.curve.score)
-    own, random = found.curve.score, found.between.score.mean(1)  # (num, steps), (directions, steps)
+    own, others = found.curve.score, found.between.score.mean(1)  # (num, steps), (directions, steps)
     lines: dict[str, figures.Line] = {
         "this direction": (t, own.mean(0).tolist(), (Z95 * _deviation(own) / n**0.5).tolist()),
-        f"{len(random)} random ones of its length": (t, random.mean(0).tolist(), _deviation(random).tolist()),
+        f"{len(others)} random ones of its length": (t, others.mean(0).tolist(), _deviation(others).tolist()),
     }
     middle, slope = float(own.mean()), float(found.curve.slopes.mean())
     lines["a straight line"] = (t, [middle + slope * at for at in t])
