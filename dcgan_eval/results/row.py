@@ -70,17 +70,17 @@ class Measurement:
     condition: what the number was measured under, as its table's row says it; '' where there is one condition only.
     metric: name of the metric. role: 'value'; 'held-out', the same metric of held-out images in place of the evaluated
     ones, or of a count how many of images drawn as those are to be expected; 'p-value' of the value against the
-    held-out one; 'folds' or 'validation', the metric on these in place of the test set. value: in `unit` ('%' for
-    accuracies, errors and fractions, 'images' for counts, else ''). low, high, interval, interval_n, interval_of: see
-    `Interval`. spread, spread_kind, spread_n, spread_of: see `Spread`. draws: the value of each draw, in order; ()
-    where there is one draw. draws_low, draws_high: the ends of the 95 % interval of the mean over draws (Student's t),
-    None where there is one. n: number of images evaluated: test images, or generated ones. n_reference: number of
-    images they are evaluated against: training images, or real ones. classifier: such as 'L2-SVM' or '5-NN'; labels:
-    how many labels it was fitted to, such as 'all' or 'per-class:400'; C: its penalty, the most frequent where each
-    draw has its own, C_by: how it was chosen, and gap: its certified relative distance from the optimum; '' and None
-    where there is no classifier. outcomes: which test images were classified correctly, None where that is not kept.
-    method: how the number follows from the images' features; equal for all numbers that may be compared. remark: what
-    the method found or chose on the way, such as the range of C.
+    held-out one, or among those of random sets or directions; 'folds' or 'validation', the metric on these in place of
+    the test set. value: in `unit` ('%' for accuracies, errors and fractions, 'images' for counts, else ''). low, high,
+    interval, interval_n, interval_of: see `Interval`. spread, spread_kind, spread_n, spread_of: see `Spread`. draws:
+    the value of each draw, seed or random set, in order; () where there is one. draws_low, draws_high: the ends of the
+    95 % interval of the mean over draws (Student's t), None where it has none. n: number of images evaluated: test
+    images, or generated ones. n_reference: number of images they are evaluated against: training images, or real ones.
+    classifier: such as 'L2-SVM' or '5-NN'; labels: how many labels it was fitted to, such as 'all' or 'per-class:400';
+    C: its penalty, the most frequent where each draw has its own, C_by: how it was chosen, and gap: its certified
+    relative distance from the optimum; '' and None where there is no classifier. outcomes: which test images were
+    classified correctly, None where that is not kept. method: how the number follows from the images' features; equal
+    for all numbers that may be compared. remark: what the method found or chose on the way, such as the range of C.
     """
 
     task: str
