@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -110,6 +111,11 @@ def test_of_names_judged_over_draws_and_seeds(digits_model, digit_class, three_s
     assert [row.value for row in again.rows] == [row.value for row in found.rows]
     other = arithmetic(digits_model, "1 - 1 + 7", attributes, replace(options, seed=1))
     assert [row.value for row in other.rows] != [row.value for row in found.rows]
+
+
+def test_the_option_says_how_many_seeds_there_are():
+    hints = get_type_hints(ArithmeticOptions, include_extras=True)
+    assert f"for each of {study.SEEDS} seeds of z" in hints["draws"].__metadata__[0].help
 
 
 def test_a_seed_alone_is_that_of_several(digits_model, digit_class, three_seeds, monkeypatch):
