@@ -149,7 +149,8 @@ def by_draw(rng: Generator, *, draws: int, shared: float) -> bool:
 def features(rng: Generator, n: int, d: int, shift: float, *, skewed: bool) -> Tensor:
     """float32 (n, d). skewed: of a Gamma distribution, as features after a ReLU are."""
     x = rng.gamma(0.5, 1, (n, d)) if skewed else rng.normal(size=(n, d))
-    return torch.from_numpy((x + shift) @ np.linspace(0.5, 1.5, d * d).reshape(d, d) / d**0.5).float()
+    mixed = np.random.default_rng(0).normal(size=(d, d)) / d**0.5
+    return torch.from_numpy((x + shift) @ mixed).float()
 
 
 @cache

@@ -504,7 +504,8 @@ def _difference(found: Difference, rows: tuple[Row, ...]) -> Cell:
 
 
 def _features(row: Row) -> str:
-    return f"{row.features}: {row.features_protocol}"
+    seen = f"; trained on {row.trained_on}" if row.trained_on else ""
+    return f"{row.features}: {row.features_protocol}{seen}"
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
