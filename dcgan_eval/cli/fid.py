@@ -75,8 +75,9 @@ def fid(
         float | None,
         typer.Option(
             metavar="DIFFERENCE",
-            help="Also print how many images two generated sets need, so that this difference of the metric between "
-            "them is seen. Takes one metric in --metrics.",
+            help="Also print how many images two generated sets need each, so that the 95 % interval of this "
+            "difference of the metric excludes 0 in 80 % of cases. Takes one metric in --metrics: fid, is or kid, or "
+            "fid-infinity with several --seeds.",
         ),
     ] = None,
     save_stats: Annotated[
@@ -176,7 +177,7 @@ def _planned(row: "Row", difference: float) -> str:
     from dcgan_eval.results.differences import resolving, standard_error
 
     error = standard_error(row)
-    if not error:
+    if error is None:
         return f"{row.metric}: no plan, because its standard error is not known for one set of {row.n:,} images"
     return (
         f"{row.metric}: to see a difference of {difference:g}, two generated sets need about "
@@ -196,6 +197,8 @@ def _check_plan(plan: float | None, fake: str | None, seeds: int, options: FidOp
         raise InputError(
             f"--plan {plan:g}: is a difference of one metric, and --metrics names {len(options.metrics)}; name one"
         )
+    if options.metrics == ("prdc",):
+        raise InputError(f"--plan {plan:g}: is a difference of one metric, and prdc stands for four; name another")
     if options.metrics == ("fid-infinity",) and seeds == 1:
         raise InputError(
             f"--plan {plan:g}: how much fid-infinity varies is known from several sets only; draw them by --seeds"

@@ -34,7 +34,13 @@ def reproduce(
     svhn: Annotated[str, typer.Option(help="Labelled images of Table 2.")] = "SVHN",
     mnist: Annotated[str, typer.Option(help="Labelled images of Table 3.")] = "MNIST",
     imagenet: Annotated[str | None, typer.Option(help="Images to fit Table 1's network to, with --train.")] = None,
-    cifar10_disc: Annotated[str | None, typer.Option(help="Checkpoint of Table 1's discriminator.")] = None,
+    imagenet_disc: Annotated[
+        str | None,
+        typer.Option(
+            help="Checkpoint of Table 1's discriminator, trained on ImageNet: the authors' is PATH/30, from their "
+            "repository's folder models/imagenet_gan_pretrain_128f_relu_lrelu_7l_3x3_256z."
+        ),
+    ] = None,
     svhn_disc: Annotated[
         str | None, typer.Option(help="Checkpoint of Table 2's discriminator, such as the authors'.")
     ] = None,
@@ -72,7 +78,7 @@ def reproduce(
     paths += ["--download"] if where.download else []
     on = () if device == DeviceOptions() else ("--device", device.device)
     sources = Sources(
-        cifar10, svhn, mnist, imagenet, cifar10_disc, svhn_disc, mnist_gen, train, num_samples, seed,
+        cifar10, svhn, mnist, imagenet, imagenet_disc, svhn_disc, mnist_gen, train, num_samples, seed,
         on, tuple(paths),
     )  # fmt: skip
     todo = steps(target, sources)

@@ -4,15 +4,14 @@ Features of a side are computed once, whatever is measured; files are decoded on
 distance and the Inception score keep sums only; what needs the features themselves, the kernel distance and precision,
 recall, density and coverage, keeps them in memory.
 
-The interval of a distance is over other generated sets of as many images, against the same real ones, but for KID's,
-which is over both, and recall's, over other real images.
+The interval of a distance is over other generated sets of as many images, against the same real ones, but for
+recall's, which is over other real images.
 """
 
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -26,13 +25,13 @@ from dcgan_eval.features.moments import Statistics
 from dcgan_eval.images import Images, fitted
 from dcgan_eval.metrics import extrapolation
 from dcgan_eval.metrics.extrapolation import POINTS, frechet_distance_at_infinity
-from dcgan_eval.metrics.frechet import Gaussian, Moments, frechet_distance
+from dcgan_eval.metrics.frechet import Gaussian, Moments, frechet_distance, without_each
 from dcgan_eval.metrics.inception_score import InceptionScore, Splits
 from dcgan_eval.metrics.kernel import kernel_distance
 from dcgan_eval.metrics.manifold import Manifold, manifold
 from dcgan_eval.options import FidOptions
 from dcgan_eval.results import Interval, Measurement, Row, Spread
-from dcgan_eval.results.intervals import jackknife, of_error, of_fraction, of_mean, students_t
+from dcgan_eval.results.intervals import REAL_IMAGES, jackknife, of_error, of_fraction, of_mean, students_t
 from dcgan_eval.results.intervals import spread as spread_of
 from dcgan_eval.runtime.devices import with_float64
 from dcgan_eval.runtime.errors import InputError
@@ -42,6 +41,7 @@ from dcgan_eval.runtime.run import HERE, Run
 NEED_FEATURES = {"kid", "prdc"}  # of the real side; of the fake one, also fid-infinity
 BLOCKS = 10  # random ones of a generated set, to leave out in turn
 WIDEST = 2560  # features: of each block a covariance is kept
+FOR_BIAS = 6  # generated images per feature: with fewer, the jackknife finds too large a bias
 
 
 class Side(NamedTuple):
@@ -78,8 +78,8 @@ def fid(
 
     fakes: one set, or samples of one generator by several seeds, over which a metric's mean and spread are taken.
     extractor: of the features; images of other shapes are fitted to it.
-    options: which metrics, and what decides them. The seed is of KID's subsets, the Inception score's shuffle, and the
-        subsets of the extrapolation.
+    options: which metrics, and what decides them. The seed is of KID's subsets, the Inception score's shuffle, the
+        subsets of the extrapolation, and the blocks of the jackknife.
     run: see `extract`.
     classifier: whose outputs are class logits, for the Inception score; by default the extractor's own logits.
     save: is handed the real set's statistics.
@@ -89,7 +89,7 @@ def fid(
     """
     check_metrics(options, real, fakes, extractor, classifier)
 
-    def side(images: Images | Statistics, is_real: bool) -> Side:
+    def side(images: Images | Statistics, is_real: bool, blocks: int = 0) -> Side:
         if isinstance(images, Statistics):
             # ours begin with the extractor's protocol; what was done to the images follows
             what = images.protocol.removeprefix(extractor.protocol).removeprefix("; ")
@@ -102,6 +102,7 @@ def fid(
             options,
             classifier,
             is_real=is_real,
+            blocks=blocks,
             keeps=bool(keep & set(options.metrics)),
             skip_corrupt=skip_corrupt,
             run=run,
@@ -111,7 +112,7 @@ def fid(
     if save is not None:
         protocol = "; ".join([extractor.protocol, *reals.notes])
         save(Statistics(reals.gaussian, reals.name, reals.sha256, extractor.fingerprint, protocol))
-    drawn = [side(fake, False) for fake in fakes]
+    drawn = [side(fake, False, blocks=BLOCKS if len(fakes) == 1 else 0) for fake in fakes]
     for metric in options.metrics if drawn else ():
         start = time.perf_counter()
         found = [_measure(metric, reals, fake, options, extractor, classifier, run) for fake in drawn]
@@ -237,6 +238,7 @@ def _side(
     classifier: Extractor | None,
     *,
     is_real: bool,
+    blocks: int,
     keeps: bool,
     skip_corrupt: bool,
     run: Run,
@@ -263,8 +265,8 @@ def _side(
     columns = _outputs(extractor)
     device = with_float64(run.device)
     d = columns.stop - columns.start
-    blocks = () if is_real or n < 2 * BLOCKS else random_blocks(n, options.seed)
-    apart = blocks if "fid" in options.metrics and d <= WIDEST else ()
+    of_rows = random_blocks(n, options.seed, blocks) if n >= 2 * blocks else ()
+    apart = of_rows if "fid" in options.metrics and d <= WIDEST else ()
     block_of = torch.empty(n, dtype=torch.int64)
     for which, rows in enumerate(apart):
         block_of[rows] = which
@@ -305,7 +307,7 @@ def _side(
         moments.over(run.ranks).gaussian(),
         None if features is None else run.ranks.sum(features),  # of which each rank has set its own rows
         None if splits is None or sums is None else splits.score(sums.over(run.ranks), run.ranks.sum(seen)),
-        blocks,
+        of_rows,
         tuple(some.over(run.ranks) for some in of_blocks),
         tuple(notes),
         time.perf_counter() - start,
@@ -354,7 +356,7 @@ def _measure(
             spread = Spread(std, "standard deviation", splits, "splits")
             # splits share no image; their spread divides by their number
             deviation = std * (splits / max(1, splits - 1)) ** 0.5
-            interval = students_t(mean, deviation, splits, "splits") if splits > 1 else Interval()
+            interval = students_t(mean, deviation, splits, "splits", least=1) if splits > 1 else Interval()
             return [_Number(name, mean, how, spread, interval)]
         assert fake.features is not None
         fakes = fake.features.to(with_float64(run.device))
@@ -373,7 +375,7 @@ def _measure(
             found = kernel_distance(fakes, reals, seed=seed, subsets=subsets, subset_size=size)
             how = f"unbiased MMD², kernel (x·y/d + 1)³, {subsets} subsets of {size}, seed {seed}"
             spread = Spread(found.std, "standard deviation", subsets, "subsets")
-            interval = of_error(found.mean, found.error, fake.n + real.n, "images of both sets")
+            interval = of_error(found.mean, found.error, fake.n, "generated images")
             return [_Number("KID" if inception else "kernel distance", found.mean, how, spread, interval)]
         shares = manifold(reals, fakes, k=options.prdc_k, ranks=run.ranks, blocks=fake.blocks)
         how = f"balls to the {shares.k}-th nearest neighbour, open"
@@ -385,31 +387,29 @@ def _measure(
         raise InputError(f"{metric} of {fake.name} and {real.name}: {error}") from error
 
 
-def random_blocks(n: int, seed: int) -> tuple[Tensor, ...]:
-    """Rows 0 to n − 1, int64, in `BLOCKS` random blocks of one size, or one image more."""
+def random_blocks(n: int, seed: int, blocks: int = BLOCKS) -> tuple[Tensor, ...]:
+    """Rows 0 to n − 1, int64, in random blocks of one size, or one image more."""
     order = torch.randperm(n, generator=stream(seed, "blocks"))
-    return tuple(order[i::BLOCKS].sort().values for i in range(BLOCKS))
+    return tuple(order[i::blocks].sort().values for i in range(blocks))
 
 
 def _of_blocks(distance: float, real: Side, fake: Side) -> tuple[Interval, str]:
     """The interval of a Fréchet distance over other generated sets, and its bias in words."""
     if not fake.moments:
         return Interval(), ""
-    without = [reduce(Moments.merged, (*fake.moments[:i], *fake.moments[i + 1 :])).gaussian() for i in range(BLOCKS)]
-    interval, bias = jackknife(
-        distance, [frechet_distance(real.gaussian, some) for some in without], "generated images"
-    )
-    if fake.n < extrapolation.PER_FEATURE * len(fake.gaussian.mean):
-        return interval, f"bias not known: fewer than {extrapolation.PER_FEATURE:g} generated images per feature"
+    without = [frechet_distance(real.gaussian, some) for some in without_each(fake.moments)]
+    interval, bias = jackknife(distance, without, "generated images")
+    if fake.n < FOR_BIAS * len(fake.gaussian.mean):
+        return interval, f"bias not known: fewer than {FOR_BIAS} generated images per feature"
     return interval, f"a bias of about {bias:.3g} is due to the number of generated images (jackknife)"
 
 
 def of_shares(found: Manifold, n_real: int, n_fake: int) -> dict[str, Interval]:
     """The intervals of precision, recall, density and coverage, by name. n_real, n_fake: images of both sets."""
-    generated = "generated images"
+    generated, each = "generated images", found.balls.double().cpu().numpy() / found.k
     return {
         "precision": of_fraction(found.precision, n_fake, generated),
-        "recall": of_fraction(found.recall, n_real, "real images, for this generated set"),
-        "density": of_mean(found.balls.double().cpu().numpy() / found.k, generated),
-        "coverage": jackknife(found.coverage, found.without, generated)[0] if found.without else Interval(),
+        "recall": of_fraction(found.recall, n_real, REAL_IMAGES),
+        "density": students_t(found.density, float(each.std(ddof=1)), n_fake, generated, least=0),
+        "coverage": jackknife(found.coverage, found.without, generated, most=1)[0] if found.without else Interval(),
     }

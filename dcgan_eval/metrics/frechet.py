@@ -10,7 +10,9 @@ of A₁ᵀΣ₂A₁. So it is computed here, in float64, of symmetric matrices: 
 product that is not symmetric turns complex or not-a-number where a covariance is singular.
 """
 
+from collections.abc import Sequence
 from functools import reduce
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,13 @@ class Gaussian(NamedTuple):
 def fit(features: Tensor) -> Gaussian:
     """The Gaussian of features (n, d), n ≥ 2. Raises ValueError for fewer, or values that are not finite."""
     return reduce(Moments.merged, map(Moments.of, torch.split(features, 4096))).gaussian()
+
+
+def without_each(parts: Sequence["Moments"]) -> list[Gaussian]:
+    """The Gaussians of all features but those of one part, for each of at least two parts."""
+    before = [Moments.none(len(parts[0].mean), parts[0].mean.device), *accumulate(parts[:-1], Moments.merged)]
+    after = [*reversed([*accumulate(reversed(parts[1:]), Moments.merged)]), before[0]]
+    return [head.merged(tail).gaussian() for head, tail in zip(before, after, strict=True)]
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:

@@ -10,14 +10,15 @@ replacement, and its spread is their standard deviation, which divides by the nu
 subsets are those of torch-fidelity. Products and sums are float64; the peers' are float32.
 
 The spread over subsets is of subsets, not of the sets of features, and its size depends on theirs. The standard error
-is of the mean over subsets, were both sets drawn again. By Hoeffding's decomposition (1948, section 5; of MMD²,
-Sutherland 2019, "Unbiased estimators for the variance of MMD estimators") a set of n and one of m have the variance
+is of the mean over subsets, were the first set drawn again, and the second kept. By Hoeffding's decomposition (1948,
+section 5; of MMD², Sutherland 2019, "Unbiased estimators for the variance of MMD estimators") a set of n and one of m
+have the variance
 
     V(n, m) = 4 Var(f)/n + 4 Var(g)/m + 2 σ²_xx / n(n−1) + 2 σ²_yy / m(m−1) + 4 σ²_xy / nm
 
 with f(x) = E k(x, x') − E k(x, y), g(y) likewise, and σ² the variances of what is left of each kernel without its means
-by row and column. They are estimated without bias in every subset, and averaged. Given both sets, subsets s are drawn
-anew, so that the mean over S of them has V(n, m) + (V(s, s) − V(n, m)) / S.
+by row and column; the terms without y and g are of the first set alone. All are estimated without bias in every subset,
+and averaged. Of given sets, subsets of s features have the variance V(s, s) − V(n, m), of which S leave the S-th part.
 """
 
 from typing import NamedTuple
@@ -32,7 +33,7 @@ FEWEST = 4  # features of a subset that variances can be estimated in
 
 class KernelDistance(NamedTuple):
     """mean and std over subsets; as an unbiased estimate, the mean may be negative. error: the standard error of the
-    mean over other sets of both kinds; NaN for subsets of fewer than `FEWEST`."""
+    mean over other first sets; NaN for subsets of fewer than `FEWEST`."""
 
     mean: float
     std: float
@@ -70,8 +71,9 @@ def kernel_distance(
     if not np.isfinite(values).all():
         raise ValueError("features hold NaN or infinite values, or too large ones")
     known = _Variances(*np.mean(parts, 0).tolist())
-    of_sets, of_subsets = known.of(len(first), len(second)), known.of(subset_size, subset_size)
-    error = (of_sets + max(of_subsets - of_sets, 0) / subsets) ** 0.5
+    n, m = len(first), len(second)
+    of_subsets = known.of(subset_size, subset_size) - known.of(n, m)
+    error = (known.of_the_first(n, m) + max(of_subsets, 0) / subsets) ** 0.5
     return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, subset_size, error)
 
 
@@ -97,21 +99,23 @@ class _Variances(NamedTuple):
 
     def of(self, n: int, m: int) -> float:
         """V(n, m). A variance of a mean whose unbiased estimate is below 0 counts as 0."""
-        means = 4 * max(self.f, 0.0) / n + 4 * max(self.g, 0.0) / m
-        rest = 2 * max(self.xx, 0.0) / (n * (n - 1)) + 2 * max(self.yy, 0.0) / (m * (m - 1)) + 4 * self.xy / (n * m)
-        return means + rest
+        return self.of_the_first(n, m) + 4 * max(self.g, 0.0) / m + 2 * self.yy / (m * (m - 1))
+
+    def of_the_first(self, n: int, m: int) -> float:
+        """Its terms that are not of the second set alone."""
+        return 4 * max(self.f, 0.0) / n + 2 * self.xx / (n * (n - 1)) + 4 * self.xy / (n * m)
 
 
 def _variances(xx: Tensor, yy: Tensor, xy: Tensor) -> _Variances:
     """Without bias, from kernels float64 (m, m), (n, n) and (m, n), m and n at least `FEWEST`."""
     m, n = xy.shape
-    of_x, of_y = ((k.sum(1) - k.diag()) / (len(k) - 1) for k in (xx, yy))
+    of_x, of_y = ((k.sum(1) - k.diag()) / (len(k) - 2) for k in (xx, yy))
     across, down = xy.mean(1), xy.mean(0)
     left = xy - across[:, None] - down + xy.mean()
     s_xx, s_yy, s_xy = _left(xx), _left(yy), float(left.square().sum()) / ((m - 1) * (n - 1))
     return _Variances(
-        float((of_x - across).var()) - s_xx / (m - 1) - s_xy / n,
-        float((of_y - down).var()) - s_yy / (n - 1) - s_xy / m,
+        float((of_x - across).var()) - s_xx / (m - 2) - s_xy / n,
+        float((of_y - down).var()) - s_yy / (n - 2) - s_xy / m,
         s_xx,
         s_yy,
         s_xy,

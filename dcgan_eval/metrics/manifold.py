@@ -59,9 +59,9 @@ def manifold(
     holds = torch.zeros(len(blocks) or 1, len(real), dtype=torch.bool, device=fake.device)
     reach = radii(real)
     for held, rows in zip(holds, blocks or [torch.arange(len(fake), device=fake.device)], strict=True):
-        found = inside_balls(fake[rows], ranks.mine(real), reach, ranks=ranks)
+        found = inside_balls(fake[rows], ranks.mine(real), ranks.mine(reach), ranks=ranks)
         counts[rows], held[:] = found.counts, found.occupied
-    reals = inside_balls(real, ranks.mine(fake), radii(fake), ranks=ranks)
+    reals = inside_balls(real, ranks.mine(fake), ranks.mine(radii(fake)), ranks=ranks)
     in_blocks = holds.sum(0)
     return Manifold(
         precision=float((counts > 0).double().mean()),

@@ -1,6 +1,6 @@
 """From results to tables: each is a query over rows. A column never mixes numbers of unequal protocol."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import TypeVar
@@ -8,7 +8,7 @@ from typing import TypeVar
 from dcgan_eval.report import words
 from dcgan_eval.report.table import EMPTY, Cell, Table, between, number, table
 from dcgan_eval.results import MEASURED, Row, latest
-from dcgan_eval.results.differences import Difference, apart, difference, over_draws, unequal
+from dcgan_eval.results.differences import Difference, apart, difference, over_draws
 from dcgan_eval.results.intervals import holm
 from dcgan_eval.results.paper import QUOTES, Quote, differs, quoted
 
@@ -147,7 +147,8 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
             line = _free(lines, (row.model, row.model_sha256, row.seed), column, start)
             line[column] = number(row)
             line |= _of_draws(row, f", {column}")
-        notes = ["; ".join([f"{row.metric}: {words.method(row)}", *words.uncertainty(row)]) for row in same]
+        notes = ["; ".join([f"{row.metric}: {row.method}", *words.uncertainty(row)]) for row in same]
+        notes += [f"{row.metric} of {row.model}: {row.remark}" for row in same if row.remark]
         notes += [note for row in same for note in _about_draws(row)]
         notes += [_features(row) for row in same]
         count = f"{first.n_reference:,}" if first.n_reference else "an unstated number of"
@@ -158,31 +159,35 @@ def _comparisons(rows: Sequence[Row]) -> list[Table]:
             for row in same
         ]
         title = f"{first.data} in the features {first.features}: {first.n:,} images evaluated"
-        found += [table(title, list(lines.values()), notes), *_to_the_best(title, hows)]
+        found += [table(title, list(lines.values()), notes), *_to_the_best(title, same)]
     return found
 
 
-def _to_the_best(title: str, by_metric: Mapping[str, Sequence[Row]]) -> list[Table]:
-    """A table of differences: a line per evaluated set, a column per metric in which one is better; none where no
-    interval of them is known."""
+def _to_the_best(title: str, same: Sequence[Row]) -> list[Table]:
+    """A table of differences: a line per evaluated set, a column per metric and how it is found, where one is better;
+    none where no interval of them is known."""
     lines: dict[object, dict[str, Cell]] = {}
-    compared: list[tuple[str, Difference, str]] = []
-    for metric, rows in by_metric.items():
-        better = 1 if metric in _HIGHER else -1
-        best = max(rows, key=lambda row: better * row.value)
-        if metric not in _HIGHER + _LOWER or any(unequal(row, best) for row in rows):
+    compared: list[tuple[str, Difference]] = []
+    methods = grouped(same, lambda row: (row.metric, row.method, len(row.draws)))
+    for (metric, method, _), rows in methods.items():
+        if metric not in _HIGHER + _LOWER or len(rows) < 2:
+            continue
+        column = metric if sum(other == metric for other, *_ in methods) == 1 else f"{metric}, {method}"
+        best = max(rows, key=lambda row: row.value if row.metric in _HIGHER else -row.value)
+        found = {
+            row: over_draws(row, best, len(rows)) or difference(row, best, len(rows)) for row in rows if row is not best
+        }
+        if all(apart_by.low is None for apart_by in found.values()):
             continue
         for row in rows:
-            line = _free(lines, (row.model, row.model_sha256, row.seed), metric, {"evaluated": Cell(row.model or "")})
-            line[metric] = Cell("best", None, (row,))
-            if row is not best:
-                found = over_draws(row, best, len(rows)) or difference(row, best, len(rows))
-                line[metric] = _difference(found, (row, best))
-                compared.append((metric, found, row.spread_of))
-    if all(found.low is None for _, found, _ in compared):
+            start = {"evaluated": Cell(row.model or ""), **_seed(row, same)}
+            line = _free(lines, (row.model, row.model_sha256, row.seed), column, start)
+            line[column] = Cell("best", None, (row,)) if row is best else _difference(found[row], (row, best))
+        compared += [(f"{column}: {_about(each, len(rows), best.spread_of)}", each) for each in found.values()]
+    if not lines:
         return []
-    notes = [f"{metric}: {_about(found, len(by_metric[metric]), of)}" for metric, found, of in compared]
-    notes += [WITHIN] if any(found.within for _, found, _ in compared) else []
+    notes = [note for note, _ in compared]
+    notes += [WITHIN] if any(each.within for _, each in compared) else []
     return [table(f"{title}, differences to the best", list(lines.values()), notes)]
 
 
@@ -475,7 +480,7 @@ def _about(found: Difference, models: int, draws_of: str = "label draws") -> str
     how = {
         "paired by image": "the 95 % interval over test images, paired image by image",
         "paired by draw": f"the 95 % interval over {draws_of}, paired draw by draw",
-        "independent sets": "the 95 % interval as of two independent sets, by those of both (Zou and Donner)",
+        "independent sets": "the 95 % interval over other generated sets, from those of both (Zou and Donner)",
         "not paired": "the 95 % interval over test images, as of two independent samples (Newcombe): at least one "
         "model's outcomes by image are not kept, so it is too wide",
         "": "of at least one model too little is kept for an interval",

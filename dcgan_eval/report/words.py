@@ -22,6 +22,10 @@ def spread(found: Row | Spread) -> str:
 def interval(found: Row | Interval) -> str:
     """What the numbers in brackets are: 'the 95 % interval over 10,000 test images (Wilson)'; '' where none are."""
     of = f"{found.interval_n:,} {found.interval_of}"
+    if found.interval == "jackknife":
+        return f"the 95 % interval over other sets of as many images (jackknife of {of})"
+    if found.interval == "U-statistic":
+        return f"the 95 % interval over other sets of {of} (variance of a U-statistic)"
     return f"the 95 % interval over {of} ({found.interval})" if found.interval else ""
 
 

@@ -12,14 +12,14 @@ TARGETS = ("digits", "table1", "table2", "table3", "figures", "all")
 @dataclass(frozen=True)
 class Sources:
     """What the user named. cifar10, svhn, mnist: labelled images. imagenet: those that Table 1's network is fitted to.
-    cifar10_disc, svhn_disc, mnist_gen: checkpoints, None for those that are missing. train: whether to fit these. num:
+    imagenet_disc, svhn_disc, mnist_gen: checkpoints, None for those that are missing. train: whether to fit these. num:
     samples that Table 3 goes up to. device: options that name it, paths: where named sets lie."""
 
     cifar10: str = "CIFAR-10"
     svhn: str = "SVHN"
     mnist: str = "MNIST"
     imagenet: str | None = None
-    cifar10_disc: str | None = None
+    imagenet_disc: str | None = None
     svhn_disc: str | None = None
     mnist_gen: str | None = None
     train: bool = False
@@ -68,12 +68,15 @@ def _digits(s: Sources) -> Iterator[Step]:
 
 def _table1(s: Sources) -> Iterator[Step]:
     data = _images(s.cifar10, "fetch it with --download, or name images by --cifar10")
-    network, after = s.cifar10_disc, None
+    network, after = s.imagenet_disc, None
     if network is None and s.train:
         network, after = yield from _fitted(
             _training("imagenet32", 640_000, s.imagenet, "name the images to fit it to by --imagenet", s)
         )
-    remedy = "name one by --cifar10-disc (python -m training imagenet32 makes it), or have it made by --train"
+    remedy = (
+        "name one by --imagenet-disc (the authors' is models/imagenet_gan_pretrain_128f_relu_lrelu_7l_3x3_256z/30 of "
+        "their repository, Newmu/dcgan_code on GitHub), or have one made by --train"
+    )
     yield from _accuracies(s, "table1", "Table 1", data, (("all", 900, ()), ("per-class:400", 300, ())), {
         f"disc:{network or ''}": (_checkpoint(network, remedy), after, 1.0),
         "random:imagenet32": (None, None, 1.0),

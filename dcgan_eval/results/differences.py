@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcgan_eval.results import Row
-from dcgan_eval.results.intervals import Z95, ends, simultaneous
+from dcgan_eval.results.intervals import REAL_IMAGES, Z95, ends, simultaneous
 from dcgan_eval.runtime.errors import InputError
 
 # what two numbers must share to be set one above the other; what is compared (features, model) is not among them
@@ -114,7 +114,7 @@ def _independent(a: Row, b: Row, z: float) -> Difference:
     if a.interval == b.interval == "Wilson" and a.unit == b.unit == "%":
         low, high = newcombe((a.value / 100, a.interval_n), (b.value / 100, b.interval_n), z)
         return Difference(value, low, high, "not paired")
-    if not (a.interval and b.interval):
+    if not (a.interval and b.interval) or REAL_IMAGES in (a.interval_of, b.interval_of):
         return Difference(value)
     low, high = by_squares(a, b, z / Z95)
     return Difference(value, low, high, "independent sets")
@@ -123,23 +123,34 @@ def _independent(a: Row, b: Row, z: float) -> Difference:
 def by_squares(a: Row, b: Row, wider: float = 1.0) -> tuple[float, float]:
     """The interval of a - b of independent numbers, from the ends of both intervals (Zou and Donner 2008; Newcombe's is
     the same of fractions). wider: how much longer than for one difference alone."""
-    below, above = ([end - row.value for end in (row.low, row.high) if end is not None] for row in (a, b))
+    (below_a, above_a), (below_b, above_b) = (_halves(row) for row in (a, b))
     value = a.value - b.value
-    return (
-        value - wider * float(np.hypot(below[0], above[1])),
-        value + wider * float(np.hypot(below[1], above[0])),
-    )
+    return value - wider * math.hypot(below_a, above_b), value + wider * math.hypot(above_a, below_b)
+
+
+def _halves(row: Row) -> tuple[float, float]:
+    """How far the ends of its interval are from its value; of a symmetric one also where an end is cut off."""
+    assert row.low is not None
+    assert row.high is not None
+    below, above = row.value - row.low, row.high - row.value
+    return (max(below, above),) * 2 if row.interval in _BY_T else (below, above)
+
+
+_BY_T = ("Student's t", "jackknife")
+
+
+def _quantile(row: Row) -> float:
+    """That its interval was made with."""
+    return simultaneous(2, row.interval_n - 1) if row.interval in _BY_T else Z95
 
 
 def standard_error(row: Row) -> float | None:
-    """Of one set of images: the spread over several sets, else what the interval was made from; None without either."""
+    """Of one generated set: the spread over several sets, else what the interval was made from; None without either."""
     if row.draws:
         return row.spread
-    if row.high is None or row.low is None:
+    if not row.interval or row.interval_of == REAL_IMAGES:
         return None
-    by_t = row.interval in ("Student's t", "jackknife")
-    half = row.high - row.value if by_t else (row.high - row.low) / 2  # a low end may be cut off at 0
-    return half / (simultaneous(2, row.interval_n - 1) if by_t else Z95)
+    return sum(_halves(row)) / 2 / _quantile(row)
 
 
 def resolving(row: Row, difference: float) -> int:
@@ -151,7 +162,8 @@ def resolving(row: Row, difference: float) -> int:
     error = standard_error(row)
     if error is None:
         raise ValueError(f"{row.metric} of {row.model}: has no standard error")
-    return max(2, math.ceil(2 * row.n * ((Z95 + POWER) * error / difference) ** 2))
+    quantile = Z95 if row.draws else _quantile(row)
+    return max(2, math.ceil(2 * row.n * ((quantile + POWER) * error / difference) ** 2))
 
 
 def apart(a: Row, quote: Row) -> Difference:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from dcgan_eval.results.row import Interval, Spread
 
 LEVEL = 0.95
+REAL_IMAGES = "real images, for this generated set"  # that recall's interval is over
 Z95 = 1.959963984540054  # the normal quantile
 
 
@@ -74,8 +75,8 @@ def of_clusters(shares: Sequence[float], each: int, of: str) -> Interval:
     fewer = (Z95 / simultaneous(2, n - 1)) ** 2
     # 0 where all clusters agree, which rounding would hide
     variance = float(np.var(shares, ddof=1)) / n if max(shares) > min(shares) else 0.0
-    trials = (share * (1 - share) / variance if variance else total) * fewer
-    return replace(wilson(share, max(min(trials, total), n), of), interval="Wilson, clustered", interval_n=n)
+    trials = min(share * (1 - share) / variance, total) if variance else total
+    return replace(wilson(share, max(trials * fewer, n), of), interval="Wilson, clustered", interval_n=n)
 
 
 def of_mean(values: ArrayLike, of: str) -> Interval:
@@ -88,13 +89,14 @@ def of_mean(values: ArrayLike, of: str) -> Interval:
     return students_t(float(x.mean()), float(x.std(ddof=1)), len(x), of) if len(x) > 1 else Interval()
 
 
-def students_t(mean: float, deviation: float, n: int, of: str) -> Interval:
-    """`of_mean` of n values, n at least 2, from their mean and their standard deviation, which divides by n − 1."""
+def students_t(mean: float, deviation: float, n: int, of: str, least: float = -np.inf) -> Interval:
+    """`of_mean` of n values, n at least 2, from their mean and their standard deviation, which divides by n − 1; none
+    where nothing varies. least: what no value is below."""
     half = simultaneous(2, n - 1) * deviation / n**0.5
-    return Interval(mean - half, mean + half, "Student's t", n, of)
+    return Interval(max(least, mean - half), mean + half, "Student's t", n, of) if half else Interval()
 
 
-def jackknife(value: float, without: Sequence[float], of: str) -> tuple[Interval, float]:
+def jackknife(value: float, without: Sequence[float], of: str, most: float = np.inf) -> tuple[Interval, float]:
     """Of a smooth statistic that is not below 0, and its bias, by leaving out one block after another (Quenouille 1956,
     Tukey 1958).
 
@@ -105,20 +107,22 @@ def jackknife(value: float, without: Sequence[float], of: str) -> tuple[Interval
     value: of all.
     without: of all but one block, for each; the blocks are random and of one size.
     of: what the blocks are of, in the plural.
+    most: what the statistic cannot exceed.
     """
     x, blocks = np.asarray(without, dtype=np.float64), len(without)
     half = simultaneous(2, blocks - 1) * (blocks - 1) ** 0.5 * float(x.std())
     bias = (blocks - 1) * (float(x.mean()) - value)
-    ends_of = (max(0.0, value - half), value + half)
+    ends_of = (max(0.0, value - half), min(most, value + half))
     return Interval(*ends_of, "jackknife", blocks, f"blocks of {of}") if half else Interval(), bias
 
 
 def of_error(value: float, error: float, n: int, of: str) -> Interval:
-    """Of an unbiased estimate with a known standard error, by the normal quantile; none of one that is not known.
+    """Of an unbiased estimate with a known standard error, by the normal quantile; none where that is not
+    known, or 0.
 
     n, of: what it was estimated from, such as 10000 'generated images'.
     """
-    if not np.isfinite(error):
+    if not (np.isfinite(error) and error):
         return Interval()
     return Interval(value - Z95 * error, value + Z95 * error, "U-statistic", n, of)
 

@@ -96,7 +96,7 @@ def test_fid_appends_to_out_and_prints_tables(compared_by_default):
     assert (code, err) == (0, "")
     assert out.startswith("digits:train in the features pixels: 60 images evaluated\n\n")
     header, line = body(out)
-    over = "over images of both sets, kernel distance"
+    over = "over generated images, kernel distance"
     assert re.split("  +", header) == ["evaluated", "Fréchet distance", "kernel distance", over]
     ends = [between(low, high, "") for low, high in zip(printed.low, printed.high, strict=True)]
     assert printed.interval.tolist() == ["jackknife", "U-statistic"]
@@ -490,6 +490,7 @@ def test_a_plan_says_how_many_images_a_difference_needs():
         (("--plan", "0"), "--plan 0: want a difference above 0"),
         (("--plan", "nan"), "--plan nan: want a difference above 0"),
         (("--plan", "1", "--metrics", "fid,prdc"), "names 2; name one"),
+        (("--plan", "1", "--metrics", "prdc"), "prdc stands for four"),
         (("--plan", "1", "--metrics", "fid-infinity"), "draw them by --seeds"),
     ],
 )

@@ -171,7 +171,7 @@ def test_steps_of_every_target_have_names_of_their_own():
 
 def test_every_command_of_the_plan_is_one(tmp_path):
     """Each is parsed as typed, with --help in place of the work."""
-    for each in steps("all", Sources(train=False, cifar10_disc="x", svhn_disc="x", mnist_gen="x")):
+    for each in steps("all", Sources(train=False, imagenet_disc="x", svhn_disc="x", mnist_gen="x")):
         code, out, err = run(*(word.replace(FOLDER, str(tmp_path)) for word in each.argv), *each.options, "--help")
         assert (code, err) == (0, ""), each.argv
         assert each.argv[0] in out
@@ -220,7 +220,7 @@ def test_a_plan_alone_changes_nothing(tmp_path):
     assert not (tmp_path / "r").exists()
     assert "Table 1: disc features, per-class:400" in err
     assert "missing" in err
-    assert "--cifar10-disc" in err
+    assert "--imagenet-disc" in err
     assert "in all" in err
 
 

@@ -26,8 +26,12 @@ def arrays_beside(listing: Path) -> dict[int, Path]:
     return {index: file for index, file in found.items() if index > 0}
 
 
-def _read(listing: Path) -> list[tuple[Path, np.ndarray[Any, Any]]]:
-    """The arrays beside a .jl in their order; the .jl itself says, to a text search, how many there must be."""
+REPOSITORY = "the authors' repository, Newmu/dcgan_code on GitHub, has them in its folder models"
+
+
+def _files(listing: Path) -> list[Path]:
+    """The arrays that belong beside a .jl, in their order, whether they are there or not: the .jl itself says, to a
+    text search, how many there must be."""
     present = arrays_beside(listing)
     if listing.is_file():
         needed = {int(match) for match in re.findall(rb"_(\d{2,4})\.npy", listing.read_bytes())} - {0}
@@ -40,11 +44,14 @@ def _read(listing: Path) -> list[tuple[Path, np.ndarray[Any, Any]]]:
         needed = set(present)
     else:
         raise InputError(f"{listing}: no such file, and no {listing.name}_01.npy beside it")
+    return [
+        present.get(index, listing.with_name(f"{listing.name}_{index:02d}.npy")) for index in range(1, max(needed) + 1)
+    ]
+
+
+def _read(files: list[Path]) -> list[tuple[Path, np.ndarray[Any, Any]]]:
     arrays = []
-    for index in range(1, max(needed) + 1):
-        file = listing.with_name(f"{listing.name}_{index:02d}.npy")
-        if index not in present:
-            raise InputError(f"{file}: absent; {listing.name} needs its arrays 01 to {max(needed):02d} beside it")
+    for file in files:
         try:
             with file.open("rb") as stream:
                 array = np.lib.format.read_array(stream, allow_pickle=False)
@@ -79,12 +86,17 @@ def _fill_from(network: Generator | Discriminator, arrays: list[tuple[Path, np.n
 
 
 def load_authors(listings: list[Path]) -> Checkpoint:
-    arrays: dict[str, list[tuple[Path, np.ndarray[Any, Any]]]] = {}
+    files: dict[str, list[Path]] = {}
     for listing in listings:
         kind = next((kind for kind, suffix in SUFFIX.items() if listing.name.endswith(suffix)), None)
         if kind is None:
             raise InputError(f"{listing}: the authors' names end in {' or '.join(SUFFIX.values())}")
-        arrays[kind] = _read(listing)
+        files[kind] = _files(listing)
+    if absent := [file for some in files.values() for file in some if not file.is_file()]:
+        names = ", ".join([str(absent[0]), *(file.name for file in absent[1:])])
+        counts = " and ".join(f"01 to {len(some):02d} of the {kind}" for kind, some in files.items())
+        raise InputError(f"{names}: absent; the checkpoint needs arrays {counts}; {REPOSITORY}")
+    arrays = {kind: _read(some) for kind, some in files.items()}
     shapes = {kind: [array.shape for _, array in found] for kind, found in arrays.items()}
     for architecture in PRESETS.values():
         generator = Generator(architecture, "meta") if "generator" in arrays else None
@@ -97,8 +109,9 @@ def load_authors(listings: list[Path]) -> Checkpoint:
             return checkpoint_of(architecture, generator, discriminator, "authors")
         for kind, found in shapes.items():
             if found != expected[kind] and found == expected[kind][: len(found)]:
-                last = arrays[kind][-1][0]
-                file = last.with_name(f"{last.name[:-6]}{len(found) + 1:02d}.npy")
-                raise InputError(f"{file}: absent; this {kind} has {len(expected[kind])} arrays, found {len(found)}")
+                last, count = arrays[kind][-1][0], len(expected[kind])
+                absent = [last.with_name(f"{last.name[:-6]}{i:02d}.npy") for i in range(len(found) + 1, count + 1)]
+                names = ", ".join([str(absent[0]), *(file.name for file in absent[1:])])
+                raise InputError(f"{names}: absent; this {kind} has {count} arrays, found {len(found)}; {REPOSITORY}")
     seen = "; ".join(f"{kind} {' '.join(map(str, found))}" for kind, found in shapes.items())
     raise InputError(f"{listings[0]}: arrays of these shapes fit no preset ({', '.join(PRESETS)}): {seen}")

@@ -14,8 +14,11 @@ from dcgan_eval.options import BatchNormMode
 from dcgan_eval.runtime.errors import InputError
 
 Format = Literal["dcgan-eval", "authors", "pytorch-examples"]
-# networks that the paper's authors released, by `Checkpoint.sha256`, and what they were trained on
-RELEASED = {"4ada529806fb8f574557f0022b9ad5afde29687a42bf1b120aa0bdcec4f178cf": "SVHN, without labels"}
+# what the discriminators that the paper's authors released were trained on, by the SHA-256 of their first kernels
+RELEASED = {
+    "adc372ef60eae526eee192ca8231eea1fdb8d6189cc31217e2667d51a61183a1": "SVHN, without labels",
+    "85b3fc1052c63b1007810d39a497f5c151022707d68e4dfcce63c4414ca2a397": "ImageNet, without labels",
+}
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,14 @@ class Checkpoint:
 
     @property
     def trained_on(self) -> str:
-        """The images that the networks have seen, where whoever saved them noted it down, or they are known; else
-        'unknown'."""
+        """The images that the networks have seen, where whoever saved them noted it down, or the discriminator is one
+        that the authors released; else 'unknown'."""
         if data := self.metadata.get("data"):
             return f"{data}, {'with' if self.architecture.n_classes else 'without'} labels"
-        return RELEASED.get(self.sha256, "unknown")
+        if self.discriminator is None:
+            return "unknown"
+        first = next(self.discriminator.parameters()).detach().numpy()
+        return RELEASED.get(hashlib.sha256(first.tobytes()).hexdigest(), "unknown")
 
     @property
     def generator_batchnorm(self) -> BatchNormMode:
