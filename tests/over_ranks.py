@@ -119,9 +119,9 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
     radii = torch.linspace(0, 5, len(database), dtype=torch.float64)
     inside = inside_balls(queries, database[some.start : some.stop], radii[some.start : some.stop], ranks=ranks)
     keep("balls", inside.counts, inside.occupied.double())
-    real, fake = blobs(200, 12, 5)[0], blobs(150, 12, 6)[0]
-    found = manifold(real, fake, k=3, ranks=ranks, blocks=torch.arange(150).split(15))
-    keep("manifold", *found[:5], found.balls, *found.without)
+    of_blocks = torch.arange(150).split(15)
+    shares = manifold(blobs(200, 12, 5)[0], blobs(150, 12, 6)[0], k=3, ranks=ranks, blocks=of_blocks)
+    keep("manifold", *shares[:5], shares.balls, *shares.without)
 
     # images: features, probes, distances between sets, copying
     train, test = pictures(330, 10, "p:train"), pictures(200, 11, "p:test")

@@ -52,7 +52,8 @@ def arithmetic(
 ) -> None:
     """Add and subtract latent vectors, as in Figure 7.
 
-    Each term is the mean of three exemplars; single exemplars and arithmetic in pixels are shown for comparison.
+    Each term is the mean of three exemplars; single exemplars and arithmetic in pixels are shown for comparison. Where
+    terms have names, the experiment is repeated for ten seeds of z.
     Without EXPRESSION only --contact-sheet is written.
     """
     from dcgan_eval.studies import arithmetic as study

@@ -53,7 +53,8 @@ def turn(
 ) -> None:
     """Move samples along a latent direction, as in Figure 8.
 
-    The direction leads from one group of samples to another; whether the change along it is linear is measured.
+    The direction leads from one group of samples to another. Measures how much the samples change along it, and whether
+    the change is linear, and compares it with 199 random directions.
     """
     from dcgan_eval.images import from_tensor
     from dcgan_eval.studies import turn as study

@@ -316,6 +316,7 @@ def _others(rows: Sequence[Row]) -> list[Table]:
         adjusted = dict(zip(p_values, holm([row.value for row in p_values]), strict=True))
         for row in same:
             column = f"{words.column(row)} {row.unit}".strip()
+            column += ", adjusted" if row in adjusted and len(adjusted) > 1 else ""
             line = _free(lines, (row.condition, row.command), column, {"": Cell(row.condition)})
             line[column] = Cell(f"{adjusted[row]:.2g}", adjusted[row], (row,)) if row in adjusted else _whole(row)
         notes = [

@@ -495,7 +495,9 @@ def test_every_number_of_one_set_has_an_interval_of_a_named_kind(reals, fakes):
         "coverage": ("jackknife", 10, "blocks of generated images"),
     }
     assert all(row.low < row.value < row.high for row in found.values() if row.interval)
-    assert "bias of about" in found["Fréchet distance"].remark
+    assert found["Fréchet distance"].remark == "bias not known: fewer than 6 generated images per feature"
+    many = from_tensor(torch.cat([fakes.tensor()] * 2), name="twice")
+    assert "bias of about" in numbers(reals, many)["Fréchet distance"].remark
     assert numbers(fakes, reals)["Fréchet distance"].low != found["Fréchet distance"].low
 
 

@@ -150,10 +150,11 @@ def test_p_values_of_a_study_stand_on_the_line_of_what_they_test_adjusted():
     ]
     (found,) = tables(rows)
     p = [f"p, {name}" for name in ("object still present", "other samples unchanged")]
-    assert found.columns == ("", "object still present %", "change %", *p)
+    adjusted = [f"{name}, adjusted" for name in p]
+    assert found.columns == ("", "object still present %", "change %", *adjusted)
     assert column(found, "") == [own, random]
-    assert column(found, p[0]) == ["0.01", ""]
-    assert column(found, p[1]) == ["0.04", ""]
+    assert column(found, adjusted[0]) == ["0.01", ""]
+    assert column(found, adjusted[1]) == ["0.04", ""]
     assert column(found, "change %") == ["50.00", "51.00 ± 0.50"]
     assert f"{p[0]}, {p[1]}: a rank" in found.notes
     assert (

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from dcgan_eval import reproduction, results
+from dcgan_eval.models.architecture import preset
 from dcgan_eval.reproduction import Inspector, Sources, assemble, plan, running, steps
 from dcgan_eval.reproduction.step import FOLDER, Source, Step, marker
 from dcgan_eval.runtime.errors import InputError
-from tests.builders import RESULT, fails, run
+from tests.builders import RESULT, fails, networks, run, write_authors
 
 PIXELS = ("classify", "--features", "pixels", "--C", "1e-3")
 
@@ -222,6 +223,32 @@ def test_a_plan_alone_changes_nothing(tmp_path):
     assert "missing" in err
     assert "--imagenet-disc" in err
     assert "in all" in err
+
+
+def test_table_1s_network_as_the_authors_released_it(tmp_path):
+    """A stand-in of its layout: seventeen arrays of a discriminator, no statistics, kernels as Theano's."""
+    generator, discriminator = networks(preset("imagenet32"))
+    prefix = write_authors(tmp_path, generator, discriminator, prefix="30")
+    assert len(list(tmp_path.glob("30_discrim_params.jl_*.npy"))) == 17
+    labels = np.arange(60) % 2
+    pixels = np.random.default_rng(0).integers(0, 120, (60, 32, 32, 3)) + 60 * labels[:, None, None, None]
+    x = pixels.astype(np.uint8)
+    np.savez(tmp_path / "few.npz", x_train=x, y_train=labels, x_test=x, y_test=labels)
+    argv = ("--data", tmp_path / "few.npz", "--features", f"disc:{prefix}", "--C", "1e-3")
+    code, _, err = run("classify", *argv, "--results", tmp_path / "r.csv")
+    assert code == 0, err
+    row = next(row for row in results.load(tmp_path / "r.csv") if row.role == "value")
+    assert (row.dimensions, row.trained_on, row.certified) == (28672, "unknown", True)
+    assert row.batchnorm == "reestimated"
+    plan = run("reproduce", "table1", "--imagenet-disc", prefix, "--cifar10", tmp_path / "few.npz", "--dry-run")
+    assert plan[0] == 0
+    assert "missing" not in plan[2]
+    for number in (11, 14):
+        (tmp_path / f"30_discrim_params.jl_{number}.npy").unlink()
+    for command in (("info", prefix), ("classify", *argv)):
+        fails(
+            run(*command), r"30_discrim_params\.jl_11\.npy, 30_discrim_params\.jl_14\.npy: absent.* Newmu/dcgan_code on"
+        )
 
 
 def test_a_part_of_which_nothing_can_be_done(tmp_path):

@@ -17,7 +17,7 @@ from dcgan_eval.results.differences import (
     standard_error,
     unequal,
 )
-from dcgan_eval.results.intervals import jackknife, of_error, of_images, of_mean, simultaneous, wilson
+from dcgan_eval.results.intervals import REAL_IMAGES, jackknife, of_error, of_images, of_mean, simultaneous, wilson
 from dcgan_eval.results.outcomes import Outcomes
 from dcgan_eval.runtime.errors import InputError
 from tests.builders import RESULT
@@ -100,7 +100,7 @@ def test_two_generated_sets_are_compared_by_their_intervals():
         "unit": "",
         "low": 9.0,
         "high": 12.0,
-        "interval": "jackknife",
+        "interval": "U-statistic",
         "interval_n": 10,
     }
     a, b = replace(RESULT, **ends), replace(RESULT, **{**ends, "value": 13.0, "low": 12.0, "high": 13.5})
@@ -121,10 +121,13 @@ def test_standard_errors_are_those_that_intervals_were_made_from():
         row = replace(RESULT, unit="", value=value, **vars(found))
         assert standard_error(row) == pytest.approx(error)
     without = [np.delete(x.reshape(10, 4), i, 0).mean() for i in range(10)]
-    row = replace(RESULT, unit="", value=x.mean(), **vars(jackknife(x.mean(), without, "")[0]))
+    row = replace(RESULT, unit="", value=float(x.mean()), **vars(jackknife(x.mean(), without, "")[0]))
     assert standard_error(row) == pytest.approx(x.reshape(10, 4).mean(1).std(ddof=1) / 10**0.5)
     assert standard_error(replace(RESULT, draws=(1.0, 2.0, 3.0), spread=1.0)) == 1.0
-    assert standard_error(replace(RESULT, low=None, high=None)) is None
+    assert standard_error(replace(RESULT, interval="", low=None, high=None)) is None
+    assert standard_error(replace(row, interval_of=REAL_IMAGES)) is None
+    cut = replace(RESULT, unit="", value=1.0, **vars(jackknife(1.0, without, "", most=1)[0]))
+    assert standard_error(cut) == pytest.approx(standard_error(row))
 
 
 def test_as_many_images_as_planned_resolve_the_difference():
@@ -136,7 +139,7 @@ def test_as_many_images_as_planned_resolve_the_difference():
     seen = rng.normal(0.2, (2 / n) ** 0.5, 20_000) > 1.96 * (2 / n) ** 0.5
     assert seen.mean() == pytest.approx(0.8, abs=0.01)
     with pytest.raises(ValueError, match="no standard error"):
-        resolving(replace(row, low=None, high=None), 0.2)
+        resolving(replace(row, interval="", low=None, high=None), 0.2)
 
 
 def test_other_draws_are_not_paired():

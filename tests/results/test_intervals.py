@@ -79,14 +79,14 @@ def test_clusters_are_worth_between_their_number_and_that_of_all_trials():
     def ends(found):
         return pytest.approx((found.low, found.high))
 
-    # of nearly equal clusters all trials count, as if they were independent
+    fewer = (Z95 / t.ppf(0.975, 9)) ** 2
+    # of nearly equal clusters all trials count, but for the uncertainty of so few clusters
     nearly = of_clusters([0.5] * 9 + [0.501], 20, "")
-    assert (nearly.low, nearly.high) == ends(wilson(0.5001, 200, ""))
+    assert (nearly.low, nearly.high) == ends(wilson(0.5001, 200 * fewer, ""))
     # clusters that agree within count once, not less, however uncertain their variance is
     apart = of_clusters([0.0, 1.0] * 5, 20, "")
     assert (apart.low, apart.high) == ends(wilson(0.5, 10, ""))
-    # without a variance, all trials, as many fewer as there are few clusters
-    fewer = (Z95 / t.ppf(0.975, 9)) ** 2
+    # without a variance, too
     for share in (0.0, 0.3, 1.0):
         alike = of_clusters([share] * 10, 20, "")
         assert (alike.low, alike.high) == ends(wilson(share, 200 * fewer, ""))
