@@ -21,6 +21,7 @@ import torch
 from benchmarks.__main__ import table
 from dcgan_eval.results import Row, latest, load
 from dcgan_eval.results.differences import difference
+from dcgan_eval.results.intervals import holm
 from dcgan_eval.studies.transposed import zeros_inserted
 from tests.test_reports import series
 
@@ -28,13 +29,17 @@ ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "reports"
 BENCHMARKS = REPORTS / "benchmarks"
 README, MEASURED, TRAINING = "README.md", "reports/README.md", "training/README.md"
-# not forget.md, turn.md and arithmetic.md, whose numbers stand in the tables that they include
 PAGES = [
     README,
     MEASURED,
     TRAINING,
-    *(f"docs/{name}.md" for name in ("index", "statistics", "speed", "walk", "filters", "transposed", "ranks")),
-]
+    *(
+        f"docs/{name}.md"
+        for name in (
+            "index", "statistics", "speed", "walk", "arithmetic", "turn", "filters", "forget", "transposed", "ranks",
+        )
+    ),
+]  # fmt: skip
 
 
 class Claim(NamedTuple):
@@ -555,9 +560,32 @@ def cpus() -> list[Claim]:
     return [Claim(MEASURED, said, right)]
 
 
+def latent_studies() -> list[Claim]:
+    def p_values(task: str, question: str) -> list[float]:
+        found = [r.value for r in RESULTS if (r.task, r.role, r.question) == (task, "p-value", question)]
+        return holm(found)
+
+    arithmetic = {
+        row.metric: row.value
+        for row in RESULTS
+        if row.task == "arithmetic" and row.model == "gen:authors-200" and row.condition == "mean of 3"
+    }
+    straight = [row.value for row in RESULTS if row.task == "turn" and row.metric == "R²"]
+    slopes = [row.value for row in RESULTS if row.task == "turn" and row.role == "p-value"]
+    return [
+        Claim("docs/forget.md", "With these boxes neither p-value is below 0.05",
+              min(p_values("forget", "what is in the boxes")) >= 0.05),
+        Claim("docs/forget.md", "Here both are at most 0.05", max(p_values("forget", "1")) <= 0.05),
+        Claim("docs/arithmetic.md", "Brightness is as expected more often than the digit",
+              arithmetic["dark"] > arithmetic["2"]),
+        Claim("docs/turn.md", "most changes over such distances are close to linear", min(straight) > 0.5),
+        Claim("docs/turn.md", "A direction differs from a random one by its slope", max(slopes) <= 0.05),
+    ]  # fmt: skip
+
+
 GROUPS = [
-    readme, svm, speed, statistics, walk, filters, transposed, ranks, training, trained_networks, copying, damaged,
-    remarks, lossy, cpus,
+    readme, svm, speed, statistics, walk, latent_studies, filters, transposed, ranks, training, trained_networks,
+    copying, damaged, remarks, lossy, cpus,
 ]  # fmt: skip
 
 
@@ -604,6 +632,13 @@ DEFINED = [
     ),
     ("docs/statistics.md", "KID's error falls faster where both distributions are almost equal", THEORY),
     ("docs/statistics.md", "it does not shrink as draws are added", THEORY),
+    ("docs/forget.md", "and whether the object is found there less often", "a question"),
+    ("docs/forget.md", "should lower the first more, and the second less", "a hypothesis"),
+    ("docs/turn.md", "half of the change from *t* = −1 to *t* = 1", THEORY),
+    ("docs/turn.md", "those of the direction are 95 % intervals over z", THEORY),
+    ("docs/arithmetic.md", "Exemplars are drawn from the half of the samples", SETTING),
+    ("docs/arithmetic.md", "in brackets its 95 % interval, which takes each seed as one cluster", THEORY),
+    ("docs/arithmetic.md", "Half of the samples are dark by construction", THEORY),
     ("docs/statistics.md", "half of each outcome", THEORY),
     ("docs/statistics.md", "cannot hold exactly 95 %, since counts are whole", THEORY),
     ("docs/speed.md", "what takes longer than 20 seconds runs once", SETTING),
