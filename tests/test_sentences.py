@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import table
+from dcgan_eval.report.table import between
 from dcgan_eval.results import Row, latest, load
 from dcgan_eval.results.differences import difference
 from dcgan_eval.results.intervals import holm
@@ -504,6 +505,26 @@ def damaged() -> list[Claim]:
     ]  # fmt: skip
 
 
+def batchnorm() -> list[Claim]:
+    rows = [r for r in load(BENCHMARKS / "batchnorm.csv") if (r.metric, r.role) == ("accuracy", "value")]
+    pairs = []
+    for labels in ("all", "per-class:400"):
+        same = [r for r in rows if r.labels == labels]
+        few, every = (next(r for r in same if f"reestimated on {n} of" in r.features_protocol) for n in (12800, 50000))
+        found = difference(every, few)
+        assert found.over == "paired by image"
+        assert found.low is not None
+        assert found.high is not None
+        apart = f"{found.value:+.2f}".replace("-", "−") + f" {between(found.low, found.high, '%', '+')}"
+        pairs.append((f"{every.value:.2f} % in place of {few.value:.2f} %", apart, found.within))
+    (both, apart, within), (both_of_400, apart_of_400, within_of_400) = pairs
+    return [
+        Claim(MEASURED, "change nothing that can be seen", within and within_of_400),
+        Claim(MEASURED, f"{both} with all labels, a difference of {apart}, and {both_of_400} with 400 labels per class, "
+                        f"{apart_of_400} over test images"),
+    ]  # fmt: skip
+
+
 def remarks() -> list[Claim]:
     authors = {"task": "neighbors", "model": "gen:authors-200 (BatchNorm of each 128)",
                "condition": "with mirror images", "metric": "suspected copies"}  # fmt: skip
@@ -585,7 +606,7 @@ def latent_studies() -> list[Claim]:
 
 GROUPS = [
     readme, svm, speed, statistics, walk, latent_studies, filters, transposed, ranks, training, trained_networks,
-    copying, damaged, remarks, lossy, cpus,
+    batchnorm, copying, damaged, remarks, lossy, cpus,
 ]  # fmt: skip
 
 
