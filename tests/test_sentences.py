@@ -520,8 +520,8 @@ def batchnorm() -> list[Claim]:
     (both, apart, within), (both_of_400, apart_of_400, within_of_400) = pairs
     return [
         Claim(MEASURED, "change nothing that can be seen", within and within_of_400),
-        Claim(MEASURED, f"{both} with all labels, a difference of {apart}, and {both_of_400} with 400 labels per class, "
-                        f"{apart_of_400} over test images"),
+        Claim(MEASURED, f"{both} with all labels, a difference of {apart}, and {both_of_400} with 400 labels per "
+                        f"class, {apart_of_400} over test images"),
     ]  # fmt: skip
 
 
