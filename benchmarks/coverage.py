@@ -23,7 +23,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dcgan_eval.evaluations.fid import BLOCKS, of_shares
+from dcgan_eval.evaluations.fid import BLOCKS, of_shares, of_splits
 from dcgan_eval.metrics.frechet import Moments, fit, frechet_distance, without_each
 from dcgan_eval.metrics.inception_score import inception_score
 from dcgan_eval.metrics.kernel import kernel_distance
@@ -41,7 +41,6 @@ from dcgan_eval.results.intervals import (
     of_images,
     of_mean,
     simultaneous,
-    students_t,
     wilson,
 )
 from dcgan_eval.runtime.files import write_whole
@@ -167,8 +166,7 @@ def _frechet(rng: Generator, n: int, d: int, shift: float, skewed: bool) -> tupl
 
 def _score(rng: Generator, n: int, d: int, shift: float, skewed: bool) -> tuple[float, Interval]:
     found = inception_score(3 * features(rng, n, d, shift, skewed=skewed), seed=0)
-    deviation = found.std * (found.splits / (found.splits - 1)) ** 0.5
-    return found.mean, students_t(found.mean, deviation, found.splits, "")
+    return found.mean, of_splits(found)
 
 
 def _kernel(rng: Generator, n: int, d: int, shift: float, skewed: bool) -> tuple[float, Interval]:

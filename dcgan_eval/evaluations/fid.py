@@ -354,10 +354,7 @@ def _measure(
             name = "IS" if inception and classifier is None else "classifier score"
             how = f"exp KL(p(y|x), p(y)), {splits} splits, shuffled with seed {options.seed}"
             spread = Spread(std, "standard deviation", splits, "splits")
-            # splits share no image; their spread divides by their number
-            deviation = std * (splits / max(1, splits - 1)) ** 0.5
-            interval = students_t(mean, deviation, splits, "splits", least=1) if splits > 1 else Interval()
-            return [_Number(name, mean, how, spread, interval)]
+            return [_Number(name, mean, how, spread, of_splits(fake.score))]
         assert fake.features is not None
         fakes = fake.features.to(with_float64(run.device))
         if metric == "fid-infinity":
@@ -402,6 +399,15 @@ def _of_blocks(distance: float, real: Side, fake: Side) -> tuple[Interval, str]:
     if fake.n < FOR_BIAS * len(fake.gaussian.mean):
         return interval, f"bias not known: fewer than {FOR_BIAS} generated images per feature"
     return interval, f"a bias of about {bias:.3g} is due to the number of generated images (jackknife)"
+
+
+def of_splits(score: InceptionScore) -> Interval:
+    """The interval of an Inception score over its splits, which share no image; none of one split."""
+    mean, std, splits = score
+    if splits < 2:
+        return Interval()
+    # their spread divides by their number
+    return students_t(mean, std * (splits / (splits - 1)) ** 0.5, splits, "splits", least=1)
 
 
 def of_shares(found: Manifold, n_real: int, n_fake: int) -> dict[str, Interval]:

@@ -49,6 +49,11 @@ def _files(listing: Path) -> list[Path]:
     ]
 
 
+def _names(files: list[Path]) -> str:
+    """Of files of one folder, the first with its path."""
+    return ", ".join([str(files[0]), *(file.name for file in files[1:])])
+
+
 def _read(files: list[Path]) -> list[tuple[Path, np.ndarray[Any, Any]]]:
     arrays = []
     for file in files:
@@ -93,9 +98,8 @@ def load_authors(listings: list[Path]) -> Checkpoint:
             raise InputError(f"{listing}: the authors' names end in {' or '.join(SUFFIX.values())}")
         files[kind] = _files(listing)
     if absent := [file for some in files.values() for file in some if not file.is_file()]:
-        names = ", ".join([str(absent[0]), *(file.name for file in absent[1:])])
         counts = " and ".join(f"01 to {len(some):02d} of the {kind}" for kind, some in files.items())
-        raise InputError(f"{names}: absent; the checkpoint needs arrays {counts}; {REPOSITORY}")
+        raise InputError(f"{_names(absent)}: absent; the checkpoint needs arrays {counts}; {REPOSITORY}")
     arrays = {kind: _read(some) for kind, some in files.items()}
     shapes = {kind: [array.shape for _, array in found] for kind, found in arrays.items()}
     for architecture in PRESETS.values():
@@ -111,7 +115,7 @@ def load_authors(listings: list[Path]) -> Checkpoint:
             if found != expected[kind] and found == expected[kind][: len(found)]:
                 last, count = arrays[kind][-1][0], len(expected[kind])
                 absent = [last.with_name(f"{last.name[:-6]}{i:02d}.npy") for i in range(len(found) + 1, count + 1)]
-                names = ", ".join([str(absent[0]), *(file.name for file in absent[1:])])
-                raise InputError(f"{names}: absent; this {kind} has {count} arrays, found {len(found)}; {REPOSITORY}")
+                what = f"this {kind} has {count} arrays, found {len(found)}"
+                raise InputError(f"{_names(absent)}: absent; {what}; {REPOSITORY}")
     seen = "; ".join(f"{kind} {' '.join(map(str, found))}" for kind, found in shapes.items())
     raise InputError(f"{listings[0]}: arrays of these shapes fit no preset ({', '.join(PRESETS)}): {seen}")
