@@ -23,7 +23,7 @@ SMALL = 64  # Newton systems up to this order are factorised from the start,
 SMALL_PRIMAL, FEW = 256, 2**19  # and those of the weights up to this one, where X has no more values than so many
 LARGEST_FACTOR = 4096  # the largest Newton system that is factorised where conjugate gradients fail
 NARROW, WIDE, DIRECT = 0, 1, 2  # efforts: conjugate gradients in the form's dtype, in float64; factorisation
-RANK = 2, 8  # vectors of a basis: so many times the root of the order, at most one in so many of it
+RANK = 3, 8  # vectors of a basis: so many times the root of the order, at most one in so many of it
 SAMPLE = 16  # rows that a basis is found from, for each of its vectors, spread evenly over all
 
 
@@ -270,7 +270,7 @@ def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
 
 
 def _rank(order: int) -> int:
-    """Of a basis: so that a Hessian's projection costs about as much as four products with X, two steps of conjugate
+    """Of a basis: so that a Hessian's projection, from its active rows, costs about as much as two steps of conjugate
     gradients."""
     times, one_in = RANK
     return min(times * isqrt(order), -(-order // one_in))

@@ -23,10 +23,11 @@ class Preconditioner:
             form.bases[curvature.dtype] = Basis(*(part.to(curvature) for part in form.bases[torch.float64]))
         self.form, self.basis = form, form.bases[curvature.dtype]
         F = self.basis.F
-        rows = F.T.contiguous()
         projected = curvature.new_empty(curvature.shape[1], F.shape[1], F.shape[1])
         for j, column in enumerate(curvature.T):
-            projected[j] = few_times(column * rows, F)
+            active = torch.nonzero(column)[:, 0]  # a third of the rows, or fewer
+            rows = F[active]
+            projected[j] = (column[active, None] * rows).T @ rows
         values = self.basis.values.to(form.wide, torch.float64)
         projected = form.ranks.sum(projected).to(form.wide, torch.float64)
         projected.diagonal(dim1=1, dim2=2).add_(1 / values)
