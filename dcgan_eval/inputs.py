@@ -14,7 +14,7 @@ from dcgan_eval.images import Images, fitted, only_split, open_images, open_spli
 from dcgan_eval.models.architecture import Architecture, preset
 from dcgan_eval.models.checkpoint import Checkpoint, load
 from dcgan_eval.models.sampling import samples
-from dcgan_eval.options import FITTED, KINDS, NO_ARGUMENT, PRECISIONS, FeatureOptions
+from dcgan_eval.options import FITTED, KINDS, NO_ARGUMENT, PRECISIONS, FeatureOptions, Pooling
 from dcgan_eval.runtime.errors import InputError, nearest
 
 APPLIES = {
@@ -29,7 +29,7 @@ def open_extractors(specs: Sequence[str], options: FeatureOptions, *, logits: bo
     """What makes the extractor of each spec from training images.
 
     specs: each one of `KINDS`; a disc: or random: may end in '@1x1', the grid that its maps are max-pooled to in place
-        of the paper's 4x4.
+        of the paper's 4x4, or '@4x4mean' and so on, to the mean in place of the maximum.
     logits: whether Inception's come along.
     Raises InputError for anything else, and for options that apply to none of the specs.
     """
@@ -89,15 +89,20 @@ def _torchvision(argument: str, options: FeatureOptions, logits: bool) -> Plan:
 
 
 def _random(argument: str, options: FeatureOptions, logits: bool) -> Plan:
-    name, grid = _pooled(argument)
+    name, grid, pooling = _pooled(argument)
     untrained = preset(name)
     return lambda train: features.random_features(
-        name, _sample(train, untrained, options), seed=options.seed, grid=grid, precision=options.precision
+        name,
+        _sample(train, untrained, options),
+        seed=options.seed,
+        grid=grid,
+        pooling=pooling,
+        precision=options.precision,
     )
 
 
 def _disc(argument: str, options: FeatureOptions, logits: bool) -> Plan:
-    path, grid = _pooled(argument)
+    path, grid, pooling = _pooled(argument)
     checkpoint, name = open_discriminator(path)
     discriminator = checkpoint.discriminator
     assert discriminator is not None
@@ -106,6 +111,7 @@ def _disc(argument: str, options: FeatureOptions, logits: bool) -> Plan:
         discriminator,
         name=name,
         grid=grid,
+        pooling=pooling,
         batchnorm=mode,
         images=_sample(train, checkpoint.architecture, options),
         precision=options.precision,
@@ -125,17 +131,18 @@ MAKERS: dict[str, Callable[[str, FeatureOptions, bool], Plan]] = {
 }
 
 
-def _pooled(argument: str) -> tuple[str, int]:
-    """What comes before '@1x1', and the side of that grid; of the paper's where there is none, or a file has that name.
+def _pooled(argument: str) -> tuple[str, int, Pooling]:
+    """What comes before '@1x1' or '@4x4mean', the side of that grid, and how maps are pooled to it; as in the paper
+    where there is none, or a file has that name.
 
     Raises InputError for a grid that is not square.
     """
-    match = re.fullmatch(r"(.+)@(\d{1,3})x(\d{1,3})", argument)
+    match = re.fullmatch(r"(.+)@(\d{1,3})x(\d{1,3})(mean)?", argument)
     if match is None or Path(argument).exists():
-        return argument, features.GRID
+        return argument, features.GRID, "max"
     if match[2] != match[3] or int(match[2]) == 0:
         raise InputError(f"`features` {argument}: want a square grid of at least 1x1, as in {match[1]}@1x1")
-    return match[1], int(match[2])
+    return match[1], int(match[2]), "mean" if match[4] else "max"
 
 
 def _sample(train: Images, a: Architecture, options: FeatureOptions) -> Images:

@@ -25,7 +25,7 @@ from dcgan_eval.runtime.errors import InputError, nearest
 # kinds of features, and what each is
 KINDS = {
     "disc:CHECKPOINT": "the outputs of all convolutional layers of a discriminator, each max-pooled to 4x4 as in "
-    "the paper; CHECKPOINT@1x1 pools to 1x1",
+    "the paper; CHECKPOINT@1x1 pools to 1x1, CHECKPOINT@4x4mean to the mean of each window",
     "inception": "Inception v3, as FID uses it",
     "random:PRESET": "a discriminator with random weights, of an architecture such as imagenet32 or svhn32",
     "kmeans:UNITS": "single-layer k-means with UNITS centroids",
@@ -40,6 +40,8 @@ FITTED = {"random", "kmeans"}  # to the real images, as is a disc: whose BatchNo
 
 Precision = Literal["float32", "bfloat16"]  # of a network's convolutions
 Resize = Literal["tf1", "clean"]  # of images, for Inception
+Pooling = Literal["max", "mean"]  # of a discriminator's maps
+Scaling = Literal["none", "standardised", "unit-norm"]  # of features, before they are classified
 BatchNormMode = Literal["stored", "batch", "reestimated"]  # whose statistics BatchNorm normalises by
 BatchNormChoice = Literal["auto", "stored", "batch", "reestimated"]
 MetricName = Literal["fid", "is", "kid", "prdc", "fid-infinity"]
@@ -237,6 +239,14 @@ class ClassifyOptions(Options):
             "tested, as Table 2 does.",
         ),
     ] = "each-draw"
+    scaling: Annotated[
+        Scaling,
+        Option(
+            help="Scaling of features before they are classified: none, as in the authors' code; standardised, each "
+            "to mean 0 and standard deviation 1 over all training images; unit-norm, each image's to a Euclidean norm "
+            "of 1."
+        ),
+    ] = "none"
     knn: Annotated[
         int | None, Option(min=1, help="Also report the accuracy of k nearest neighbours (Euclidean) with this k.")
     ] = None

@@ -6,7 +6,7 @@ the training labels. Accuracies are per cent.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dcgan_eval.linear import Solution, decision_values, one_vs_rest, place, solve_path
 from dcgan_eval.nearest.exact import k_nearest
-from dcgan_eval.options import CS, ChoiceOfC
+from dcgan_eval.options import CS, ChoiceOfC, Scaling
 from dcgan_eval.results import Interval, Spread
 from dcgan_eval.results.intervals import of_images, of_mean, spread
 from dcgan_eval.results.outcomes import Outcomes
@@ -27,6 +27,10 @@ from dcgan_eval.runtime.ranks import ALONE, Ranks
 
 TOL = 1e-6  # largest relative gap of a certified solution
 LOWEST, HIGHEST = 1e-8, 1e4  # how far the search for C goes
+BLOCK = 2**22  # values scaled at a time
+SCALED: dict[Scaling, str] = {
+    "none": "features unscaled", "standardised": "features standardised", "unit-norm": "features of unit norm",
+}  # fmt: skip
 OTHERS = 10  # draws that C is chosen by where none of them is tested, as the authors'
 
 
@@ -138,6 +142,7 @@ def linear_probe(
     groups: Groups | None = None,
     draws: int = 10,
     C_from: ChoiceOfC = "each-draw",
+    scaling: Scaling = "none",
     seed: int = 0,
     tol: float = TOL,
     device: torch.device | str | None = None,
@@ -152,12 +157,15 @@ def linear_probe(
     draws: label draws, each balanced, without replacement; not used by protocol 'all'. C_from: 'each-draw' chooses its
     own C, by no more labels than it has; for 'all-draws' one C serves all of them, of the highest mean score; for
     'other-draws' it is that of 10 more draws, which are not tested.
+    scaling: of the features; see `scaled`.
     ranks: see `Split`; each gets the whole answer.
     Raises InputError for C ≤ 0, one class only, classes too small for a draw, or groups that cannot be folds
     (`check_groups`).
     """
     start = time.perf_counter()
     n_classes = _check(train, test, valid, ranks)
+    train, test, *others_scaled = scaled(scaling, ranks, train, test, *([] if valid is None else [valid]))
+    valid = others_scaled[0] if others_scaled else None
     grid = _grid(Cs)
     rng = np.random.default_rng(seed)
     labels = ranks.gathered(train.y)
@@ -219,7 +227,7 @@ def linear_probe(
         min(set(chosen), key=lambda C: (-chosen.count(C), C)),
         by[bool(n_folds), C_from if drawn else "each-draw"] if choosing else "given",
         curve,
-        "features unscaled",
+        SCALED[scaling],
         ", ".join([*_drawn(protocol, subsets), f"C {values} {how if choosing else 'given'}"]),
         len(subsets[0]),
         gap,
@@ -234,16 +242,19 @@ def knn_probe(
     k: int = 5,
     protocol: Protocol = ALL,
     draws: int = 10,
+    scaling: Scaling = "none",
     seed: int = 0,
     device: torch.device | str | None = None,
     ranks: Ranks = ALONE,
 ) -> Probe:
     """Accuracy of a majority vote of the k nearest training images, Euclidean; tied votes go to the nearest of them.
 
-    protocol, draws, seed, ranks: as `linear_probe`, and the same draws. Raises InputError for k beyond a draw's size.
+    protocol, draws, scaling, seed, ranks: as `linear_probe`, and the same draws. Raises InputError for k beyond a
+    draw's size.
     """
     start = time.perf_counter()
     n_classes = _check(train, test, None, ranks)
+    train, test = scaled(scaling, ranks, train, test)
     labels, truth, queries = (ranks.gathered(part) for part in (train.y, test.y, test.X))
     subsets = _draws(labels.numpy(), protocol, draws, np.random.default_rng(seed))
     if not 1 <= k <= len(subsets[0]):
@@ -263,12 +274,51 @@ def knn_probe(
         None,
         "",
         (),
-        "Euclidean, features unscaled",
+        f"Euclidean, {SCALED[scaling]}",
         ", ".join(_drawn(protocol, subsets)),
         len(subsets[0]),
         None,
         start,
     )
+
+
+def scaled(scaling: Scaling, ranks: Ranks, *splits: Split) -> list[Split]:
+    """The splits, the training one first, with their features scaled, in new memory; as they are by 'none'.
+
+    'standardised' takes from each feature its mean over all training images, those without a label in a draw included,
+    and divides by its standard deviation over them (by n), or by 1 where it is constant: scikit-learn's StandardScaler.
+    'unit-norm' divides each image's features by their Euclidean norm, unless that is 0. Both in float64, rounded once.
+    """
+    if scaling == "none":
+        return list(splits)
+    d = splits[0].X.shape[1]
+    rows = max(1, BLOCK // d)
+
+    def total(values: Callable[[Tensor], Tensor]) -> Tensor:
+        """Over the training images of all ranks."""
+        parts = (values(block.double()).sum(0) for block in torch.split(splits[0].X, rows))
+        return ranks.sum(sum(parts, splits[0].X.new_zeros(d, dtype=torch.float64)))
+
+    if scaling == "standardised":
+        n = _count(splits[0], ranks)
+        mean = total(lambda x: x) / n
+        deviation = (total(lambda x: (x - mean) ** 2) / n).sqrt()
+        # what is constant but for the rounding of its mean
+        deviation[deviation <= 1e-12 * mean.abs()] = 1
+
+    def of(x: Tensor) -> Tensor:
+        if scaling == "standardised":
+            return (x - mean) / deviation
+        norm = x.norm(dim=1, keepdim=True)
+        return x / torch.where(norm > 0, norm, 1)
+
+    found = []
+    for split in splits:
+        X = torch.empty_like(split.X, memory_format=torch.contiguous_format)
+        for block, out in zip(torch.split(split.X, rows), torch.split(X, rows), strict=True):
+            out.copy_(of(block.double()))
+        found.append(Split(X, split.y))
+    return found
 
 
 def _probe(

@@ -24,7 +24,7 @@ from dcgan_eval.models.networks import (
     reestimate_batchnorm,
     scale_images,
 )
-from dcgan_eval.options import BatchNormMode, Precision
+from dcgan_eval.options import BatchNormMode, Pooling, Precision
 from dcgan_eval.runtime.errors import InputError, nearest
 
 GRID = 4  # side of what the paper max-pools each layer's maps to
@@ -36,19 +36,22 @@ def discriminator_features(
     name: str,
     layers: Sequence[str] | None = None,
     grid: int = GRID,
+    pooling: Pooling = "max",
     batchnorm: BatchNormMode = "stored",
     images: Images | None = None,
     batchnorm_batch: int = 128,
     precision: Precision = "float32",
     trained_on: str = "unknown",
 ) -> Extractor:
-    """Activations after BatchNorm and LeakyReLU, max-pooled to grid x grid, flattened (C, H, W), layer after layer.
+    """Activations after BatchNorm and LeakyReLU, pooled to grid x grid, flattened (C, H, W), layer after layer.
 
     Maps smaller than the grid keep their size; where it does not divide them, windows overlap as those of
     `torch.nn.AdaptiveMaxPool2d`. The discriminator is copied, and its own BatchNorm mode has no say.
 
-    name: what a table prints, such as 'disc:svhn32'; '@1x1' and so on follows where the grid is not the paper's.
+    name: what a table prints, such as 'disc:svhn32'; '@1x1', '@4x4mean' and so on follows where the grid or the pooling
+        is not the paper's.
     layers: any of 'conv1', 'conv2', ...; None for all. Features come in the network's order.
+    pooling: which value of a window is taken: its maximum, as in the paper, or its mean.
     batchnorm: 'stored' uses the network's statistics. 'reestimated' first takes them from `images`, `batchnorm_batch`
         at a time. 'batch' normalises every `batchnorm_batch` consecutive images by their own statistics, the last
         ones by those of fewer: features then depend on the order of the images, though not on the batch size.
@@ -90,6 +93,7 @@ def discriminator_features(
         "architecture": a.to_json_dict(),
         "layers": list(slices),
         "grid": grid,
+        **({"pooling": pooling} if pooling != "max" else {}),  # as numbers that have been measured name them
         "batchnorm": batchnorm,
         "batchnorm_batch": None if batchnorm == "stored" else batchnorm_batch,
         "images": None if images is None else images.fingerprint,
@@ -107,12 +111,13 @@ def discriminator_features(
             batches = (scale_images(batch.to(device), a) for batch in images.batches(batchnorm_batch))
             reestimate_batchnorm(moved, (b.contiguous(memory_format=torch.channels_last) for b in batches))
         chunk = batchnorm_batch if batchnorm == "batch" else CPU_CHUNK if device.type == "cpu" else None
-        return _function(moved, slices, grid, chunk, batchnorm == "batch", getattr(torch, precision))
+        return _function(moved, slices, grid, pooling, chunk, batchnorm == "batch", getattr(torch, precision))
 
+    usual = (grid, pooling) == (GRID, "max")
     return Extractor(
-        name=name if grid == GRID else f"{name}@{grid}x{grid}",
-        protocol=f"{'+'.join(slices)} max-pooled to {grid}x{grid}, not scaled; BatchNorm {statistics}; {precision}; "
-        f"weights {fingerprint({}, weights)[:8]}",
+        name=name if usual else f"{name}@{grid}x{grid}{'' if pooling == 'max' else pooling}",
+        protocol=f"{'+'.join(slices)} {pooling}-pooled to {grid}x{grid}; BatchNorm {statistics}; "
+        f"{precision}; weights {fingerprint({}, weights)[:8]}",
         fingerprint=fingerprint(settings, weights),
         input_shape=input_shape,
         slices=slices,
@@ -131,6 +136,7 @@ def random_features(
     seed: int = 0,
     layers: Sequence[str] | None = None,
     grid: int = GRID,
+    pooling: Pooling = "max",
     batchnorm_batch: int = 128,
     precision: Precision = "float32",
 ) -> Extractor:
@@ -145,6 +151,7 @@ def random_features(
         name=f"random:{preset_name}",
         layers=layers,
         grid=grid,
+        pooling=pooling,
         batchnorm="reestimated",
         images=images,
         batchnorm_batch=batchnorm_batch,
@@ -165,6 +172,7 @@ def _function(
     network: Discriminator,
     slices: Mapping[str, slice],
     grid: int,
+    pooling: Pooling,
     chunk: int | None,
     own_statistics: bool,
     dtype: torch.dtype,
@@ -187,7 +195,7 @@ def _function(
             for name, stage in stages.items():
                 h = stage(h)
                 if name in slices:
-                    pooled = _pool(h, grid)
+                    pooled = _pool(h, grid, pooling)
                     rows[:, slices[name]].view(pooled.shape).copy_(pooled)
         return out
 
@@ -233,10 +241,12 @@ def _stage(layer: nn.Module, scale: float, own_statistics: bool, dtype: torch.dt
     return stage
 
 
-def _pool(maps: Tensor, grid: int) -> Tensor:
+def _pool(maps: Tensor, grid: int, pooling: Pooling) -> Tensor:
     side = maps.shape[-1]
     if side <= grid:
         return maps
+    if pooling == "mean":
+        return functional.adaptive_avg_pool2d(maps, grid)
     if side % grid:
         return functional.adaptive_max_pool2d(maps, grid)
     return functional.max_pool2d(maps, side // grid)  # the same windows, faster in channels-last

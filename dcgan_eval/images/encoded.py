@@ -161,7 +161,7 @@ def open_files(files: Files, path: Path) -> dict[str, Images]:
     def images(split: str) -> Images:
         names, labels = [entries[i][1] for i in splits[split]], np.array([entries[i][2] for i in splits[split]])
         shape, read = decoder(files, names, like)
-        title = title_of(path, files.digest, split, list(splits))
+        title = title_of(path, split, list(splits))
         metadata = {name: cache(partial(_coded, texts, splits[split])) for name, texts in columns.items()}
         found = Images(
             title, split, shape, as_targets(labels), classes, len(names), read, files.digest, metadata=metadata

@@ -52,7 +52,7 @@ def open_npz(path: Path) -> dict[str, Images]:
 
     def images(split: str) -> Images:
         (n, c, h, w), load = arrays[split]
-        title = title_of(path, digest, split, list(keys))
+        title = title_of(path, split, list(keys))
         metadata = {
             name: cache(partial(_npz_metadata, path, archive, members[key], key, n))
             for name, key in _further(members, keys, split).items()

@@ -19,9 +19,6 @@ from dcgan_eval.runtime.ranks import ALONE, Ranks
 Rows = range | Tensor  # which images, in which order: consecutive ones, or int64 (k,)
 
 SPLITS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
-PUBLISHED = {  # files that have a name of their own, by size and SHA-256: the size saves hashing all others
-    (62345551, "a47f5a21bd22692d648f6b3bd6f002e0046ad94dbb4bf31946b039f2b4406564"): "CIFAR-10-JPEG",
-}
 MAX_CLASSES = 100_000
 BLOCK = 128  # images a generator draws at a time
 
@@ -239,13 +236,9 @@ def file_digest(path: Path) -> Callable[[], str]:
     return digest
 
 
-def title_of(path: Path, digest: Callable[[], str], split: str, splits: Sequence[str]) -> str:
-    """What reports call a split of this path: the stem, or the published name of the content."""
-    if path.is_dir():
-        name = path.resolve().name
-    else:
-        size = path.stat().st_size
-        name = next((name for (s, sha), name in PUBLISHED.items() if s == size and sha == digest()), path.stem)
+def title_of(path: Path, split: str, splits: Sequence[str]) -> str:
+    """What reports call a split of this path: the stem."""
+    name = path.resolve().name if path.is_dir() else path.stem
     return name if list(splits) == ["all"] else f"{name}:{split}"
 
 

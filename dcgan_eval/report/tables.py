@@ -1,17 +1,20 @@
 """From results to tables: each is a query over rows. A column never mixes numbers of unequal protocol."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import count
 from typing import TypeVar
 
+import numpy as np
+
 from dcgan_eval.report import words
 from dcgan_eval.report.table import EMPTY, Cell, Table, between, number, table
-from dcgan_eval.results import MEASURED, Row, latest
+from dcgan_eval.results import MEASURED, Row, Spread, latest
 from dcgan_eval.results.differences import Difference, apart, difference, over_draws
-from dcgan_eval.results.intervals import holm
+from dcgan_eval.results.intervals import holm, of_mean
 from dcgan_eval.results.paper import QUOTES, Quote, differs, quoted
 
+USUAL = ("features unscaled", "Euclidean, features unscaled")  # of classifiers
 FLAGGED = 0.01  # p-values below it are called out
 WITHIN = "≈: the interval holds 0, so it may be chance"
 APART = (
@@ -38,12 +41,12 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 def paper_tables(rows: Sequence[Row]) -> list[Table]:
     """Tables 1, 2 and 3 of the paper: quoted numbers, those measured here, and their difference.
 
-    A table for each set of images that stands for the paper's, or one with the quotes alone, which says how to measure.
+    Of each set of images that has the name of the paper's, or with the quotes alone, which say how to measure.
     """
     measured = latest(row for row in rows if row.source == MEASURED)
     return [
-        *_classified(1, measured, "CIFAR-10", ("CIFAR-10", "CIFAR-10-JPEG"), ("all", "per-class:400"), "accuracy"),
-        *_classified(2, measured, "SVHN", ("SVHN",), ("labels:1000",), "error"),
+        *_classified(1, measured, "CIFAR-10", ("all", "per-class:400"), "accuracy"),
+        *_classified(2, measured, "SVHN", ("labels:1000",), "error"),
         *_nearest(
             [row for row in measured if row.task == "table3"],
             "Table 3",
@@ -127,7 +130,8 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
             f"data: {first.data}, sha256 {first.data_sha256}",
             *(f"seconds are features + classifier, on {_machine(row)}; {row.versions}" for row in same),
         ]
-        found.append(table(f"{first.data}, {words.labels(first.labels)}: {first.classifier}", lines, notes))
+        how = f", {first.method}" if first.method not in USUAL else ""
+        found.append(table(f"{first.data}, {words.labels(first.labels)}: {first.classifier}{how}", lines, notes))
     return found
 
 
@@ -359,9 +363,7 @@ _MAKERS: dict[str, Callable[[Sequence[Row]], list[Table]]] = {
 }
 
 
-def _classified(
-    which: int, rows: Sequence[Row], official: str, sets: Sequence[str], labels: Sequence[str], metric: str
-) -> list[Table]:
+def _classified(which: int, rows: Sequence[Row], data: str, labels: Sequence[str], metric: str) -> list[Table]:
     """Of a table of the paper: a line per model; by labels the measured number, the paper's and their difference."""
     quotes = [quote for quote in QUOTES if quote.table == which]
     ours = [
@@ -369,24 +371,27 @@ def _classified(
         for row in rows
         if (row.task, row.metric, row.role, row.layer) == ("classify", metric, "value", "all")
         and row.labels in labels
-        and row.data in sets
+        and row.data == data
     ]
     suffix = {some: f", {words.labels(some)}" if len(labels) > 1 else "" for some in labels}
     found = []
-    same_data = grouped(ours, lambda row: (row.data, row.data_sha256))
-    for (data, _), same in same_data.items() or [((official, ""), list[Row]())]:
+    for same in list(grouped(ours, lambda row: row.data_sha256).values()) or [list[Row]()]:
+        same, over = _over_seeds(same)
+        methods = len({row.method for row in same}) > 1
         lines: dict[object, dict[str, Cell]] = {}
         for row in same:
             quote = quoted(row)
+            model = f"{row.features} + {row.classifier}" + (f", {row.method}" if methods else "")
+            model += f", {row.interval_n} seeds" if row in over else ""
             start = {
-                "model": Cell(f"{row.features} + {row.classifier}"),
+                "model": Cell(model),
                 "paper's model": Cell(quote.row.model or "") if quote is not None else EMPTY,
                 "trained on": Cell(row.trained_on),
                 **_seed(row, same),
                 "d": Cell(f"{row.dimensions}", row.dimensions),
             }
             column = f"{metric} %{suffix[row.labels]}"
-            line = _free(lines, (row.features, row.features_sha256, row.classifier, row.seed), column, start)
+            line = _free(lines, (model, row.features_sha256, row.seed), column, start)
             line[column] = number(row)
             line |= _of_draws(row, suffix[row.labels])
             line |= _beside(row, suffix[row.labels])
@@ -404,13 +409,15 @@ def _classified(
             order += [f"{name}{after}" for name in (f"{metric} %", MEAN, IMAGES, "paper %", "difference", "differs in")]
         order += ["paper's feature units"]
         ordered = [{name: line.get(name, EMPTY) for name in order} for line in lines.values()]
-        notes = [
-            f"the paper's numbers are quoted, and of {official}" + (f", not of {data}" if data != official else "")
-        ]
+        notes = [f"the paper's numbers are quoted, and of {data}"]
         if same:
             shown = {name for line in ordered for name, cell in line.items() if cell.text}
             notes += [APART] if any(name.startswith("difference") for name in shown) else []
-            notes += [f"measured: {note}" for row in same for note in words.uncertainty(row)]
+            notes += [
+                f"{f'{row.features}, {words.labels(row.labels)}' if row in over else 'measured'}: {note}"
+                for row in same
+                for note in words.uncertainty(row)
+            ]
             notes += [note for row in same for note in _about_draws(row)]
             notes += [f"{quote.row.model}: {quote.row.remark}" for quote in quotes if quote.row.remark]
             notes += [_features(row) for row in same]
@@ -421,6 +428,29 @@ def _classified(
             notes.append(f"not measured: dcgan-eval reproduce table{which} says what it needs")
         found.append(table(f"Table {which}: {data}, {metric}", ordered, notes))
     return found
+
+
+def _over_seeds(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Of random weights that were drawn with several seeds one row, the mean over seeds with the interval of that mean
+    over others; the other rows as they are. All of them, and those that are means."""
+    found, means = [], []
+    for same in grouped(
+        rows,
+        lambda row: (
+            (row.features, row.dtype, row.batchnorm, row.labels, row.classifier, row.method, row.C_by, row.n_reference)
+            if row.trained_on == "nothing"
+            else row
+        ),
+    ).values():
+        first = same[0]
+        if len({row.features_sha256 for row in same}) == len({row.seed for row in same}) == len(same) > 1:
+            values = [row.value for row in same]
+            alone = {**asdict(Spread()), "draws": (), "draws_low": None, "draws_high": None, "outcomes": None}
+            first = replace(first, value=float(np.mean(values)), **alone, **asdict(of_mean(values, "seeds")))
+            means.append(first)
+            same = [first]
+        found += same
+    return found, means
 
 
 # cells

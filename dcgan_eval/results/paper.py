@@ -160,7 +160,7 @@ QUOTES = (
 def quoted(row: Row) -> Quote | None:
     """The paper's number of the same table, labels, metric and kind of model as a measured one, if any.
 
-    A lossy copy of a set is set beside the set itself, which the quote names. In what they may still differ: `differs`.
+    In what they may still differ: `differs`.
     """
     kind = ("real" if row.model is None else "gen") if row.task == "table3" else row.features.partition(":")[0]
     data = row.data.partition(":")[0]
@@ -168,7 +168,7 @@ def quoted(row: Row) -> Quote | None:
     for quote in QUOTES:
         told = quote.row
         # Table 3 comes from files as well, whose names are in small letters
-        names = (told.data, f"{told.data}-JPEG", told.data.lower() if row.task == "table3" else told.data)
+        names = (told.data, told.data.lower() if row.task == "table3" else told.data)
         ours = (row.task, row.metric, row.role, row.labels, kind, is_knn, row.layer)
         theirs = (told.task, told.metric, told.role, told.labels, told.features, told.model == "KNN", told.layer)
         same_size = told.dimensions in (0, row.dimensions)
@@ -179,15 +179,13 @@ def quoted(row: Row) -> Quote | None:
 
 
 def differs(row: Row, quote: Quote) -> list[str]:
-    """In what a measured number and the paper's differ, as far as the paper says: 'data SVHN, not CIFAR-10' and so on.
+    """In what a measured number and the paper's differ, as far as the paper says: 'classifier 5-NN, not L2-SVM' and so
+    on.
 
     Where there is none of these their difference is one of the models.
     """
     told = quote.row
     found = [quote.unlike] if quote.unlike else []
-    named = row.data.partition(" ")[0].partition(":")[0]
-    if named.lower() != told.data.lower():
-        found.append(f"data {named}, not {told.data}")
     seen = row.trained_on.partition(",")[0].partition(":")[0]
     if told.trained_on and seen.lower() != told.trained_on.lower():
         found.append(f"trained on {row.trained_on or 'unknown images'}, not {told.trained_on}")

@@ -6,15 +6,27 @@ import pytest
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.svm import LinearSVC
 
 from dcgan_eval.evaluations import probe
-from dcgan_eval.evaluations.probe import ALL, HIGHEST, LOWEST, Groups, Protocol, Split, knn_probe, linear_probe
+from dcgan_eval.evaluations.probe import (
+    ALL,
+    HIGHEST,
+    LOWEST,
+    Groups,
+    Protocol,
+    Split,
+    knn_probe,
+    linear_probe,
+    scaled,
+)
 from dcgan_eval.linear import L2SVC
 from dcgan_eval.options import CS
 from dcgan_eval.results import Interval, Spread
 from dcgan_eval.results.intervals import spread, wilson
 from dcgan_eval.runtime.errors import InputError
+from dcgan_eval.runtime.ranks import ALONE
 
 
 def blobs(n, classes=3, d=6, seed=0, noise=1.0, scale=1.0):
@@ -582,6 +594,36 @@ def test_knn_takes_the_same_draws_as_the_svm():
     assert found.accuracies == pytest.approx(values)
     assert found.spread.spread == pytest.approx(np.std(values, ddof=1))
     assert found.n_train == 18
+
+
+@pytest.mark.parametrize("block", [2**22, 7])
+def test_scaling_is_that_of_sklearn(monkeypatch, block):
+    monkeypatch.setattr(probe, "BLOCK", block)
+    train, test = blobs(150, scale=30), blobs(200, seed=1)
+    for split in (train, test):
+        split.X[:, 2], split.X[:, 4] = 0.1, 0  # constant features
+    test.X[3] = 0
+    by_sklearn = StandardScaler().fit(train.X.double().numpy())
+    for split, found in zip((train, test), scaled("standardised", ALONE, train, test), strict=True):
+        np.testing.assert_allclose(found.X, by_sklearn.transform(split.X.double().numpy()), rtol=1e-6, atol=1e-6)
+    for split, found in zip((train, test), scaled("unit-norm", ALONE, train, test), strict=True):
+        np.testing.assert_allclose(found.X, normalize(split.X.double().numpy()), rtol=1e-6, atol=1e-7)
+        assert found.X.dtype == torch.float32
+    assert scaled("none", ALONE, train, test) == [train, test]
+
+
+@pytest.mark.parametrize("scaling", ["standardised", "unit-norm"])
+def test_a_probe_of_scaled_features_is_one_of_features_scaled_before(scaling):
+    train, test, valid = blobs(150, scale=30), blobs(200, seed=1, scale=30), blobs(90, seed=2, scale=30)
+    few = Protocol("per-class", 20)
+    before = scaled(scaling, ALONE, train, test, valid)
+    found = linear_probe(train, test, valid=valid, protocol=few, scaling=scaling)
+    wanted = linear_probe(before[0], before[1], valid=before[2], protocol=few)
+    assert (found.curve, found.accuracies) == (wanted.curve, wanted.accuracies)
+    assert found.method == {"standardised": "features standardised", "unit-norm": "features of unit norm"}[scaling]
+    near = knn_probe(train, test, k=3, scaling=scaling)
+    assert near.accuracies == knn_probe(*before[:2], k=3).accuracies
+    assert near.method == f"Euclidean, {found.method}"
 
 
 @pytest.mark.parametrize(("k", "protocol", "most"), [(0, ALL, 150), (151, ALL, 150), (7, Protocol("labels", 6), 6)])

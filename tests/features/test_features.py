@@ -66,7 +66,7 @@ def fitted(architecture, seed=0):
     return network
 
 
-def numpy_features(network, images, grid):
+def numpy_features(network, images, grid, pooling):
     """By loops over the definition: scale, convolve, normalise, leak, pool, flatten; float64."""
     h = images.numpy().astype(np.float64) / 127.5 - 1
     features = []
@@ -90,16 +90,17 @@ def numpy_features(network, images, grid):
             for j in range(g):
                 rows = slice(i * side // g, -(-(i + 1) * side // g))
                 columns = slice(j * side // g, -(-(j + 1) * side // g))
-                pooled[:, :, i, j] = h[:, :, rows, columns].max((2, 3))
+                pooled[:, :, i, j] = getattr(h[:, :, rows, columns], pooling)((2, 3))
         features.append(pooled.reshape(len(h), -1))
     return np.concatenate(features, 1)
 
 
+@pytest.mark.parametrize("pooling", ["max", "mean"])
 @pytest.mark.parametrize("grid", [1, 2, 3, 4, 8])
-def test_discriminator_features_are_the_definition(grid):
+def test_discriminator_features_are_the_definition(grid, pooling):
     network, images = fitted(TINY), noise(5)
-    truth = numpy_features(network, images.tensor(), grid)
-    found = discriminator_features(network, name="disc:tiny", grid=grid)(images.tensor())
+    truth = numpy_features(network, images.tensor(), grid, pooling)
+    found = discriminator_features(network, name="disc:tiny", grid=grid, pooling=pooling)(images.tensor())
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found, truth, atol=1e-5, rtol=1e-5)
 
@@ -159,7 +160,7 @@ def test_reestimated_statistics_are_the_networks_own_reestimation():
     with pytest.raises(InputError, match="no BatchNorm statistics"):
         discriminator_features(network, name="d")
     reestimate_batchnorm(network, [scale_images(b, TINY) for b in train.batches(128)])
-    np.testing.assert_allclose(found, numpy_features(network, images.tensor(), 4), atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(found, numpy_features(network, images.tensor(), 4, "max"), atol=1e-5, rtol=1e-5)
     stored = discriminator_features(network, name="d")
     torch.testing.assert_close(stored(images.tensor()), found, atol=1e-5, rtol=1e-5)
     at_once = discriminator_features(network, name="d", batchnorm="reestimated", images=train, batchnorm_batch=train.n)
@@ -577,6 +578,7 @@ def test_the_key_is_weights_settings_and_images(tmp_path):
             discriminator_features(network, **base | change)
             for change in (
                 {"grid": 2},
+                {"pooling": "mean"},
                 {"precision": "bfloat16"},
                 {"layers": ["conv2"]},
                 {"batchnorm": "batch"},

@@ -19,7 +19,6 @@ from torchvision import datasets
 
 from dcgan_eval.images import Images, fitted, from_tensor, generated, open_images, open_split
 from dcgan_eval.images import encoded as module
-from dcgan_eval.images.source import PUBLISHED
 from dcgan_eval.runtime.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -105,22 +104,6 @@ def test_real_pixels(data: Path):
     with zipfile.ZipFile(data / "rooms64.zip") as archive:
         room = np.array(Image.open(io.BytesIO(archive.read("bedroom/001.jpg"))))
     assert np.array_equal(open_split(str(data / "rooms64.zip")).subset([1]).tensor()[0].permute(1, 2, 0), room)
-
-
-@pytest.mark.parametrize(("file", "splits"), [("rooms64.zip", [""]), ("svhn-mini.npz", [":train", ":test"])])
-def test_a_published_file_has_its_own_name(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file, splits):
-    content = bytearray((data / file).read_bytes())
-    path = tmp_path / f"renamed{Path(file).suffix}"
-
-    def names() -> list[str]:
-        path.write_bytes(content)
-        return [images.name for images in open_images(str(path)).values()]
-
-    assert names() == [f"renamed{split}" for split in splits]
-    monkeypatch.setitem(PUBLISHED, (len(content), hashlib.sha256(content).hexdigest()), "Published")
-    assert names() == [f"Published{split}" for split in splits]
-    content[len(content) // 2] ^= 1  # another file of that size
-    assert names() == [f"renamed{split}" for split in splits]
 
 
 def test_cifar10_is_what_torchvision_reads(cifar10: Path):

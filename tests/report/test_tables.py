@@ -191,22 +191,53 @@ def test_the_papers_tables_hold_all_its_numbers_before_anything_is_measured():
     assert all("not measured" in found.notes[-1] for found in (one, two, three))
 
 
+def of_seeds(labels, *values):
+    """Random weights drawn with a seed each."""
+    return [
+        replace(RESULT, features="random:svhn32", features_sha256=f"{seed:064}", trained_on="nothing", data="CIFAR-10",
+                labels=labels, value=value, seed=seed)
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_random_weights_of_several_seeds_are_one_line_of_table_1():
+    rows = [*of_seeds("all", 57.0, 58.0, 60.0), *of_seeds("per-class:400", 47.0), replace(RESULT, data="CIFAR-10")]
+    (found, *_) = paper_tables(rows)
+    models = column(found, "model")
+    assert models[:3] == ["random:svhn32 + L2-SVM, 3 seeds", "random:svhn32 + L2-SVM", "disc:svhn32 + L2-SVM"]
+    half = t.ppf(0.975, 2) * np.std([57, 58, 60], ddof=1) / 3**0.5
+    assert column(found, "accuracy %, all labels")[0] == f"58.33 [{58.333333 - half:.2f}, {58.333333 + half:.2f}]"
+    assert "random:svhn32, all labels: brackets: the 95 % interval over 3 seeds (Student's t)" in found.notes
+    # elsewhere each has a line of its own
+    (alone,) = tables(of_seeds("all", 57.0, 58.0, 60.0))
+    assert column(alone, "seed") == ["0", "1", "2"]
+
+
+def test_differently_scaled_features_are_told_apart():
+    rows = [RESULT, replace(RESULT, method="features standardised", value=70.0)]
+    first, second = tables(rows)
+    assert second.title == f"{first.title}, features standardised"
+    rows = [replace(row, data="CIFAR-10") for row in rows]
+    assert column(paper_tables(rows)[0], "model")[:2] == [
+        "disc:svhn32 + L2-SVM, features unscaled", "disc:svhn32 + L2-SVM, features standardised",
+    ]  # fmt: skip
+
+
 def test_measured_and_quoted_stand_apart_with_their_difference():
     def of(row):
         found = paper_tables([row])[0]
         (line,) = (line for line in found.lines if line[0].text)
         return found, dict(zip(found.columns, line, strict=True))
 
-    lossy = replace(DRAWN, data="CIFAR-10-JPEG", value=73.0, spread=0.3, n=10_000, n_reference=4000)
-    found, shown = of(lossy)
-    assert found.title == "Table 1: CIFAR-10-JPEG, accuracy"
+    same = replace(DRAWN, data="CIFAR-10", value=73.0, spread=0.3, n=10_000, n_reference=4000)
+    found, shown = of(replace(same, n=2000))
+    assert found.title == "Table 1: CIFAR-10, accuracy"
     assert shown["accuracy %, 400 labels per class"].text == "73.00 ± 0.30"
     assert not shown["accuracy %, 400 labels per class"].quoted
     assert shown["paper %, 400 labels per class"].quoted
-    assert shown["differs in, 400 labels per class"].text == "data CIFAR-10-JPEG, not CIFAR-10"
-    assert "of CIFAR-10, not of CIFAR-10-JPEG" in found.notes[0]
+    assert shown["differs in, 400 labels per class"].text == "2,000 test images, not 10,000"
+    assert "of CIFAR-10" in found.notes[0]
     assert not any(name.startswith("difference") for name in found.columns)
-    same = replace(lossy, data="CIFAR-10")
     found, shown = of(same)
     assert shown["difference, 400 labels per class"].text == "−0.80"  # of a mean over draws without an interval
     assert shown["difference, 400 labels per class"].rows[0] == same
