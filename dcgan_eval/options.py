@@ -52,6 +52,7 @@ Interpolation = Literal["straight", "spherical"]
 ChoiceOfC = Literal["each-draw", "all-draws", "other-draws"]
 CS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)  # of the authors' script
 PAPER_TABLE2 = "paper-table2"
+DRAWS_OF_TABLE2 = 100  # of labels
 Network = Literal["generator", "discriminator"]
 StoredPrecision = Literal["float32", "bfloat16", "float16"]  # of arrays in a file
 Format = Literal["table", "json", "csv"]
@@ -281,7 +282,7 @@ def of_table2(
         features = replace(features, batchnorm_images=0)
     if "disc" in kinds:
         features = replace(features, batchnorm="reestimated")
-    return replace(classify, protocol="labels:1000", C=CS, draws=100, C_from="other-draws"), features
+    return replace(classify, protocol="labels:1000", C=CS, draws=DRAWS_OF_TABLE2, C_from="other-draws"), features
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
                     found_by = [difference(row, best, len(whole)), over_draws(row, best, len(whole))]
                     for title, apart_by in zip(("Δ vs best", "Δ vs best, over draws"), found_by, strict=True):
                         if apart_by is not None:
-                            line[title] = _difference(apart_by, (row, best))
+                            line[title] = difference_cell(apart_by, (row, best))
                             compared.append((title, apart_by))
             line["seconds"] = Cell(f"{row.seconds_features:.1f} + {row.seconds:.1f}")
             if quote is not None:
@@ -186,7 +186,7 @@ def _to_the_best(title: str, same: Sequence[Row]) -> list[Table]:
         for row in rows:
             start = {"evaluated": Cell(row.model or ""), **_seed(row, same)}
             line = _free(lines, (row.model, row.model_sha256, row.seed), column, start)
-            line[column] = Cell("best", None, (row,)) if row is best else _difference(found[row], (row, best))
+            line[column] = Cell("best", None, (row,)) if row is best else difference_cell(found[row], (row, best))
         compared += [(f"{column}: {_about(each, len(rows), best.spread_of)}", each) for each in found.values()]
     if not lines:
         return []
@@ -479,7 +479,7 @@ def _beside(row: Row, suffix: str = "") -> dict[str, Cell]:
     unlike = differs(row, quote)
     if unlike:
         return {**_quote(quote, suffix), f"differs in{suffix}": Cell("; ".join(unlike))}
-    return {**_quote(quote, suffix), f"difference{suffix}": _difference(apart(row, quote.row), (row, quote.row))}
+    return {**_quote(quote, suffix), f"difference{suffix}": difference_cell(apart(row, quote.row), (row, quote.row))}
 
 
 MEAN, IMAGES = "mean over label draws", "over test images"  # columns: what an interval is of
@@ -531,7 +531,8 @@ def _quote(quote: Quote, suffix: str = "") -> dict[str, Cell]:
     return {f"paper %{suffix}": Cell(f"{row.value:.{places}f}{spread}", row.value, (row,), quoted=True)}
 
 
-def _difference(found: Difference, rows: tuple[Row, ...]) -> Cell:
+def difference_cell(found: Difference, rows: tuple[Row, ...]) -> Cell:
+    """As '≈ −0.03 [−0.09, +0.03]'; rows: those that it is of."""
     unit = rows[0].unit
     ends = "" if found.low is None or found.high is None else f" {between(found.low, found.high, unit, '+')}"
     sign = "−" if found.value < 0 else "+"

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
-from dcgan_eval import reproduction, results
+from dcgan_eval import options, reproduction, results
 from dcgan_eval.models.architecture import preset
+from dcgan_eval.options import CS
 from dcgan_eval.reproduction import Inspector, Sources, assemble, plan, running, steps
 from dcgan_eval.reproduction.step import FOLDER, Source, Step, marker
 from dcgan_eval.runtime.errors import InputError
@@ -249,6 +251,48 @@ def test_table_1s_network_as_the_authors_released_it(tmp_path):
         fails(
             run(*command), r"30_discrim_params\.jl_11\.npy, 30_discrim_params\.jl_14\.npy: absent.* Newmu/dcgan_code on"
         )
+
+
+def test_table_2_from_the_official_files(tmp_path, monkeypatch):
+    """SVHN's .mat files, where --download finds them already, and a stand-in of the authors' layout."""
+    monkeypatch.setattr(options, "DRAWS_OF_TABLE2", 3)
+    for name in ("utils", "svhn"):
+        monkeypatch.setattr(f"torchvision.datasets.{name}.check_integrity", lambda path, md5=None: Path(path).is_file())
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 11_200), ("test", 200)):  # 10,000 are set aside
+        y = np.arange(n) % 10
+        bright = rng.integers(0, 156, (n, 8, 8, 3))
+        bright[np.arange(n), y // 8, y % 8] += 90  # the place of a bright square tells the class
+        x = bright.astype(np.uint8).repeat(4, 1).repeat(4, 2)
+        content = {"X": x.transpose(1, 2, 3, 0), "y": np.where(y == 0, 10, y)[:, None].astype(np.uint8)}
+        savemat(tmp_path / f"{split}_32x32.mat", content)
+    generator, discriminator = networks(preset("svhn32"))
+    prefix = write_authors(tmp_path, generator, discriminator, prefix="200")
+    argv = ("--svhn-disc", prefix, "--data-root", tmp_path, "--download", "--out", tmp_path / "r")
+    code, _, err = run("reproduce", "table2", *argv)
+    assert code == 0, err
+    rows = {
+        (row.features, row.classifier): row
+        for row in results.load(tmp_path / "r/results.csv")
+        if (row.metric, row.role) == ("error", "value")
+    }
+    assert set(rows) == {
+        ("disc:authors-200", "L2-SVM"), ("random:svhn32", "L2-SVM"), ("pixels", "L2-SVM"), ("pixels", "1-NN"),
+    }  # fmt: skip
+    for (_, classifier), row in rows.items():
+        assert (row.data, row.labels, row.n, row.n_reference) == ("SVHN", "labels:1000", 200, 1000)
+        assert len(row.draws) == 3
+        if classifier == "L2-SVM":
+            assert row.C in CS
+            assert row.C_by == "validation of other draws"
+            assert row.certified
+    # of all that are not set aside
+    assert "BatchNorm reestimated on 1200 of SVHN:train" in rows["disc:authors-200", "L2-SVM"].features_protocol
+    assert rows["pixels", "L2-SVM"].value < 30
+    page = (tmp_path / "r/index.html").read_text()
+    assert "Table 2: SVHN, error" in page
+    assert "22.48" in page
+    assert "200 test images, not 26,032" in page
 
 
 def test_a_part_of_which_nothing_can_be_done(tmp_path):
