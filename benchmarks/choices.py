@@ -5,8 +5,9 @@
     python -m benchmarks.choices --table [--out reports/benchmarks/choices.csv]
 
 Each of `CHOICES` changes one thing of what `dcgan-eval classify --data CIFAR-10` does by default, and is measured as
-that command would, on the same draws of labels. What the file has already is not measured again. `--table` prints the
-tables of docs/table1.md: accuracies, and differences to the default, paired by test image; of label draws also by draw.
+that command would. A number that the file has already is not measured again; a network is known by its name. `--table`
+prints the tables of docs/table1.md: accuracies, and differences to the default, paired by test image, and by draw where
+the same labels were drawn, as they are but where images were set aside.
 """
 
 import argparse
@@ -66,7 +67,8 @@ CHOICES = (
 
 
 def applies(choice: Choice, spec: str, stored: bool) -> bool:
-    """Whether it changes anything. stored: whether the network's file has BatchNorm statistics."""
+    """Whether the choice differs from the default for these features. stored: whether BatchNorm statistics come from
+    the network's file."""
     again = choice.batchnorm == "reestimated" and choice.batchnorm_images == FeatureOptions.batchnorm_images
     random = spec.startswith("random:") and choice.what == "BatchNorm" and choice.batchnorm_images
     return not random and (stored or not again)
@@ -119,10 +121,13 @@ def tables(rows: Sequence[Row]) -> list[Table]:
                 line[f"%{suffix}"] = EMPTY if row is None else number(row)
                 line[f"Δ{suffix}"] = EMPTY
                 if row is not None and usual is not None and row is not usual:
-                    # pipelines are compared, so how features are scaled and how many images are left is no obstacle
-                    alike = replace(usual, method=row.method, condition=row.condition, n_reference=row.n_reference)
+                    # pipelines are compared, of the same test images: what else differs is the choice
+                    alike = replace(
+                        usual, method=row.method, condition=row.condition, n_reference=row.n_reference,
+                        data_sha256=row.data_sha256,
+                    )  # fmt: skip
                     line[f"Δ{suffix}"] = difference_cell(difference(row, alike), (row, usual))
-                    if (drawn := over_draws(row, alike)) is not None:
+                    if not choice.valid and (drawn := over_draws(row, alike)) is not None:
                         line[f"Δ{suffix}, by draw"] = difference_cell(drawn, (row, usual))
             lines.append(line)
             notes += [note for row in some.values() for note in words.uncertainty(row)]
@@ -151,6 +156,8 @@ def main() -> None:
     run = Run(device="cpu", cache=a.cache, command=command)
     for protocol in a.protocols.split(","):
         for spec in a.features.split(","):
+            if "@" in spec:
+                parser.error(f"{spec}: pooling is one of the choices; leave it out")
             name, stored = opened(spec, data["train"])
             for choice in CHOICES:
                 there = results.read(a.out) if a.out.exists() else []

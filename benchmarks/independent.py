@@ -7,7 +7,7 @@ by torchvision; the features are a few lines of convolutions here, on the arrays
 liblinear's by scikit-learn for 4,000 images, and SciPy's L-BFGS on the primal problem for all 50,000. Compared is which
 test images are classified correctly: with all labels to the row of the results, at its C; with 400 labels per class,
 of which each draw chooses its own C, to `classify` at that of the row, in the same run and with draws of the same seed.
-Exits 1 where an accuracy differs by more than 0.05 points: near the optimum a few images at the boundary may move.
+Exits 1 where more than ten of 10,000 images differ: near the optimum a few at the boundary may move.
 """
 
 import argparse
@@ -25,13 +25,14 @@ from torchvision.datasets import CIFAR10
 from benchmarks.arguments import add_data_root
 from benchmarks.measure import header
 from dcgan_eval import ClassifyOptions, classify, open_extractor, open_images, results
+from dcgan_eval.options import FeatureOptions
 from dcgan_eval.results import Row
 from dcgan_eval.runtime.fast_ops import instruction_set
 
-ALLOWED = 0.05  # points
+ALLOWED = 10  # of 10,000 test images
 
 
-def scaled(pixels: np.ndarray) -> torch.Tensor:
+def in_range(pixels: np.ndarray) -> torch.Tensor:
     """uint8 (n, 32, 32, 3) → float32 (n, 3, 32, 32) in [-1, 1]."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -62,11 +63,11 @@ def svhn_features(prefix: str, train: np.ndarray, sets: list[np.ndarray], seed: 
     rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:images]
     with torch.inference_mode():
         for some in torch.split(rows, 128):
-            forward(scaled(train[some.numpy()]), None)
+            forward(in_range(train[some.numpy()]), None)
         means = [torch.from_numpy(np.mean(layer, 0)).float() for layer in sums]
         return [
             np.concatenate(
-                [forward(scaled(some), [(m[0], m[1]) for m in means]).numpy() for some in np.array_split(part, 50)]
+                [forward(in_range(some), [(m[0], m[1]) for m in means]).numpy() for some in np.array_split(part, 50)]
             )
             for part in sets
         ]
@@ -127,13 +128,13 @@ def main() -> int:
         right_here = None if row.outcomes is None else row.outcomes.right(row.n)
         assert right_here is not None
         ours = right_here[draw]
-        apart = 100 * abs(float(ours.mean()) - float(right.mean()))
-        failed += apart > ALLOWED
+        differing = int((ours != right).sum())
+        failed += differing > ALLOWED
         of = f", draw {draw + 1}" if row.draws else ""
         print(
             f"{row.features}, {row.labels}{of}, C={row.C:g}: {100 * ours.mean():.2f} % here, "
             f"{100 * right.mean():.2f} % by {how} in "
-            f"{time.perf_counter() - start:.0f} s; {int((ours != right).sum())} of {row.n:,} images differ",
+            f"{time.perf_counter() - start:.0f} s; {differing} of {row.n:,} images differ",
             flush=True,
         )
 
@@ -146,14 +147,15 @@ def main() -> int:
         chosen = kept[name, "per-class:400"]
         assert chosen.C is not None
         options = ClassifyOptions(protocol="per-class:400", C=(chosen.C,), draws=a.draws, seed=chosen.seed)
-        row = next(classify(images["train"], images["test"], open_extractor(spec)(images["train"]), options))
+        extractor = open_extractor(spec, FeatureOptions(seed=disc.seed))(images["train"])
+        row = next(classify(images["train"], images["test"], extractor, options))
         assert row.C is not None
         for number, rows in enumerate(balanced(y, 400, a.draws, row.seed)):
             start = time.perf_counter()
             compare(row, number, right_by_liblinear(X[rows], y[rows], T, truth, row.C), "liblinear", start)
 
-    check("pixels", "pixels", *(scaled(part.data).flatten(1).numpy() for part in (train, test)))
     disc = kept["disc:authors-200", "all"]
+    check("pixels", "pixels", *(in_range(part.data).flatten(1).numpy() for part in (train, test)))
     check(
         disc.features,
         f"disc:{a.authors_svhn}",

@@ -137,12 +137,12 @@ def _pooled(argument: str) -> tuple[str, int, Pooling]:
 
     Raises InputError for a grid that is not square.
     """
-    match = re.fullmatch(r"(.+)@(\d{1,3})x(\d{1,3})(mean)?", argument)
+    match = re.fullmatch(r"(.+)@(\d{1,3})x(\d{1,3})(max|mean)?", argument)
     if match is None or Path(argument).exists():
         return argument, features.GRID, "max"
     if match[2] != match[3] or int(match[2]) == 0:
         raise InputError(f"`features` {argument}: want a square grid of at least 1x1, as in {match[1]}@1x1")
-    return match[1], int(match[2]), "mean" if match[4] else "max"
+    return match[1], int(match[2]), "mean" if match[4] == "mean" else "max"
 
 
 def _sample(train: Images, a: Architecture, options: FeatureOptions) -> Images:

@@ -25,7 +25,7 @@ from dcgan_eval.runtime.errors import InputError, nearest
 # kinds of features, and what each is
 KINDS = {
     "disc:CHECKPOINT": "the outputs of all convolutional layers of a discriminator, each max-pooled to 4x4 as in "
-    "the paper; CHECKPOINT@1x1 pools to 1x1, CHECKPOINT@4x4mean to the mean of each window",
+    "the paper; CHECKPOINT@1x1 pools to 1x1, and CHECKPOINT@4x4mean takes the mean of each window",
     "inception": "Inception v3, as FID uses it",
     "random:PRESET": "a discriminator with random weights, of an architecture such as imagenet32 or svhn32",
     "kmeans:UNITS": "single-layer k-means with UNITS centroids",
@@ -273,7 +273,8 @@ def of_table2(
     classify, features: what is asked besides, such as a seed. specs: the features that it is for.
     Raises InputError where an option that the protocol decides is not what it is by default.
     """
-    for given, names in ((classify, ("C", "draws", "C_from", "folds")), (features, ("batchnorm", "batchnorm_images"))):
+    decided = ("C", "draws", "C_from", "folds", "scaling")
+    for given, names in ((classify, decided), (features, ("batchnorm", "batchnorm_images"))):
         for name in names:
             if getattr(given, name) != getattr(type(given), name):
                 raise InputError(f"`{name}`: decided by the protocol {PAPER_TABLE2}; leave it out")

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import table
+from dcgan_eval.linear.operators import RANK
 from dcgan_eval.report.table import between
 from dcgan_eval.results import Row, latest, load
 from dcgan_eval.results.differences import difference
@@ -386,7 +387,9 @@ def ranks() -> list[Claim]:
         Claim(page, "of 1,000 classes nearly as much as the rows themselves", 0.8 < decisions / rows < 1),
         Claim(page, "On one 80 GB GPU neither fits; on eight both do",
               n * min(rows, decisions) > 80e9 and n * (rows + decisions) / 8 < 80e9),
-        Claim(page, f"the preconditioner of *d* × {2 * isqrt(d)} to all columns"),
+        Claim(page, f"the preconditioner of *d* × {RANK[0] * isqrt(d)} to all columns"),
+        Claim(page, f"is of {RANK[0]}√*d* vectors"),
+        Claim(page, f"{RANK[0] ** 2}*d* numbers of each class"),
     ]  # fmt: skip
 
 
@@ -555,16 +558,6 @@ def remarks() -> list[Claim]:
     ]  # fmt: skip
 
 
-def lossy() -> list[Claim]:
-    jpeg, original = (
-        value(task="classify", data=data, metric="accuracy", role="value", features="random:imagenet32", labels="all")
-        for data in ("CIFAR-10-JPEG", "CIFAR-10")
-    )
-    return [
-        Claim(MEASURED, f"random:imagenet32 + L2-SVM reaches {jpeg:.2f} % on it, and {original:.2f} % on CIFAR-10"),
-    ]  # fmt: skip
-
-
 def cpus() -> list[Claim]:
     """Which of the benchmarks' texts name which CPU."""
     named: dict[str, list[str]] = {"AVX2": [], "AVX512": [], "none": []}
@@ -606,7 +599,7 @@ def latent_studies() -> list[Claim]:
 
 GROUPS = [
     readme, svm, speed, statistics, walk, latent_studies, filters, transposed, ranks, training, trained_networks,
-    batchnorm, copying, damaged, remarks, lossy, cpus,
+    batchnorm, copying, damaged, remarks, cpus,
 ]  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from dcgan_eval.runtime.ranks import ALONE, Ranks
 TOL = 1e-6  # largest relative gap of a certified solution
 LOWEST, HIGHEST = 1e-8, 1e4  # how far the search for C goes
 BLOCK = 2**22  # values scaled at a time
+CONSTANT = 1e-12  # of its mean: the largest standard deviation that is rounding alone
 SCALED: dict[Scaling, str] = {
     "none": "features unscaled", "standardised": "features standardised", "unit-norm": "features of unit norm",
 }  # fmt: skip
@@ -157,15 +158,15 @@ def linear_probe(
     draws: label draws, each balanced, without replacement; not used by protocol 'all'. C_from: 'each-draw' chooses its
     own C, by no more labels than it has; for 'all-draws' one C serves all of them, of the highest mean score; for
     'other-draws' it is that of 10 more draws, which are not tested.
-    scaling: of the features; see `scaled`.
+    scaling: of the features; see `feature_scaling`.
     ranks: see `Split`; each gets the whole answer.
     Raises InputError for C ≤ 0, one class only, classes too small for a draw, or groups that cannot be folds
     (`check_groups`).
     """
     start = time.perf_counter()
     n_classes = _check(train, test, valid, ranks)
-    train, test, *others_scaled = scaled(scaling, ranks, train, test, *([] if valid is None else [valid]))
-    valid = others_scaled[0] if others_scaled else None
+    scale = feature_scaling(scaling, train, ranks)
+    test, valid = scale(test), None if valid is None else scale(valid)
     grid = _grid(Cs)
     rng = np.random.default_rng(seed)
     labels = ranks.gathered(train.y)
@@ -184,6 +185,7 @@ def linear_probe(
     gap, n_folds = 0.0, 0
     for number, draw in enumerate(choosers):
         mine, part = _part(train, draw, protocol, ranks)
+        part = scale(part)
         fold = np.zeros(0, np.int64)
         if choosing and valid is None:
             some = None if groups is None or members is None else Groups(groups.name, members[draw])
@@ -206,7 +208,7 @@ def linear_probe(
     chosen = [_best(scores if together else _of_draw(scores, i)) for i in range(len(subsets))]
     for draw in subsets if others else ():
         _, part = _part(train, draw, protocol, ranks)
-        for solution, _ in _fit(part, None, np.zeros(0, np.int64), 0, n_classes, chosen[:1], tol, device, ranks):
+        for solution, _ in _fit(scale(part), None, np.zeros(0, np.int64), 0, n_classes, chosen[:1], tol, device, ranks):
             right.setdefault(solution.C, []).append(_right(_outer(solution, n_classes), test, ranks))
             gap = max(gap, float(solution.relative_gap.max()))
     curve = tuple((C, float(np.mean(scores[C]))) for C in grid) if choosing else ()
@@ -254,15 +256,15 @@ def knn_probe(
     """
     start = time.perf_counter()
     n_classes = _check(train, test, None, ranks)
-    train, test = scaled(scaling, ranks, train, test)
-    labels, truth, queries = (ranks.gathered(part) for part in (train.y, test.y, test.X))
+    scale = feature_scaling(scaling, train, ranks)
+    labels, truth, queries = (ranks.gathered(part) for part in (train.y, test.y, scale(test).X))
     subsets = _draws(labels.numpy(), protocol, draws, np.random.default_rng(seed))
     if not 1 <= k <= len(subsets[0]):
         raise InputError(f"k-NN with k={k} wants a k from 1 to {len(subsets[0])}, the number of labels")
     right = []
     for draw in subsets:
         _, part = _part(train, draw, protocol, ranks)
-        _, index = k_nearest(queries.to(device), part.X.to(device), k, ranks=ranks)
+        _, index = k_nearest(queries.to(device), scale(part).X.to(device), k, ranks=ranks)
         near = labels[draw][index.cpu()]
         votes = torch.zeros(len(truth), n_classes, dtype=torch.int64).scatter_add_(1, near, torch.ones_like(near))
         winning = votes.gather(1, near) == votes.amax(1, keepdim=True)
@@ -282,43 +284,39 @@ def knn_probe(
     )
 
 
-def scaled(scaling: Scaling, ranks: Ranks, *splits: Split) -> list[Split]:
-    """The splits, the training one first, with their features scaled, in new memory; as they are by 'none'.
+def feature_scaling(scaling: Scaling, train: Split, ranks: Ranks) -> Callable[[Split], Split]:
+    """What scales the features of a split, into new memory; by 'none' it gives the split itself.
 
     'standardised' takes from each feature its mean over all training images, those without a label in a draw included,
     and divides by its standard deviation over them (by n), or by 1 where it is constant: scikit-learn's StandardScaler.
     'unit-norm' divides each image's features by their Euclidean norm, unless that is 0. Both in float64, rounded once.
     """
     if scaling == "none":
-        return list(splits)
-    d = splits[0].X.shape[1]
-    rows = max(1, BLOCK // d)
-
-    def total(values: Callable[[Tensor], Tensor]) -> Tensor:
-        """Over the training images of all ranks."""
-        parts = (values(block.double()).sum(0) for block in torch.split(splits[0].X, rows))
-        return ranks.sum(sum(parts, splits[0].X.new_zeros(d, dtype=torch.float64)))
-
+        return lambda split: split
+    rows = max(1, BLOCK // train.X.shape[1])
+    shift, scale = torch.zeros(2, train.X.shape[1], dtype=torch.float64)
     if scaling == "standardised":
-        n = _count(splits[0], ranks)
-        mean = total(lambda x: x) / n
-        deviation = (total(lambda x: (x - mean) ** 2) / n).sqrt()
-        # what is constant but for the rounding of its mean
-        deviation[deviation <= 1e-12 * mean.abs()] = 1
+        n = _count(train, ranks)
+        for x in torch.split(train.X, rows):
+            shift += x.double().sum(0)
+        shift = ranks.sum(shift) / n
+        for x in torch.split(train.X, rows):
+            scale += (x.double() - shift).square().sum(0)
+        scale = (ranks.sum(scale) / n).sqrt()
+        scale[scale <= CONSTANT * shift.abs()] = 1
 
-    def of(x: Tensor) -> Tensor:
-        if scaling == "standardised":
-            return (x - mean) / deviation
-        norm = x.norm(dim=1, keepdim=True)
-        return x / torch.where(norm > 0, norm, 1)
+    def scaled(split: Split) -> Split:
+        X = torch.empty(split.X.shape, dtype=split.X.dtype)
+        for x, out in zip(torch.split(split.X, rows), torch.split(X, rows), strict=True):
+            wide = x.double()
+            if scaling == "standardised":
+                out.copy_((wide - shift) / scale)
+            else:
+                norm = wide.norm(dim=1, keepdim=True)
+                out.copy_(wide / torch.where(norm > 0, norm, 1))
+        return Split(X, split.y)
 
-    found = []
-    for split in splits:
-        X = torch.empty_like(split.X, memory_format=torch.contiguous_format)
-        for block, out in zip(torch.split(split.X, rows), torch.split(X, rows), strict=True):
-            out.copy_(of(block.double()))
-        found.append(Split(X, split.y))
-    return found
+    return scaled
 
 
 def _probe(

@@ -116,7 +116,7 @@ def discriminator_features(
     usual = (grid, pooling) == (GRID, "max")
     return Extractor(
         name=name if usual else f"{name}@{grid}x{grid}{'' if pooling == 'max' else pooling}",
-        protocol=f"{'+'.join(slices)} {pooling}-pooled to {grid}x{grid}; BatchNorm {statistics}; "
+        protocol=f"{'+'.join(slices)} {pooling}-pooled to {grid}x{grid}, not scaled; BatchNorm {statistics}; "
         f"{precision}; weights {fingerprint({}, weights)[:8]}",
         fingerprint=fingerprint(settings, weights),
         input_shape=input_shape,

@@ -25,7 +25,7 @@ class Preconditioner:
         F = self.basis.F
         projected = curvature.new_empty(curvature.shape[1], F.shape[1], F.shape[1])
         for j, column in enumerate(curvature.T):
-            active = torch.nonzero(column)[:, 0]  # a third of the rows, or fewer
+            active = torch.nonzero(column)[:, 0]  # often a third of the rows
             rows = F[active]
             projected[j] = (column[active, None] * rows).T @ rows
         values = self.basis.values.to(form.wide, torch.float64)

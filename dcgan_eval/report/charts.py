@@ -6,6 +6,7 @@ from dcgan_eval import figures
 from dcgan_eval.report import words
 from dcgan_eval.report.tables import grouped
 from dcgan_eval.results import MEASURED, Row, latest
+from dcgan_eval.results.paper import UNSCALED
 
 # metrics that 'Distance by number of samples' draws: their bias falls as samples grow
 DISTANCES = ("FID", "FID∞", "Fréchet distance", "Fréchet distance∞")
@@ -21,7 +22,7 @@ def charts(rows: Sequence[Row]) -> list[Curve]:
             "labels in all",
             "accuracy, %",
             [r for r in measured if _is_accuracy(r) and r.layer == "all" and r.labels != "all"],
-            panel=lambda r: (f"{r.data}: {r.classifier}", r.data_sha256, r.n),
+            panel=lambda r: (f"{r.data}: {r.classifier}{_scaled(r)}", r.data_sha256, r.n),
             line=_features,
             x=lambda r: r.n_reference,
         ),
@@ -30,7 +31,7 @@ def charts(rows: Sequence[Row]) -> list[Curve]:
             "C",
             "accuracy, %",
             [r for r in measured if r.metric == "accuracy" and r.role in ("folds", "validation") and r.layer == "all"],
-            panel=lambda r: (f"{r.data}, {words.labels(r.labels)}, on {r.role}", r.data_sha256, r.n),
+            panel=lambda r: (f"{r.data}, {words.labels(r.labels)}, on {r.role}{_scaled(r)}", r.data_sha256, r.n),
             line=_features,
             x=lambda r: r.C or 0.0,
         ),
@@ -88,7 +89,7 @@ def _layers(rows: Sequence[Row]) -> Iterator[Curve]:
     some = [r for r in rows if _is_accuracy(r)]
     by_names: dict[tuple[str, ...], dict[str, dict[str, figures.Line]]] = {}
     for key, same in grouped(
-        some, lambda r: (f"{r.data}, {words.labels(r.labels)}: {r.classifier}", r.data_sha256, r.n)
+        some, lambda r: (f"{r.data}, {words.labels(r.labels)}: {r.classifier}{_scaled(r)}", r.data_sha256, r.n)
     ).items():
         of_panel: dict[tuple[str, ...], dict[str, figures.Line]] = {}
         for name, points in _apart(same, _features):
@@ -116,6 +117,11 @@ def _apart(rows: Sequence[Row], label: Callable[[Row], str]) -> Iterator[tuple[s
         several = labels.count(name) > 1
         full = f"{name}, {sha256[:8]}, seed {seed}, {draws or 1} draws" if several else name
         yield full if all(row.certified for row in same) else f"{full}, not certified", same
+
+
+def _scaled(row: Row) -> str:
+    """How features were scaled, where they were."""
+    return "" if row.method in UNSCALED else f", {row.method}"
 
 
 def _unused(name: str, panels: Mapping[str, object]) -> str:

@@ -27,6 +27,7 @@ ALONG = {
     "question": {"question"} | COUNTS | SPREAD,
     "condition": {"condition"} | COUNTS | SPREAD,
     "classifier": {"classifier", "method", "C_by"},
+    "method": {"method"},
     "labels": {"labels"} | COUNTS | SPREAD,
     "metric": {"metric", "method", "unit"} | COUNTS | SPREAD,
     "role": {"role", "unit"} | COUNTS | SPREAD,

@@ -12,9 +12,8 @@ from dcgan_eval.report.table import EMPTY, Cell, Table, between, number, table
 from dcgan_eval.results import MEASURED, Row, Spread, latest
 from dcgan_eval.results.differences import Difference, apart, difference, over_draws
 from dcgan_eval.results.intervals import holm, of_mean
-from dcgan_eval.results.paper import QUOTES, Quote, differs, quoted
+from dcgan_eval.results.paper import QUOTES, UNSCALED, Quote, differs, quoted
 
-USUAL = ("features unscaled", "Euclidean, features unscaled")  # of classifiers
 FLAGGED = 0.01  # p-values below it are called out
 WITHIN = "≈: the interval holds 0, so it may be chance"
 APART = (
@@ -41,7 +40,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 def paper_tables(rows: Sequence[Row]) -> list[Table]:
     """Tables 1, 2 and 3 of the paper: quoted numbers, those measured here, and their difference.
 
-    Of each set of images that has the name of the paper's, or with the quotes alone, which say how to measure.
+    One for each version of the paper's images that was measured; where none was, the quotes, and how to measure.
     """
     measured = latest(row for row in rows if row.source == MEASURED)
     return [
@@ -130,7 +129,7 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
             f"data: {first.data}, sha256 {first.data_sha256}",
             *(f"seconds are features + classifier, on {_machine(row)}; {row.versions}" for row in same),
         ]
-        how = f", {first.method}" if first.method not in USUAL else ""
+        how = f", {first.method}" if first.method not in UNSCALED else ""
         found.append(table(f"{first.data}, {words.labels(first.labels)}: {first.classifier}{how}", lines, notes))
     return found
 
@@ -376,23 +375,29 @@ def _classified(which: int, rows: Sequence[Row], data: str, labels: Sequence[str
     suffix = {some: f", {words.labels(some)}" if len(labels) > 1 else "" for some in labels}
     found = []
     for same in list(grouped(ours, lambda row: row.data_sha256).values()) or [list[Row]()]:
-        same, over = _over_seeds(same)
-        methods = len({row.method for row in same}) > 1
         lines: dict[object, dict[str, Cell]] = {}
-        for row in same:
+        shown = [(_mean_over_seeds(some), some) for some in _by_seeds(same)]
+        of_seeds = []
+        for row, some in shown:
             quote = quoted(row)
-            model = f"{row.features} + {row.classifier}" + (f", {row.method}" if methods else "")
-            model += f", {row.interval_n} seeds" if row in over else ""
+            model = f"{row.features} + {row.classifier}" + (f", {row.method}" if row.method not in UNSCALED else "")
+            model += f", {len(some)} seeds" if len(some) > 1 else ""
             start = {
                 "model": Cell(model),
                 "paper's model": Cell(quote.row.model or "") if quote is not None else EMPTY,
                 "trained on": Cell(row.trained_on),
-                **_seed(row, same),
+                **(_seed(row, [other for other, of in shown if len(of) == 1]) if len(some) == 1 else {}),
                 "d": Cell(f"{row.dimensions}", row.dimensions),
             }
             column = f"{metric} %{suffix[row.labels]}"
-            line = _free(lines, (model, row.features_sha256, row.seed), column, start)
-            line[column] = number(row)
+            line = _free(lines, (model, len(some) > 1 or (row.features_sha256, row.seed)), column, start)
+            line[column] = replace(number(row), rows=tuple(some))
+            if len(some) > 1:
+                of_seeds.append(
+                    f"{model}{suffix[row.labels]}: brackets: the 95 % interval of the mean over {len(some)} seeds "
+                    "(Student's t), which draw weights, labels and folds; it speaks of these test images"
+                )
+                continue
             line |= _of_draws(row, suffix[row.labels])
             line |= _beside(row, suffix[row.labels])
         named = {line["paper's model"].text for line in lines.values()}
@@ -411,14 +416,11 @@ def _classified(which: int, rows: Sequence[Row], data: str, labels: Sequence[str
         ordered = [{name: line.get(name, EMPTY) for name in order} for line in lines.values()]
         notes = [f"the paper's numbers are quoted, and of {data}"]
         if same:
-            shown = {name for line in ordered for name, cell in line.items() if cell.text}
-            notes += [APART] if any(name.startswith("difference") for name in shown) else []
-            notes += [
-                f"{f'{row.features}, {words.labels(row.labels)}' if row in over else 'measured'}: {note}"
-                for row in same
-                for note in words.uncertainty(row)
-            ]
-            notes += [note for row in same for note in _about_draws(row)]
+            used = {name for line in ordered for name, cell in line.items() if cell.text}
+            notes += [APART] if any(name.startswith("difference") for name in used) else []
+            alone = [row for row, some in shown if len(some) == 1]
+            notes += [f"measured: {note}" for row in alone for note in words.uncertainty(row)]
+            notes += [note for row in alone for note in _about_draws(row)] + of_seeds
             notes += [f"{quote.row.model}: {quote.row.remark}" for quote in quotes if quote.row.remark]
             notes += [_features(row) for row in same]
             notes += [f"{row.features}: {words.method(row)}, seed {row.seed}" for row in same]
@@ -430,27 +432,36 @@ def _classified(which: int, rows: Sequence[Row], data: str, labels: Sequence[str
     return found
 
 
-def _over_seeds(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Of random weights that were drawn with several seeds one row, the mean over seeds with the interval of that mean
-    over others; the other rows as they are. All of them, and those that are means."""
-    found, means = [], []
-    for same in grouped(
-        rows,
-        lambda row: (
-            (row.features, row.dtype, row.batchnorm, row.labels, row.classifier, row.method, row.C_by, row.n_reference)
-            if row.trained_on == "nothing"
-            else row
-        ),
-    ).values():
-        first = same[0]
-        if len({row.features_sha256 for row in same}) == len({row.seed for row in same}) == len(same) > 1:
-            values = [row.value for row in same]
-            alone = {**asdict(Spread()), "draws": (), "draws_low": None, "draws_high": None, "outcomes": None}
-            first = replace(first, value=float(np.mean(values)), **alone, **asdict(of_mean(values, "seeds")))
-            means.append(first)
-            same = [first]
-        found += same
-    return found, means
+def _by_seeds(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of random weights that differ by their seed alone together, by seed; each other row by itself."""
+
+    def alike(row: Row) -> Hashable:
+        if row.trained_on != "nothing":
+            return row
+        given = row.C if row.C_by == "given" else None
+        return (
+            row.features, row.dtype, row.dimensions, row.batchnorm, row.labels, row.classifier, row.method, row.C_by,
+            given, len(row.draws), row.n_reference,
+        )  # fmt: skip
+
+    found: list[list[Row]] = []
+    for same in grouped(rows, alike).values():
+        by_seed = sorted(same, key=lambda row: row.seed)
+        # pixels have no weights either, but are the same with every seed
+        drawn = len({row.features_sha256 for row in same}) == len({row.seed for row in same}) == len(same)
+        found += [by_seed] if drawn else [[row] for row in same]
+    return found
+
+
+def _mean_over_seeds(rows: Sequence[Row]) -> Row:
+    """The row itself, of several the mean, with the interval of the mean over other seeds."""
+    if len(rows) == 1:
+        return rows[0]
+    values = [row.value for row in rows]
+    gaps = [row.gap for row in rows if row.gap is not None]
+    without_draws = {**asdict(Spread()), "draws": (), "draws_low": None, "draws_high": None, "outcomes": None}
+    interval = asdict(of_mean(values, "seeds"))
+    return replace(rows[0], value=float(np.mean(values)), gap=max(gaps, default=None), **without_draws, **interval)
 
 
 # cells

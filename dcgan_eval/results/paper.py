@@ -1,10 +1,14 @@
 """Numbers quoted from Radford, Metz and Chintala, arXiv 1511.06434v2: rows like any other, but for their source."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from dcgan_eval.results import Measurement, Provenance, Row, stamp
 from dcgan_eval.results.row import CBy
+
+# methods of `classify` in which features are not scaled, as in the authors' code
+UNSCALED = ("features unscaled", "Euclidean, features unscaled")
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,10 @@ def differs(row: Row, quote: Quote) -> list[str]:
     seen = row.trained_on.partition(",")[0].partition(":")[0]
     if told.trained_on and seen.lower() != told.trained_on.lower():
         found.append(f"trained on {row.trained_on or 'unknown images'}, not {told.trained_on}")
+    if pooled := re.search(r"@(\d+x\d+(mean)?)$", row.features):
+        found.append(f"pooled to {pooled[1]}, not to 4x4 by the maximum")
+    if row.classifier and row.method not in UNSCALED:
+        found.append(row.method)
     for name, what in (("classifier", "classifier"), ("batchnorm", "BatchNorm"), ("C_by", "C by")):
         ours, theirs = getattr(row, name), getattr(told, name)
         if theirs and ours != theirs:

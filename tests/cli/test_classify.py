@@ -663,7 +663,14 @@ def test_the_papers_table_2_by_one_option(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [("--C", "1e-3"), ("--draws", "5"), ("--C-from", "all-draws"), ("--batchnorm", "stored")]
+    "option",
+    [
+        ("--C", "1e-3"),
+        ("--draws", "5"),
+        ("--C-from", "all-draws"),
+        ("--batchnorm", "stored"),
+        ("--scaling", "unit-norm"),
+    ],
 )
 def test_what_table_2_decides_is_not_decided_besides(option):
     found = run("classify", "--features", "disc:digits", "--protocol", "paper-table2", *option)

@@ -17,9 +17,9 @@ from dcgan_eval.evaluations.probe import (
     Groups,
     Protocol,
     Split,
+    feature_scaling,
     knn_probe,
     linear_probe,
-    scaled,
 )
 from dcgan_eval.linear import L2SVC
 from dcgan_eval.options import CS
@@ -604,19 +604,21 @@ def test_scaling_is_that_of_sklearn(monkeypatch, block):
         split.X[:, 2], split.X[:, 4] = 0.1, 0  # constant features
     test.X[3] = 0
     by_sklearn = StandardScaler().fit(train.X.double().numpy())
-    for split, found in zip((train, test), scaled("standardised", ALONE, train, test), strict=True):
-        np.testing.assert_allclose(found.X, by_sklearn.transform(split.X.double().numpy()), rtol=1e-6, atol=1e-6)
-    for split, found in zip((train, test), scaled("unit-norm", ALONE, train, test), strict=True):
-        np.testing.assert_allclose(found.X, normalize(split.X.double().numpy()), rtol=1e-6, atol=1e-7)
-        assert found.X.dtype == torch.float32
-    assert scaled("none", ALONE, train, test) == [train, test]
+    scale = feature_scaling("standardised", train, ALONE)
+    for split in (train, test):
+        np.testing.assert_allclose(scale(split).X, by_sklearn.transform(split.X.double().numpy()), rtol=1e-6, atol=1e-6)
+    scale = feature_scaling("unit-norm", train, ALONE)
+    for split in (train, test):
+        np.testing.assert_allclose(scale(split).X, normalize(split.X.double().numpy()), rtol=1e-6, atol=1e-7)
+        assert scale(split).X.dtype == torch.float32
+    assert feature_scaling("none", train, ALONE)(test) is test
 
 
 @pytest.mark.parametrize("scaling", ["standardised", "unit-norm"])
 def test_a_probe_of_scaled_features_is_one_of_features_scaled_before(scaling):
     train, test, valid = blobs(150, scale=30), blobs(200, seed=1, scale=30), blobs(90, seed=2, scale=30)
     few = Protocol("per-class", 20)
-    before = scaled(scaling, ALONE, train, test, valid)
+    before = [feature_scaling(scaling, train, ALONE)(split) for split in (train, test, valid)]
     found = linear_probe(train, test, valid=valid, protocol=few, scaling=scaling)
     wanted = linear_probe(before[0], before[1], valid=before[2], protocol=few)
     assert (found.curve, found.accuracies) == (wanted.curve, wanted.accuracies)

@@ -207,7 +207,11 @@ def test_random_weights_of_several_seeds_are_one_line_of_table_1():
     assert models[:3] == ["random:svhn32 + L2-SVM, 3 seeds", "random:svhn32 + L2-SVM", "disc:svhn32 + L2-SVM"]
     half = t.ppf(0.975, 2) * np.std([57, 58, 60], ddof=1) / 3**0.5
     assert column(found, "accuracy %, all labels")[0] == f"58.33 [{58.333333 - half:.2f}, {58.333333 + half:.2f}]"
-    assert "random:svhn32, all labels: brackets: the 95 % interval over 3 seeds (Student's t)" in found.notes
+    (note,) = (note for note in found.notes if "of the mean over 3 seeds" in note)
+    assert note.startswith("random:svhn32 + L2-SVM, 3 seeds, all labels: brackets: the 95 % interval")
+    cell = found.lines[0][found.columns.index("accuracy %, all labels")]
+    assert [row.seed for row in cell.rows] == [0, 1, 2]
+    assert "seed" not in found.columns
     # elsewhere each has a line of its own
     (alone,) = tables(of_seeds("all", 57.0, 58.0, 60.0))
     assert column(alone, "seed") == ["0", "1", "2"]
@@ -218,9 +222,33 @@ def test_differently_scaled_features_are_told_apart():
     first, second = tables(rows)
     assert second.title == f"{first.title}, features standardised"
     rows = [replace(row, data="CIFAR-10") for row in rows]
-    assert column(paper_tables(rows)[0], "model")[:2] == [
-        "disc:svhn32 + L2-SVM, features unscaled", "disc:svhn32 + L2-SVM, features standardised",
-    ]  # fmt: skip
+    models = column(paper_tables(rows)[0], "model")
+    assert models[:2] == ["disc:svhn32 + L2-SVM", "disc:svhn32 + L2-SVM, features standardised"]
+    few = [replace(row, labels=f"labels:{n}", n_reference=n) for row in rows for n in (100, 200)]
+    axes = dict(charts(few))["Accuracy by labels"].figure.axes
+    assert ["features standardised" in ax.get_title("left") for ax in axes] == [False, True]
+
+
+def test_only_what_the_seed_alone_changes_is_one_mean():
+    first, second = of_seeds("per-class:400", 47.0, 48.0)
+    for changes in (
+        {"C_by": "given", "C": 1.0}, {"draws": (1.0, 2.0)}, {"n_reference": 5}, {"dtype": "bfloat16"},
+        {"method": "features standardised"}, {"features_sha256": first.features_sha256},
+        {"trained_on": "CIFAR-10, without labels"}, {"seed": first.seed},
+    ):  # fmt: skip
+        models = column(paper_tables([first, replace(second, **changes)])[0], "model")
+        assert not any("seeds" in model for model in models), changes
+    together = column(paper_tables([second, replace(first, gap=1e-2)])[0], "accuracy %, 400 labels per class")
+    assert together[0].startswith("47.50")
+    assert together[0].endswith("‡")  # one of them is not certified
+    equal = of_seeds("all", 47.0, 47.0)
+    assert column(paper_tables(equal)[0], "model")[0] == "random:svhn32 + L2-SVM, 2 seeds"
+
+
+def test_seeds_of_both_protocols_share_a_line_in_any_order():
+    rows = [*of_seeds("all", 57.0, 58.0), *reversed(of_seeds("per-class:400", 47.0, 48.0))]
+    (found, *_) = paper_tables(rows)
+    assert column(found, "model").count("random:svhn32 + L2-SVM, 2 seeds") == 1
 
 
 def test_measured_and_quoted_stand_apart_with_their_difference():

@@ -107,6 +107,8 @@ def test_only_numbers_of_one_protocol_have_a_difference():
         ({"trained_on": "tiny:train, without labels"}, "trained on tiny:train, without labels, not ImageNet"),
         ({"trained_on": ""}, "trained on unknown images, not ImageNet"),
         ({"classifier": "5-NN"}, "classifier 5-NN, not L2-SVM"),
+        ({"features": "disc:authors-30@4x4mean"}, "pooled to 4x4mean, not to 4x4 by the maximum"),
+        ({"method": "features standardised"}, "features standardised"),
         ({"n": 2000}, "2,000 test images, not 10,000"),
         ({"n_reference": 5000}, "5,000 labels, not 50,000"),
     ):
