@@ -147,6 +147,10 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
         options = ClassifyOptions(protocol=protocol, C=(1e-3, 1e-2), draws=draws, folds=3, group_by="of four")
         measured = classify(in_groups, test, extractor, options=options, run=Run(ranks=ranks))
         rows(f"classify {protocol} in groups", [row.record() for row in measured])
+    for scaling in ("standardised", "unit-norm"):
+        options = ClassifyOptions(C=(1e-2, 1e-1), folds=3, knn=3, scaling=scaling)
+        measured = classify(train, test, extractor, options=options, run=Run(ranks=ranks))
+        rows(f"classify {scaling}", [row.record() for row in measured])
     valid = pictures(100, 13, "p:valid")
     rows(
         "validation",
