@@ -20,7 +20,7 @@ from dcgan_eval.runtime.run import Run
 
 SHOWN = {
     "nearest distance": "mean distance to training images",
-    "suspected copies": "samples nearer than every held-out image",
+    "suspected copies": "suspected copies",
     "AuthPct": "AuthPct, %",
     "C_T": "C_T (0: as held-out images)",
 }
@@ -62,7 +62,7 @@ def main() -> None:
                 seed=arguments.seed,
             )
         )
-        print(f"\nafter {epochs} epochs\n{report.text(report.tables(found.rows))}", flush=True)
+        print(f"\nafter {epochs} epoch{'s' * (epochs != '1')}\n{report.text(report.tables(found.rows))}", flush=True)
         if arguments.out is not None:
             results.append(arguments.out, found.rows)
         for row in found.rows:

@@ -75,6 +75,8 @@ def test_what_is_said_of_damaged_images_is_what_was_measured():
     assert f"{len(against)} of {len(all_series)} series" in said
     ends = sorted({key[0] for key, steps in worse.items() if sum(steps) <= 0})
     assert ends == ["density", "precision"]
-    precision = all_series["precision", "CIFAR-10-JPEG:test", "blur"]
+    precision = all_series["precision", "CIFAR-10:test", "blur"]
     assert f"precision of blurred photographs from {precision[0]:.3f} to {precision[-1]:.3f}" in said
-    assert {key[0] for key in against} == {"classifier score", "density", "kernel distance", "precision"}
+    assert {key[0] for key in against} == {
+        "Fréchet distance", "classifier score", "density", "kernel distance", "precision",
+    }  # fmt: skip
