@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from benchmarks.arguments import add_data_root
-from dcgan_eval import results
+from benchmarks.measure import header
 from dcgan_eval.evaluations.fid import fid
 from dcgan_eval.features import inception_features
 from dcgan_eval.images import Images, from_tensor, open_images
@@ -123,7 +123,7 @@ def main() -> None:
             weights, which = Path(folder) / "inception.pth", "seeded random weights"
             write_weights(weights, real.subset(range(64)).tensor().expand(-1, 3, -1, -1))
         print(f"{a.images} of {real.name} against {a.images} of {fake.name}, {which}; {device}")
-        print(f"{torch.get_num_threads()} threads; {results.versions()}; {results.now()}\n")
+        print(f"{header()}\n")
         calls: dict[str, Callable[[], dict[str, float]]] = {
             "torch-fidelity": lambda: peer(real, fake, weights, device),
             "float32": lambda: ours(real, fake, weights, "float32", device),

@@ -25,8 +25,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from benchmarks.arguments import add_data_root
-from benchmarks.measure import Case
-from dcgan_eval import results
+from benchmarks.measure import Case, header
 from dcgan_eval.images import Images, open_images
 from dcgan_eval.nearest.exact import k_nearest
 
@@ -82,8 +81,7 @@ def main() -> None:
     sets = open_images(a.data, root=a.data_root)
     queries, database = (sets[name].tensor().flatten(1).float() for name in ("test", "train"))
     deviation, mean = torch.std_mean(database, 0)
-    threads = torch.get_num_threads()
-    print(f"{threads} threads; faiss {faiss.__version__}; {results.versions()}; {results.now()}")
+    print(f"{header()}; faiss {faiss.__version__}")
     print(f"{len(queries)} queries of {sets['test'].name}, {len(database)} rows of {sets['train'].name}, k {a.k}\n")
     failed = False
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
