@@ -545,12 +545,10 @@ def remarks() -> list[Claim]:
     tiny = {"task": "dedup", "data": "tinyimagenet32:train tinyimagenet32:test", "features": "exact"}
     others, false = numbers("dedup.txt", r"autoencoder +4 .*?(\d+) +(\d+) +\d+\n")
     most = max(row.n_reference or 0 for row in RESULTS if row.task == "table3" and row.model == "gen:mnist28")
-    far = number("neighbors.txt", r"faiss: .*?ours farther in (\d+)")
     classified = result(task="classify", data="svhn-mini", metric="accuracy", role="value", layer="all",
                         features="pixels", classifier="L2-SVM")  # fmt: skip
     return [
         Claim(MEASURED, f"** goes to {most:,} samples"),
-        Claim(MEASURED, f"`ours farther in {far:.0f}` of benchmarks/neighbors.txt"),
         Claim(MEASURED, f"within 4 bits a third of what is left out besides the planted copies, {false:.0f} of 100,000",
               abs(false / others - 1 / 3) < 0.02),
         Claim(MEASURED, f"{value(**tiny, metric='duplicates'):.0f} repeat another to the pixel and "
@@ -620,10 +618,11 @@ def cpus() -> list[Claim]:
         head = " ".join(text)[:400].replace("AVX-512", "AVX512")
         named[next((name for name in named if re.search(rf"\b{name}\b", head)), "none")].append(path.name)
     right = named["AVX2"] == ["regression.txt", "svm-large.txt", "svm-robustness.txt", "svm.txt"]
-    right &= named["AVX512"] == ["gpu.txt", "independent.txt", "svm-primal.txt", "training.txt"]
+    right &= named["AVX512"] == ["fid.txt", "gpu.txt", "independent.txt", "neighbors.txt", "training.txt"]
     said = (
-        "Of these, regression.txt, svm.txt, svm-large.txt and svm-robustness.txt name a CPU with AVX2, svm-primal.txt, "
-        "training.txt, gpu.txt and independent.txt one with AVX-512, and the others name none."
+        "Of these, regression.txt, svm.txt, svm-large.txt and svm-robustness.txt name a CPU with AVX2, "
+        "training.txt, gpu.txt, fid.txt, neighbors.txt and independent.txt one with AVX-512, and the others name "
+        "none."
     )
     return [Claim(MEASURED, said, right)]
 
