@@ -154,14 +154,14 @@ def main() -> None:
     data = open_images("CIFAR-10", root=a.data_root)
     command = results.command(["python", "-m", "benchmarks.choices", *sys.argv[1:]]).removeprefix("dcgan-eval ")
     run = Run(device="cpu", cache=a.cache, command=command)
+    there = results.read(a.out) if a.out.exists() else []
+    done = {(row.features.partition("@")[0], row.condition, row.labels) for row in there}
     for protocol in a.protocols.split(","):
         for spec in a.features.split(","):
             if "@" in spec:
                 parser.error(f"{spec}: pooling is one of the choices; leave it out")
             name, stored = opened(spec, data["train"])
             for choice in CHOICES:
-                there = results.read(a.out) if a.out.exists() else []
-                done = {(row.features.partition("@")[0], row.condition, row.labels) for row in there}
                 if not applies(choice, spec, stored) or protocol not in choice.protocols:
                     continue
                 if (name, named(choice), protocol) not in done:

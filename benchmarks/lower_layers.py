@@ -7,15 +7,17 @@ are there, and their features do not depend on the rest. What follows them, the 
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dcgan_eval.models.architecture import preset
 from dcgan_eval.models.checkpoint import save
+from dcgan_eval.models.checkpoint.authors import fill_from, read_arrays
 from dcgan_eval.models.networks import Discriminator
+from dcgan_eval.runtime.errors import InputError
 
 
 def lower(prefix: str, layers: int) -> Discriminator:
@@ -23,14 +25,9 @@ def lower(prefix: str, layers: int) -> Discriminator:
     whole = preset("imagenet32")
     channels, strides = whole.discriminator_channels[:layers], whole.discriminator_strides[:layers]
     network = Discriminator(replace(whole, discriminator_channels=channels, discriminator_strides=strides))
-    with torch.no_grad():
-        for i, parameter in enumerate(network.parameters(), 1):
-            if parameter.ndim == 2:
-                parameter.zero_()
-                continue
-            array = np.load(f"{prefix}_discrim_params.jl_{i:02}.npy")
-            # Theano turns kernels by 180 degrees
-            parameter.copy_(torch.from_numpy(array[:, :, ::-1, ::-1].copy() if array.ndim == 4 else array))
+    *convolutions, logit = network.parameters()
+    files = [Path(f"{prefix}_discrim_params.jl_{i:02}.npy") for i in range(1, len(convolutions) + 1)]
+    fill_from(network, [*read_arrays(files), (Path(), np.zeros(logit.shape[::-1], np.float32))])
     return network
 
 
@@ -44,4 +41,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(str(error))

@@ -6,7 +6,7 @@ the training labels. Accuracies are per cent.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dcgan_eval.features.scaling import SCALED, feature_scaling
 from dcgan_eval.linear import Solution, decision_values, one_vs_rest, place, solve_path
 from dcgan_eval.nearest.exact import k_nearest
 from dcgan_eval.options import CS, ChoiceOfC, Scaling
@@ -27,11 +28,6 @@ from dcgan_eval.runtime.ranks import ALONE, Ranks
 
 TOL = 1e-6  # largest relative gap of a certified solution
 LOWEST, HIGHEST = 1e-8, 1e4  # how far the search for C goes
-BLOCK = 2**22  # values scaled at a time
-CONSTANT = 1e-12  # of its mean: the largest standard deviation that is rounding alone
-SCALED: dict[Scaling, str] = {
-    "none": "features unscaled", "standardised": "features standardised", "unit-norm": "features of unit norm",
-}  # fmt: skip
 OTHERS = 10  # draws that C is chosen by where none of them is tested, as the authors'
 
 
@@ -165,8 +161,9 @@ def linear_probe(
     """
     start = time.perf_counter()
     n_classes = _check(train, test, valid, ranks)
-    scale = feature_scaling(scaling, train, ranks)
-    test, valid = scale(test), None if valid is None else scale(valid)
+    scale = feature_scaling(scaling, train.X, ranks)
+    test = Split(scale(test.X), test.y)
+    valid = None if valid is None else Split(scale(valid.X), valid.y)
     grid = _grid(Cs)
     rng = np.random.default_rng(seed)
     labels = ranks.gathered(train.y)
@@ -185,7 +182,7 @@ def linear_probe(
     gap, n_folds = 0.0, 0
     for number, draw in enumerate(choosers):
         mine, part = _part(train, draw, protocol, ranks)
-        part = scale(part)
+        part = Split(scale(part.X), part.y)
         fold = np.zeros(0, np.int64)
         if choosing and valid is None:
             some = None if groups is None or members is None else Groups(groups.name, members[draw])
@@ -208,7 +205,8 @@ def linear_probe(
     chosen = [_best(scores if together else _of_draw(scores, i)) for i in range(len(subsets))]
     for draw in subsets if others else ():
         _, part = _part(train, draw, protocol, ranks)
-        for solution, _ in _fit(scale(part), None, np.zeros(0, np.int64), 0, n_classes, chosen[:1], tol, device, ranks):
+        part = Split(scale(part.X), part.y)
+        for solution, _ in _fit(part, None, np.zeros(0, np.int64), 0, n_classes, chosen[:1], tol, device, ranks):
             right.setdefault(solution.C, []).append(_right(_outer(solution, n_classes), test, ranks))
             gap = max(gap, float(solution.relative_gap.max()))
     curve = tuple((C, float(np.mean(scores[C]))) for C in grid) if choosing else ()
@@ -256,15 +254,15 @@ def knn_probe(
     """
     start = time.perf_counter()
     n_classes = _check(train, test, None, ranks)
-    scale = feature_scaling(scaling, train, ranks)
-    labels, truth, queries = (ranks.gathered(part) for part in (train.y, test.y, scale(test).X))
+    scale = feature_scaling(scaling, train.X, ranks)
+    labels, truth, queries = (ranks.gathered(part) for part in (train.y, test.y, scale(test.X)))
     subsets = _draws(labels.numpy(), protocol, draws, np.random.default_rng(seed))
     if not 1 <= k <= len(subsets[0]):
         raise InputError(f"k-NN with k={k} wants a k from 1 to {len(subsets[0])}, the number of labels")
     right = []
     for draw in subsets:
         _, part = _part(train, draw, protocol, ranks)
-        _, index = k_nearest(queries.to(device), scale(part).X.to(device), k, ranks=ranks)
+        _, index = k_nearest(queries.to(device), scale(part.X).to(device), k, ranks=ranks)
         near = labels[draw][index.cpu()]
         votes = torch.zeros(len(truth), n_classes, dtype=torch.int64).scatter_add_(1, near, torch.ones_like(near))
         winning = votes.gather(1, near) == votes.amax(1, keepdim=True)
@@ -282,41 +280,6 @@ def knn_probe(
         None,
         start,
     )
-
-
-def feature_scaling(scaling: Scaling, train: Split, ranks: Ranks) -> Callable[[Split], Split]:
-    """What scales the features of a split, into new memory; by 'none' it gives the split itself.
-
-    'standardised' takes from each feature its mean over all training images, those without a label in a draw included,
-    and divides by its standard deviation over them (by n), or by 1 where it is constant: scikit-learn's StandardScaler.
-    'unit-norm' divides each image's features by their Euclidean norm, unless that is 0. Both in float64, rounded once.
-    """
-    if scaling == "none":
-        return lambda split: split
-    rows = max(1, BLOCK // train.X.shape[1])
-    shift, scale = torch.zeros(2, train.X.shape[1], dtype=torch.float64)
-    if scaling == "standardised":
-        n = _count(train, ranks)
-        for x in torch.split(train.X, rows):
-            shift += x.double().sum(0)
-        shift = ranks.sum(shift) / n
-        for x in torch.split(train.X, rows):
-            scale += (x.double() - shift).square().sum(0)
-        scale = (ranks.sum(scale) / n).sqrt()
-        scale[scale <= CONSTANT * shift.abs()] = 1
-
-    def scaled(split: Split) -> Split:
-        X = torch.empty(split.X.shape, dtype=split.X.dtype)
-        for x, out in zip(torch.split(split.X, rows), torch.split(X, rows), strict=True):
-            wide = x.double()
-            if scaling == "standardised":
-                out.copy_((wide - shift) / scale)
-            else:
-                norm = wide.norm(dim=1, keepdim=True)
-                out.copy_(wide / torch.where(norm > 0, norm, 1))
-        return Split(X, split.y)
-
-    return scaled
 
 
 def _probe(

@@ -1,18 +1,17 @@
 """From results to tables: each is a query over rows. A column never mixes numbers of unequal protocol."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import count
 from typing import TypeVar
 
-import numpy as np
-
 from dcgan_eval.report import words
 from dcgan_eval.report.table import EMPTY, Cell, Table, between, number, table
-from dcgan_eval.results import MEASURED, Row, Spread, latest
+from dcgan_eval.results import MEASURED, Row, latest
 from dcgan_eval.results.differences import Difference, apart, difference, over_draws
-from dcgan_eval.results.intervals import holm, of_mean
+from dcgan_eval.results.intervals import holm
 from dcgan_eval.results.paper import QUOTES, UNSCALED, Quote, differs, quoted
+from dcgan_eval.results.seeds import by_seeds, mean_over_seeds
 
 FLAGGED = 0.01  # p-values below it are called out
 WITHIN = "≈: the interval holds 0, so it may be chance"
@@ -376,7 +375,8 @@ def _classified(which: int, rows: Sequence[Row], data: str, labels: Sequence[str
     found = []
     for same in list(grouped(ours, lambda row: row.data_sha256).values()) or [list[Row]()]:
         lines: dict[object, dict[str, Cell]] = {}
-        shown = [(_mean_over_seeds(some), some) for some in _by_seeds(same)]
+        shown = [(mean_over_seeds(some), some) for some in by_seeds(same)]
+        alone = [row for row, some in shown if len(some) == 1]
         of_seeds = []
         for row, some in shown:
             quote = quoted(row)
@@ -386,7 +386,7 @@ def _classified(which: int, rows: Sequence[Row], data: str, labels: Sequence[str
                 "model": Cell(model),
                 "paper's model": Cell(quote.row.model or "") if quote is not None else EMPTY,
                 "trained on": Cell(row.trained_on),
-                **(_seed(row, [other for other, of in shown if len(of) == 1]) if len(some) == 1 else {}),
+                **(_seed(row, alone) if len(some) == 1 else {}),
                 "d": Cell(f"{row.dimensions}", row.dimensions),
             }
             column = f"{metric} %{suffix[row.labels]}"
@@ -418,7 +418,6 @@ def _classified(which: int, rows: Sequence[Row], data: str, labels: Sequence[str
         if same:
             used = {name for line in ordered for name, cell in line.items() if cell.text}
             notes += [APART] if any(name.startswith("difference") for name in used) else []
-            alone = [row for row, some in shown if len(some) == 1]
             notes += [f"measured: {note}" for row in alone for note in words.uncertainty(row)]
             notes += [note for row in alone for note in _about_draws(row)] + of_seeds
             notes += [f"{quote.row.model}: {quote.row.remark}" for quote in quotes if quote.row.remark]
@@ -430,38 +429,6 @@ def _classified(which: int, rows: Sequence[Row], data: str, labels: Sequence[str
             notes.append(f"not measured: dcgan-eval reproduce table{which} says what it needs")
         found.append(table(f"Table {which}: {data}, {metric}", ordered, notes))
     return found
-
-
-def _by_seeds(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of random weights that differ by their seed alone together, by seed; each other row by itself."""
-
-    def alike(row: Row) -> Hashable:
-        if row.trained_on != "nothing":
-            return row
-        given = row.C if row.C_by == "given" else None
-        return (
-            row.features, row.dtype, row.dimensions, row.batchnorm, row.labels, row.classifier, row.method, row.C_by,
-            given, len(row.draws), row.n_reference,
-        )  # fmt: skip
-
-    found: list[list[Row]] = []
-    for same in grouped(rows, alike).values():
-        by_seed = sorted(same, key=lambda row: row.seed)
-        # pixels have no weights either, but are the same with every seed
-        drawn = len({row.features_sha256 for row in same}) == len({row.seed for row in same}) == len(same)
-        found += [by_seed] if drawn else [[row] for row in same]
-    return found
-
-
-def _mean_over_seeds(rows: Sequence[Row]) -> Row:
-    """The row itself, of several the mean, with the interval of the mean over other seeds."""
-    if len(rows) == 1:
-        return rows[0]
-    values = [row.value for row in rows]
-    gaps = [row.gap for row in rows if row.gap is not None]
-    without_draws = {**asdict(Spread()), "draws": (), "draws_low": None, "draws_high": None, "outcomes": None}
-    interval = asdict(of_mean(values, "seeds"))
-    return replace(rows[0], value=float(np.mean(values)), gap=max(gaps, default=None), **without_draws, **interval)
 
 
 # cells

@@ -17,10 +17,10 @@ from dcgan_eval.evaluations.probe import (
     Groups,
     Protocol,
     Split,
-    feature_scaling,
     knn_probe,
     linear_probe,
 )
+from dcgan_eval.features.scaling import feature_scaling
 from dcgan_eval.linear import L2SVC
 from dcgan_eval.options import CS
 from dcgan_eval.results import Interval, Spread
@@ -598,27 +598,27 @@ def test_knn_takes_the_same_draws_as_the_svm():
 
 @pytest.mark.parametrize("block", [2**22, 7])
 def test_scaling_is_that_of_sklearn(monkeypatch, block):
-    monkeypatch.setattr(probe, "BLOCK", block)
+    monkeypatch.setattr("dcgan_eval.features.scaling.BLOCK", block)
     train, test = blobs(150, scale=30), blobs(200, seed=1)
     for split in (train, test):
         split.X[:, 2], split.X[:, 4] = 0.1, 0  # constant features
     test.X[3] = 0
     by_sklearn = StandardScaler().fit(train.X.double().numpy())
-    scale = feature_scaling("standardised", train, ALONE)
+    scale = feature_scaling("standardised", train.X, ALONE)
     for split in (train, test):
-        np.testing.assert_allclose(scale(split).X, by_sklearn.transform(split.X.double().numpy()), rtol=1e-6, atol=1e-6)
-    scale = feature_scaling("unit-norm", train, ALONE)
+        np.testing.assert_allclose(scale(split.X), by_sklearn.transform(split.X.double().numpy()), rtol=1e-6, atol=1e-6)
+    scale = feature_scaling("unit-norm", train.X, ALONE)
     for split in (train, test):
-        np.testing.assert_allclose(scale(split).X, normalize(split.X.double().numpy()), rtol=1e-6, atol=1e-7)
-        assert scale(split).X.dtype == torch.float32
-    assert feature_scaling("none", train, ALONE)(test) is test
+        np.testing.assert_allclose(scale(split.X), normalize(split.X.double().numpy()), rtol=1e-6, atol=1e-7)
+        assert scale(split.X).dtype == torch.float32
+    assert feature_scaling("none", train.X, ALONE)(test.X) is test.X
 
 
 @pytest.mark.parametrize("scaling", ["standardised", "unit-norm"])
 def test_a_probe_of_scaled_features_is_one_of_features_scaled_before(scaling):
     train, test, valid = blobs(150, scale=30), blobs(200, seed=1, scale=30), blobs(90, seed=2, scale=30)
     few = Protocol("per-class", 20)
-    before = [feature_scaling(scaling, train, ALONE)(split) for split in (train, test, valid)]
+    before = [Split(feature_scaling(scaling, train.X, ALONE)(split.X), split.y) for split in (train, test, valid)]
     found = linear_probe(train, test, valid=valid, protocol=few, scaling=scaling)
     wanted = linear_probe(before[0], before[1], valid=before[2], protocol=few)
     assert (found.curve, found.accuracies) == (wanted.curve, wanted.accuracies)

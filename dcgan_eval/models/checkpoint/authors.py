@@ -54,7 +54,8 @@ def _names(files: list[Path]) -> str:
     return ", ".join([str(files[0]), *(file.name for file in files[1:])])
 
 
-def _read(files: list[Path]) -> list[tuple[Path, np.ndarray[Any, Any]]]:
+def read_arrays(files: list[Path]) -> list[tuple[Path, np.ndarray[Any, Any]]]:
+    """Each file with its float32 array. Raises InputError for what is none, or is damaged."""
     arrays = []
     for file in files:
         try:
@@ -75,7 +76,8 @@ def _shapes(network: Generator | Discriminator) -> list[tuple[int, ...]]:
     return [tuple(p.shape[::-1]) if p.ndim == 2 else tuple(p.shape) for p in network.parameters()]
 
 
-def _fill_from(network: Generator | Discriminator, arrays: list[tuple[Path, np.ndarray[Any, Any]]]) -> None:
+def fill_from(network: Generator | Discriminator, arrays: list[tuple[Path, np.ndarray[Any, Any]]]) -> None:
+    """Set a network's parameters from arrays in their order; its BatchNorm statistics are left to be re-estimated."""
     state = {}
     for (name, _), (_, array) in zip(network.named_parameters(), arrays, strict=True):
         if array.ndim == 4:
@@ -100,7 +102,7 @@ def load_authors(listings: list[Path]) -> Checkpoint:
     if absent := [file for some in files.values() for file in some if not file.is_file()]:
         counts = " and ".join(f"01 to {len(some):02d} of the {kind}" for kind, some in files.items())
         raise InputError(f"{_names(absent)}: absent; the checkpoint needs arrays {counts}; {REPOSITORY}")
-    arrays = {kind: _read(some) for kind, some in files.items()}
+    arrays = {kind: read_arrays(some) for kind, some in files.items()}
     shapes = {kind: [array.shape for _, array in found] for kind, found in arrays.items()}
     for architecture in PRESETS.values():
         generator = Generator(architecture, "meta") if "generator" in arrays else None
@@ -109,7 +111,7 @@ def load_authors(listings: list[Path]) -> Checkpoint:
         expected = {kind: _shapes(network) for kind, network in networks.items()}
         if expected == shapes:
             for kind, network in networks.items():
-                _fill_from(network, arrays[kind])
+                fill_from(network, arrays[kind])
             return checkpoint_of(architecture, generator, discriminator, "authors")
         for kind, found in shapes.items():
             if found != expected[kind] and found == expected[kind][: len(found)]:
