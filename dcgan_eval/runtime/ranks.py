@@ -5,6 +5,7 @@ without torchrun. What ranks decide by is the first one's (`agreed`), so that ma
 take the same steps.
 """
 
+import gc
 import hashlib
 import os
 import signal
@@ -126,6 +127,9 @@ def joined(device: torch.device | str) -> Iterator[tuple[Ranks, torch.device]]:
         # of tensors on the CPU, too: labels, and what is accumulated there
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
         yield here, device
+        # a DistributedDataParallel in a cycle, freed after the group, would end it: its destructor holds the GIL and
+        # waits for a thread of Gloo, which may want the GIL, for ever
+        gc.collect()
         dist.destroy_process_group()  # after an error it might wait for the rank that is gone
     except (dist.DistError, RuntimeError) as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error):

@@ -1,15 +1,21 @@
 """Several processes on Gloo end where one does; where one of them is gone, the others stop and say so."""
 
+import gc
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from dcgan_eval.runtime.errors import InputError, RankLostError
 from dcgan_eval.runtime.ranks import ALONE, Ranks, joined
@@ -97,6 +103,29 @@ def test_one_process_needs_no_group(monkeypatch):
         assert (here, device.type) == (ALONE, "cpu")
     assert ALONE.first
     assert (ALONE.on("cpu"), Ranks(0, 8).on("cuda:3")) == ("cpu", "8 × cuda")
+
+
+def test_networks_on_ranks_are_freed_before_their_group(monkeypatch):
+    """Freed after it, they end it themselves, and may hang the process at its exit."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    gc.disable()  # by chance it would come in time
+    try:
+        with joined("cpu"):
+            network = DistributedDataParallel(nn.Linear(2, 2))
+            network(torch.ones(1, 2)).sum().backward()
+            network.itself, found = network, weakref.ref(network)
+            del network
+            assert found() is not None
+        assert found() is None
+    finally:
+        gc.enable()
 
 
 def test_devices_that_ranks_cannot_have_are_refused(monkeypatch):
