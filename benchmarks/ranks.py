@@ -95,11 +95,11 @@ def counted(fit: Callable[..., object], *arguments: object) -> dict[str, float]:
         count(A)
         return adjoint(form, A)
 
-    def leading(form: Primal) -> Basis:
+    def leading(form: Primal, whole: bool) -> Basis:
         nonlocal inside
         inside = True
         try:
-            return basis(form)
+            return basis(form, whole)
         finally:
             inside = False
 

@@ -29,7 +29,7 @@ from benchmarks.arguments import add_data_root
 from benchmarks.measure import Case, header
 from dcgan_eval.features import extract, random_features
 from dcgan_eval.images import Images, open_images
-from dcgan_eval.linear import L2SVC, one_vs_rest, solve_path
+from dcgan_eval.linear import L2SVC, SquaredHinge, one_vs_rest, solve_path
 from dcgan_eval.options import CS
 from dcgan_eval.runtime.run import Run
 
@@ -110,7 +110,7 @@ def sweep(X: torch.Tensor, y: torch.Tensor, peers: dict[float, float]) -> None:
     fold = torch.arange(len(y)) % 5
     weight = torch.cat([(fold != k).double()[:, None].expand_as(Y) for k in range(5)], 1)
     start = time.perf_counter()
-    gaps = [float(s.relative_gap.max()) for s in solve_path(X, Y.repeat(1, 5), weight, CS)]
+    gaps = [float(s.relative_gap.max()) for s in solve_path(X, SquaredHinge(Y.repeat(1, 5), weight), CS)]
     seconds = time.perf_counter() - start
     known = sorted(peers)
     log = np.interp(np.log(CS), np.log(known), np.log([peers[C] for C in known]))

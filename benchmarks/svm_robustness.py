@@ -18,7 +18,7 @@ from collections import defaultdict
 import torch
 
 from benchmarks.measure import header
-from dcgan_eval.linear import Solution, solve_path
+from dcgan_eval.linear import Solution, SquaredHinge, solve_path
 from dcgan_eval.runtime.errors import UncertifiedError
 from dcgan_eval.runtime.fast_ops import instruction_set
 from tests.svm_paths import PATHS, path
@@ -30,7 +30,8 @@ def solved(problem: Problem, name: str) -> tuple[Solution | None, float]:
     with path(name):
         start = time.perf_counter()
         try:
-            solution = next(solve_path(problem.X, problem.signs, torch.ones_like(problem.signs), [problem.C]))
+            loss = SquaredHinge(problem.signs, torch.ones_like(problem.signs))
+            solution = next(solve_path(problem.X, loss, [problem.C]))
         except UncertifiedError as error:
             print(f"not finite, {name}, {error}: {problem.what}")
             solution = None

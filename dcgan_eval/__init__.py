@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dcgan_eval.features import Extractor, extract
     from dcgan_eval.images import Images, open_images, open_split
     from dcgan_eval.inputs import open_extractor, open_side
-    from dcgan_eval.linear import L2SVC
+    from dcgan_eval.linear import L2SVC, SoftmaxRegression
     from dcgan_eval.models.checkpoint import load as load_checkpoint
     from dcgan_eval.options import ClassifyOptions, DedupOptions, FeatureOptions, FidOptions
     from dcgan_eval.results import append as append_results
@@ -45,6 +45,7 @@ __all__ = [
     "Images",
     "InputError",
     "Run",
+    "SoftmaxRegression",
     "UncertifiedError",
     "__version__",
     "append_results",
@@ -74,6 +75,7 @@ _WHERE = {
     "InputError": "runtime.errors.InputError",
     "L2SVC": "linear.L2SVC",
     "Run": "runtime.run.Run",
+    "SoftmaxRegression": "linear.SoftmaxRegression",
     "UncertifiedError": "runtime.errors.UncertifiedError",
     "append_results": "results.append",
     "classify": "evaluations.classify.classify",

@@ -17,6 +17,7 @@ from torch import Tensor
 from dcgan_eval import cli
 from dcgan_eval.features import store
 from dcgan_eval.linear import newton
+from dcgan_eval.linear import path as solver
 
 Blocks = Callable[[int], Iterator[Tensor]]
 
@@ -24,7 +25,7 @@ Blocks = Callable[[int], Iterator[Tensor]]
 def main() -> None:
     where, log, *arguments = sys.argv[1:]
     is_victim = os.environ["RANK"] == "1" and where != "nowhere"
-    complete, solve, files = store.complete, newton._newton, []
+    complete, solve, files = store.complete, newton.newton, []
 
     def dies() -> None:
         time.sleep(1)  # the others have something finished, or wait
@@ -55,7 +56,7 @@ def main() -> None:
             dies()
         return solve(*rest)  # type: ignore[arg-type]
 
-    store.complete, newton._newton = counted, solved  # type: ignore[assignment]
+    store.complete, solver.newton = counted, solved  # type: ignore[assignment, attr-defined]
     cli.main(arguments)
 
 

@@ -18,7 +18,7 @@ from dcgan_eval.evaluations.fid import fid
 from dcgan_eval.evaluations.neighbors import neighbors
 from dcgan_eval.features import extract, module_features, pixel_features, share
 from dcgan_eval.images import Images, from_tensor, open_split
-from dcgan_eval.linear import L2SVC, one_vs_rest, solve_path
+from dcgan_eval.linear import L2SVC, Softmax, SquaredHinge, one_vs_rest, solve_path
 from dcgan_eval.metrics.manifold import manifold
 from dcgan_eval.nearest.exact import inside_balls, k_nearest
 from dcgan_eval.options import ClassifyOptions, FidOptions
@@ -90,7 +90,7 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
             weight[::7, 1] = 0
             Y = one_vs_rest(y, 3)
             path = [C, 10 * C] if tol == 1e-6 or name == "tall" else [C]
-            solutions = list(solve_path(X[here], Y[here], weight[here], path, tol=tol, ranks=ranks))
+            solutions = list(solve_path(X[here], SquaredHinge(Y[here], weight[here]), path, tol=tol, ranks=ranks))
             for solution in solutions:
                 decision = ranks.gathered(solution.decision)
                 what = f"svm {name} C={solution.C:g} tol={tol:g}"
@@ -99,6 +99,20 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
                     keep(f"{what} model", solution.coef, solution.intercept)
                     keep(f"{what} decision", decision)
                 assert solution.converged
+    # softmax regression, by the same forms, two classes and no rows on some rank among them
+    for name, n, d, C in (("tall", 900, 120, 0.1), ("small", 300, 20, 1.0), ("wide", 90, 400, 0.01), ("few", 3, 5, 1)):
+        X, y = blobs(n, d, 1)
+        y = torch.arange(3) if name == "few" else y % 2 if name == "small" else y
+        here = slice(ranks.share(n).start, ranks.share(n).stop)
+        weight = torch.ones(n, 2, dtype=torch.float64)
+        weight[::7, 1] = 0.5
+        loss = Softmax(y[here], weight[here], int(y.max()) + 1)
+        for solution in solve_path(X[here], loss, [C, 10 * C], tol=1e-13, ranks=ranks):
+            what = f"svm softmax {name} C={solution.C:g}"
+            keep(f"{what} objective", solution.objective)
+            keep(f"{what} model", solution.coef, solution.intercept)
+            keep(f"{what} decision", ranks.gathered(solution.decision))
+            assert solution.converged
     X, y = blobs(400, 70, 2)
     here = slice(ranks.share(400).start, ranks.share(400).stop)
     weights = torch.rand(400, generator=torch.Generator().manual_seed(0)).numpy()

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from dcgan_eval.linear import newton, operators, preconditioner
+from dcgan_eval.linear import operators, preconditioner
+from dcgan_eval.linear import path as solver
 from dcgan_eval.runtime.fast_ops import few_times
 
 
@@ -38,11 +39,11 @@ def path(name: str) -> Iterator[None]:
     """The solver takes this path, problems of any size included."""
     with pytest.MonkeyPatch.context() as patch:
         if name != "as here":
-            patch.setattr(newton, "EASY", 0)
+            patch.setattr(solver, "EASY", 0)
             patch.setattr(operators, "EASY", 0)
-            patch.setattr(newton, "multiplies_split", lambda device: name == "split bfloat16")
+            patch.setattr(solver, "multiplies_split", lambda device: name == "split bfloat16")
         if name == "float32, on the weights":
-            patch.setattr(newton, "GRAM_BYTES", 0)
+            patch.setattr(solver, "GRAM_BYTES", 0)
         if name.endswith("unasked"):
             rounded = rounding(to_bfloat16 if name.startswith("bfloat16") else to_tf32)
             patch.setattr(operators, "few_times", rounded)

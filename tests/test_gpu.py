@@ -25,7 +25,8 @@ from dcgan_eval.features import (
     random_features,
 )
 from dcgan_eval.images import from_tensor, open_images
-from dcgan_eval.linear import L2SVC, newton, operators, solve_path
+from dcgan_eval.linear import L2SVC, SquaredHinge, operators, solve_path
+from dcgan_eval.linear import path as solver
 from dcgan_eval.models.architecture import preset
 from dcgan_eval.models.networks import Discriminator, initialise
 from dcgan_eval.nearest.exact import inside_balls, k_nearest
@@ -71,11 +72,11 @@ def photographs(n: int, channels: int = 3, side: int = 32) -> Tensor:
 def test_every_precision_certifies_the_cpus_optimum(seed: int) -> None:
     problem = drawn(seed, most_rows=1500, most_columns=3000, most_values=2**19)
     weight = torch.ones_like(problem.signs)
-    cpu = next(solve_path(problem.X, problem.signs, weight, [problem.C]))
+    cpu = next(solve_path(problem.X, SquaredHinge(problem.signs, weight), [problem.C]))
     least = objectives(problem, cpu.coef, cpu.intercept)
     for name in ("as here", "float32", "float32, on the weights", "split bfloat16"):
         with path(name):
-            gpu = next(solve_path(problem.X, problem.signs, weight, [problem.C], device=GPU))
+            gpu = next(solve_path(problem.X, SquaredHinge(problem.signs, weight), [problem.C], device=GPU))
         what = f"{name}: {problem.what}"
         values = objectives(problem, gpu.coef.cpu(), gpu.intercept.cpu())
         np.testing.assert_allclose(gpu.objective.cpu(), values, rtol=1e-9, err_msg=what)
@@ -86,7 +87,7 @@ def test_every_precision_certifies_the_cpus_optimum(seed: int) -> None:
 def test_rows_that_do_not_fit_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = drawn(11, most_rows=1500, most_columns=3000, most_values=2**19)
     here = L2SVC(1e-2, device=GPU).fit(problem.X, problem.y)
-    monkeypatch.setattr(newton, "place", lambda X, device: X)
+    monkeypatch.setattr(solver, "place", lambda X, device: X)
     for name, size in (("BLOCK", 2**12), ("STREAM", 2**12), ("WIDTH", 100)):
         monkeypatch.setattr(operators, name, size)
     read: set[str] = set()

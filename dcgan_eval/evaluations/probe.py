@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dcgan_eval.features.scaling import SCALED, feature_scaling
-from dcgan_eval.linear import Solution, decision_values, one_vs_rest, place, solve_path
+from dcgan_eval.linear import Solution, SquaredHinge, decision_values, one_vs_rest, place, solve_path
 from dcgan_eval.nearest.exact import k_nearest
 from dcgan_eval.options import CS, ChoiceOfC, Scaling
 from dcgan_eval.results import Interval, Spread
@@ -374,7 +374,8 @@ def _fit(
     m = Y.shape[1]
     held_out = [torch.from_numpy(fold == k) for k in range(n_folds)]
     weight = torch.cat([torch.ones_like(Y), *((~h).double()[:, None].expand_as(Y) for h in held_out)], 1)
-    for solution in solve_path(part.X, Y.repeat(1, 1 + n_folds), weight, Cs, tol=tol, device=device, ranks=ranks):
+    loss = SquaredHinge(Y.repeat(1, 1 + n_folds), weight)
+    for solution in solve_path(part.X, loss, Cs, tol=tol, device=device, ranks=ranks):
         if valid is not None:
             score = 100 * float(_right(_outer(solution, n_classes), valid, ranks).mean())
         else:

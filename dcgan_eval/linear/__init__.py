@@ -1,25 +1,23 @@
-"""L2-regularised squared-hinge linear SVM, many problems at once, solved to a certified optimum.
+"""Linear classifiers, many problems at once, solved to a certified optimum.
 
-The problem is liblinear's L2R_L2LOSS_SVC (Fan et al. 2008, eq. 1, with the squared hinge), one column j for every
-class, fold and label draw:
+    minimise over w    P(w) = ½‖w‖² + C · loss(f(x₁), …, f(xₙ)),      f(x) = w·x + b
 
-    minimise over w    P(w) = ½‖w‖² + Σᵢ cᵢⱼ max(0, 1 − yᵢⱼ f(xᵢ))²,      f(x) = w·[x, intercept_scaling]
+for every class, fold and label draw together, the loss `SquaredHinge` or `Softmax`. All of them share each pass over X.
 
-so the intercept is a penalised weight, as in scikit-learn's LinearSVC. All columns share each pass over X.
+Method: Newton's, with an exact line search; on the squared hinge the finite Newton method of Mangasarian (2002) and
+Keerthi and DeCoste (2005). Where n < d the iterates are w = Xᵀβ and a pass is a product with the Gram matrix XXᵀ,
+formed once; otherwise passes run over blocks of rows of X. Newton systems are solved by conjugate gradients,
+preconditioned with the leading eigenvectors of XᵀX, which a randomised subspace iteration finds (Halko, Martinsson and
+Tropp 2011), and on whose span each problem's own Hessian is inverted; for the squared hinge directly where min(n, d) is
+small or conjugate gradients fail.
 
-Method: the finite Newton method of Mangasarian (2002) and Keerthi and DeCoste (2005) with an exact line search. Where
-n < d the iterates are w = Xᵀβ and a pass is a product with the Gram matrix XXᵀ, formed once; otherwise passes run
-over blocks of rows of X. Newton systems are solved by conjugate gradients, preconditioned with the leading
-eigenvectors of XᵀX, which a randomised subspace iteration finds (Halko, Martinsson and Tropp 2011), and on whose span
-each problem's own Hessian is inverted; or directly where min(n, d) is small or conjugate gradients fail.
+Certificate: the duality gap of w and a dual point A, a bound on P(w) − min P:
 
-Certificate: the duality gap of w and a dual point α ≥ 0, a bound on P(w) − min P:
+    P(w) − D(A) = ½ ‖w − XᵀA‖² + Σᵢ [lossᵢ(f(xᵢ)) + loss*ᵢ(−Aᵢ) + Aᵢ·f(xᵢ)]
 
-    P(w) − D(α) = ½ ‖w − Σᵢ αᵢ yᵢ xᵢ‖² + Σᵢ [cᵢ sᵢ² + αᵢ² / 4cᵢ − αᵢ (1 − yᵢ f(xᵢ))],      sᵢ = max(0, 1 − yᵢ f(xᵢ))
-
-α is 2 cᵢ sᵢ, for which the sum is 0 and the gap ½‖∇P(w)‖², or on the Gram matrix max(0, yᵢ βᵢ), which has none of f's
-rounding in it. The solver stops when the gap is at most tol·P(w) in every column, and, where C is so small that w gains
-little over 0, at most tol times that gain.
+lossᵢ of row i times its weight and C, loss* its convex conjugate, so that each term is ≥ 0; A is −∂loss/∂f, for which
+the sum is 0 and the gap ½‖∇P(w)‖², or another. The solver stops when the gap is at most tol·P(w) in every problem,
+and, where C is so small that w gains little over 0, at most tol times that gain.
 
 Precision: what is returned (weights, decision values, objective, gap) are float64 sums over the given X. Newton's
 directions are float32 where the problem is large, and the Gram matrix may be of split bfloat16: that changes how many
@@ -30,19 +28,31 @@ left for the weights themselves. A solution that is not finite is an error.
 
 from typing import TYPE_CHECKING, Any
 
-from dcgan_eval.linear.newton import Solution, decision_values, one_vs_rest, solve_path
 from dcgan_eval.linear.operators import place
+from dcgan_eval.linear.path import Solution, decision_values, solve_path
+from dcgan_eval.linear.softmax import Softmax
+from dcgan_eval.linear.squared_hinge import SquaredHinge, one_vs_rest
 
 if TYPE_CHECKING:
-    from dcgan_eval.linear.estimator import L2SVC
+    from dcgan_eval.linear.estimator import L2SVC, SoftmaxRegression
 
-__all__ = ["L2SVC", "Solution", "decision_values", "one_vs_rest", "place", "solve_path"]
+__all__ = [
+    "L2SVC",
+    "Softmax",
+    "SoftmaxRegression",
+    "Solution",
+    "SquaredHinge",
+    "decision_values",
+    "one_vs_rest",
+    "place",
+    "solve_path",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """The estimator when it is asked for: scikit-learn takes half as long to import as torch."""
-    if name != "L2SVC":
+    """The estimators when they are asked for: scikit-learn takes half as long to import as torch."""
+    if name not in ("L2SVC", "SoftmaxRegression"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from dcgan_eval.linear.estimator import L2SVC
+    from dcgan_eval.linear import estimator
 
-    return L2SVC
+    return getattr(estimator, name)

@@ -76,8 +76,8 @@ class Operator(Protocol):
         """The sum over rows, (m,), of values (n, m)."""
         ...
 
-    def basis(self) -> Basis:
-        """About the leading eigenvectors of XᵀX."""
+    def basis(self, whole: bool) -> Basis:
+        """About the leading eigenvectors of XᵀX; of a small problem all of them, if `whole`."""
         ...
 
     def solve(self, u: Tensor, f: Tensor, y: Tensor, slack: Tensor, curvature: Tensor) -> Tensor:
@@ -89,14 +89,25 @@ class Primal:
     """Iterates are the weights themselves, (d + 1, m), the last row that of the constant feature.
 
     Of several ranks each holds some rows of X and the whole of the weights; what is summed over rows is summed over
-    ranks. n: rows of all.
+    ranks. n: rows of all. shift: float64 (d,), taken from every row of X, if given.
     """
 
-    def __init__(self, X: Tensor, bias: float, device: torch.device, wide: torch.device, ranks: Ranks, n: int) -> None:
-        self.X, self.bias, self.device, self.wide, self.ranks, self.n = X, bias, device, wide, ranks, n
+    def __init__(
+        self,
+        X: Tensor,
+        bias: float,
+        device: torch.device,
+        wide: torch.device,
+        ranks: Ranks,
+        n: int,
+        shift: Tensor | None = None,
+    ) -> None:
+        self.bias, self.device, self.wide, self.ranks, self.n = bias, device, wide, ranks, n
         self.order = X.shape[1] + 1
         if n * X.shape[1] < EASY and device == wide:
-            self.X = X = X.to(device, torch.float64)
+            X = X.to(device, torch.float64)
+            X, shift = (X, None) if shift is None else (X - shift, None)
+        self.X, self.shift = X, shift
         self.dtype = torch.float64 if X.dtype == torch.float64 and device == wide else torch.float32
         self.rough_dtype = self.dtype  # of products far from the optimum
         small = self.order <= SMALL or (self.order <= SMALL_PRIMAL and n * self.order <= FEW)
@@ -104,8 +115,9 @@ class Primal:
         self.bases: dict[torch.dtype, Basis] = {}
 
     def blocks(self, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[slice, slice, Tensor]]:
-        """X by blocks of rows and, in float64, of columns; converted in one reused buffer where the dtype differs."""
-        as_is, d = self.X.dtype == dtype and self.X.device == device, self.X.shape[1]
+        """X by blocks of rows and, in float64, of columns; where the dtype differs converted in one reused buffer, and
+        shifted."""
+        as_is, d = self._as_is(device, dtype), self.X.shape[1]
         width = d if dtype == torch.float32 else min(d, WIDTH)
         size = STREAM if as_is and dtype == torch.float32 else BLOCK
         n = max(1, min(len(self.X), _at_a_time(size, device) // width))
@@ -115,7 +127,18 @@ class Primal:
             for first in range(0, d, width):
                 columns = slice(first, first + width)
                 x = self.X[rows, columns]
-                yield rows, columns, x if as_is else buffer[: x.numel()].view(x.shape).copy_(x)
+                if as_is:
+                    yield rows, columns, x
+                    continue
+                x = buffer[: x.numel()].view(x.shape).copy_(x)
+                yield rows, columns, x if self.shift is None else x.sub_(self.shift[columns].to(x))
+
+    def _as_is(self, device: torch.device, dtype: torch.dtype) -> bool:
+        return self.X.dtype == dtype and self.X.device == device
+
+    def _shift(self, like: Tensor) -> Tensor | None:
+        """What products with blocks that are as they are lack, (d,)."""
+        return self.shift.to(like) if self.shift is not None and self._as_is(like.device, like.dtype) else None
 
     def square_norms(self) -> Tensor:
         """Of every row, the constant feature included; float64 (n,)."""
@@ -133,13 +156,18 @@ class Primal:
         F = torch.zeros(len(self.X), len(weights), dtype=W.dtype, device=W.device)
         for rows, columns, x in self.blocks(W.device, W.dtype):
             F[rows] += few_times(weights[:, columns], x.T).T
-        return F[:, :m] + self.bias * W[-1]
+        constant = self.bias * W[-1]
+        if (shift := self._shift(W)) is not None:
+            constant = constant - shift @ W[:-1]
+        return F[:, :m] + constant
 
     def adjoint(self, A: Tensor) -> Tensor:
         m, few = A.shape[1], _filled(A.T)
         W = torch.zeros(len(few), self.order - 1, dtype=A.dtype, device=A.device)
         for rows, columns, x in self.blocks(A.device, A.dtype):
             few_times(few[:, rows].contiguous(), x, add_to=W[:, columns])
+        if (shift := self._shift(A)) is not None:
+            W -= few.sum(1)[:, None] * shift
         return self.ranks.sum(torch.cat([W[:m], self.bias * A.sum(0)[:, None]], 1)).T
 
     def image(self, G: Tensor) -> Tensor:
@@ -149,12 +177,12 @@ class Primal:
     def dot(self, u: Tensor, v: Tensor, Fv: Tensor) -> Tensor:
         return (u * v).sum(0)
 
-    def basis(self) -> Basis:
+    def basis(self, whole: bool) -> Basis:
         """V and its values from some rows where there are many, F from all."""
-        step, some = max(1, self.n // (SAMPLE * _rank(self.order))), self
+        step, some = max(1, self.n // (SAMPLE * _rank(self.order, whole))), self
         if step > 1:
-            some = Primal(self.X[::step], self.bias, self.device, self.wide, self.ranks, self.n)
-        V, values = _leading_eigenvectors(lambda Q: some.adjoint(some.forward(Q)), self)
+            some = Primal(self.X[::step], self.bias, self.device, self.wide, self.ranks, self.n, self.shift)
+        V, values = _leading_eigenvectors(lambda Q: some.adjoint(some.forward(Q)), self, whole)
         values = values * step
         return Basis(V, self.forward(V.to(self.device, self.dtype)).to(V).div_(values.sqrt()), values)
 
@@ -182,7 +210,8 @@ class Gram:
         self.precision: Precision = precision
         self.dtype = torch.float64 if precision == "float64" and exact.device == exact.wide else torch.float32
         self.rough_dtype = torch.float64  # since products of coefficients cancel
-        self.K = _gram_matrix(exact.X, exact.bias, self.wide if precision == "float64" else self.device, precision)
+        device = self.wide if precision == "float64" else self.device
+        self.K = _gram_matrix(exact.X, exact.bias, device, precision, exact.shift)
         self.order = len(self.K)
         self.least, self.most = _efforts(self.dtype, self.order, self.order <= SMALL)
         self.bases: dict[torch.dtype, Basis] = {}
@@ -220,9 +249,9 @@ class Gram:
     def dot(self, u: Tensor, v: Tensor, Fv: Tensor) -> Tensor:
         return (u * Fv).sum(0)
 
-    def basis(self) -> Basis:
+    def basis(self, whole: bool) -> Basis:
         """With VᵀKV = I to float64's rounding, however K's leading eigenvectors were found."""
-        Q, values = _leading_eigenvectors(self.forward, self)
+        Q, values = _leading_eigenvectors(self.forward, self, whole)
         V = Q / values.sqrt()
         KV = self.forward(V)
         M = V.T @ KV
@@ -269,20 +298,21 @@ def _solve_definite(M: Tensor, b: Tensor) -> Tensor:
     return torch.cholesky_solve(b[:, None], factors(M[None], torch.finfo(M.dtype).eps)[0])[:, 0]
 
 
-def _rank(order: int) -> int:
+def _rank(order: int, whole: bool) -> int:
     """Of a basis: so that a Hessian's projection, from its active rows, costs about as much as two steps of conjugate
     gradients."""
+    if whole and order <= SMALL_PRIMAL:
+        return order
     times, one_in = RANK
     return min(times * isqrt(order), -(-order // one_in))
 
 
-def _leading_eigenvectors(apply: Callable[[Tensor], Tensor], form: Operator) -> tuple[Tensor, Tensor]:
+def _leading_eigenvectors(apply: Callable[[Tensor], Tensor], form: Operator, whole: bool) -> tuple[Tensor, Tensor]:
     """(order, rank) orthonormal Ritz vectors and their values, largest first, float64, of a positive semidefinite
     operator on the form's iterates."""
     ranks, wide = form.ranks, form.wide
-    Q = torch.randn(form.order, _rank(form.order), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(
-        wide
-    )
+    generator = torch.Generator().manual_seed(0)
+    Q = torch.randn(form.order, _rank(form.order, whole), generator=generator, dtype=torch.float64).to(wide)
 
     def applied(Q: Tensor) -> Tensor:
         return apply(Q.to(form.device, form.dtype)).to(wide, torch.float64)
@@ -298,16 +328,23 @@ def _leading_eigenvectors(apply: Callable[[Tensor], Tensor], form: Operator) -> 
     return Q @ R[:, keep], values[keep]
 
 
-def _gram_matrix(X: Tensor, bias: float, device: torch.device, precision: Precision) -> Tensor:
-    """XXᵀ + bias², (n, n), float64 or float32, symmetric to the bit."""
+def _gram_matrix(
+    X: Tensor, bias: float, device: torch.device, precision: Precision, shift: Tensor | None = None
+) -> Tensor:
+    """XXᵀ + bias², (n, n), float64 or float32, symmetric to the bit; X less `shift`, if given."""
     n, tile = len(X), 512
+
+    def rows(start: int) -> Tensor:
+        found = X[start : start + tile].to(device, dtype)
+        return found if shift is None else found - shift.to(found)
+
     dtype = torch.float64 if precision == "float64" else torch.float32
     K = torch.empty(n, n, dtype=dtype, device=device)
     for i in range(0, n, tile):
-        a = X[i : i + tile].to(device, dtype)
+        a = rows(i)
         halves = split(a) if precision == "split" else None
         for j in range(0, i + 1, tile):
-            b = X[j : j + tile].to(device, dtype)
+            b = rows(j)
             if halves is None:
                 K[i : i + tile, j : j + tile] = a @ b.T
             else:

@@ -15,21 +15,29 @@ class Preconditioner:
     the mean curvature in its place conjugate gradients take up to twice as many steps.
     """
 
-    def __init__(self, form: Operator, curvature: Tensor) -> None:
-        """curvature: (n, m), of the dtype and on the device that conjugate gradients are computed with."""
+    def __init__(self, form: Operator, curvature: Tensor, width: int = 1) -> None:
+        """curvature: (n, m), of the dtype and on the device that conjugate gradients are computed with; of several
+        classes the diagonal of their common one. width: columns of one problem."""
         if not form.bases:
-            form.bases[torch.float64] = form.basis()
+            form.bases[torch.float64] = form.basis(whole=width > 1)
         if curvature.dtype not in form.bases:
             form.bases[curvature.dtype] = Basis(*(part.to(curvature) for part in form.bases[torch.float64]))
         self.form, self.basis = form, form.bases[curvature.dtype]
         F = self.basis.F
         projected = curvature.new_empty(curvature.shape[1], F.shape[1], F.shape[1])
+        sums = curvature.new_empty(curvature.shape[1], F.shape[1])
         for j, column in enumerate(curvature.T):
             active = torch.nonzero(column)[:, 0]  # often a third of the rows
             rows = F[active]
-            projected[j] = (column[active, None] * rows).T @ rows
+            weighted = column[active, None] * rows
+            projected[j], sums[j] = weighted.T @ rows, weighted.sum(0)
         values = self.basis.values.to(form.wide, torch.float64)
         projected = form.ranks.sum(projected).to(form.wide, torch.float64)
+        if width > 1:  # intercepts that are not penalised follow the weights
+            sums = form.ranks.sum(sums).to(projected)
+            total = form.total(curvature).to(projected)[:, None, None]
+            projected -= torch.where(total > 0, sums[:, :, None] * sums[:, None, :] / total, 0)
+        self.width = width
         projected.diagonal(dim1=1, dim2=2).add_(1 / values)
         self.factor = factors(projected, torch.finfo(curvature.dtype).eps)
         self.roots = values.sqrt()[:, None]
@@ -47,6 +55,8 @@ class Preconditioner:
         else:
             z = r + V @ self._low(few_times(r.T.contiguous(), V).T)
             Fz = form.forward(z)
+        if self.width > 1:  # the weights of a problem sum to 0 over classes, and so do those of its gradient
+            z, Fz = (a - _means(a, self.width) for a in (z, Fz))
         return z, Fz, form.dot(r, z, Fz)
 
     def _low(self, a: Tensor) -> Tensor:
@@ -54,3 +64,8 @@ class Preconditioner:
         wide = a.to(self.factor) / self.roots
         solved = torch.cholesky_solve(wide.T[:, :, None], self.factor)[:, :, 0].T / self.roots
         return (self.rest * solved).to(a) - (1 - 64 * torch.finfo(a.dtype).eps) * a
+
+
+def _means(a: Tensor, width: int) -> Tensor:
+    """Over the columns of each problem, of a (n, columns), in every one of them."""
+    return a.view(len(a), a.shape[1] // width, width).mean(2).repeat_interleave(width, 1)

@@ -9,7 +9,8 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from benchmarks.svm_parity import PROBLEMS, digits, objective, random
-from dcgan_eval.linear import L2SVC, newton, one_vs_rest, operators, solve_path
+from dcgan_eval.linear import L2SVC, SquaredHinge, one_vs_rest, operators, solve_path
+from dcgan_eval.linear import path as solver
 from dcgan_eval.linear.preconditioner import Preconditioner
 from dcgan_eval.runtime import fast_ops
 from dcgan_eval.runtime.errors import UncertifiedError
@@ -58,7 +59,7 @@ def test_masked_columns_are_the_problems_on_the_rows_they_keep(shape):
     keep = np.random.default_rng(0).random((shape[0], 2)) < 0.7
     Y = one_vs_rest(torch.from_numpy(y), 3)
     weight = torch.from_numpy(np.repeat(keep, 3, axis=1)).double()
-    for solution in solve_path(torch.from_numpy(X), torch.cat([Y, Y], 1), weight, [0.01, 0.3], tol=1e-12):
+    for solution in solve_path(torch.from_numpy(X), SquaredHinge(torch.cat([Y, Y], 1), weight), [0.01, 0.3], tol=1e-12):
         for fold in range(2):
             model = L2SVC(solution.C, tol=1e-12).fit(X[keep[:, fold]], y[keep[:, fold]])
             columns = slice(3 * fold, 3 * fold + 3)
@@ -90,7 +91,7 @@ def test_on_the_weights_few_products_are_in_float64(monkeypatch):
 def test_gram_and_primal_forms_agree_whatever_the_block(monkeypatch, dtype):
     X, y, C = random(7, 700, 2000, 4, 1e-2, 1.0, dtype)
     gram = L2SVC(C, tol=1e-10).fit(X, y)
-    monkeypatch.setattr(newton, "GRAM_BYTES", 0)
+    monkeypatch.setattr(solver, "GRAM_BYTES", 0)
     primal = L2SVC(C, tol=1e-10).fit(X, y)
     for name, size in (("BLOCK", 7777), ("STREAM", 7777), ("WIDTH", 333)):
         monkeypatch.setattr(operators, name, size)
@@ -124,7 +125,7 @@ def test_every_precision_certifies_the_same_optimum(seed):
     found = []
     for name in PATHS:
         with path(name):
-            solution = next(solve_path(problem.X, problem.signs, weight, [problem.C]))
+            solution = next(solve_path(problem.X, SquaredHinge(problem.signs, weight), [problem.C]))
         what = f"{name}: {problem.what}"
         values = objectives(problem, solution.coef, solution.intercept)
         np.testing.assert_allclose(solution.objective, values, rtol=1e-9, err_msg=what)
@@ -181,14 +182,14 @@ def test_a_gram_matrix_of_split_products_is_left_where_it_is_too_coarse(monkeypa
     made = []
     exact = operators._gram_matrix
 
-    def counted(X, bias, device, precision):
+    def counted(X, bias, device, precision, shift):
         made.append(precision)
-        return exact(X, bias, device, precision)
+        return exact(X, bias, device, precision, shift)
 
     monkeypatch.setattr(operators, "_gram_matrix", counted)
     Y = one_vs_rest(torch.from_numpy(y), 3)
     with path("split bfloat16"):
-        for solution in solve_path(torch.from_numpy(X), Y, torch.ones_like(Y), [1e-6, 1e-5, 10.0]):
+        for solution in solve_path(torch.from_numpy(X), SquaredHinge(Y, torch.ones_like(Y)), [1e-6, 1e-5, 10.0]):
             assert solution.converged
             assert made[0] == "split"
             assert (len(made) == 1) == (solution.C < 1)
@@ -289,13 +290,14 @@ def test_rows_left_out_have_no_part_in_a_dual_point():
     X = torch.randn(20, 50, generator=generator, dtype=torch.float64)
     form = operators.Gram(operators.Primal(X, 1.0, torch.device("cpu"), torch.device("cpu"), ALONE, 20), "float64")
     y = one_vs_rest(torch.arange(20) % 2, 2)
-    u, c, alpha = y * torch.rand(20, 1, generator=generator), torch.ones_like(y), torch.zeros_like(y)
+    u, c = y * torch.rand(20, 1, generator=generator), torch.ones_like(y)
     c[::5] = 0
     known, allowed = torch.tensor([[torch.inf], [1e300]], dtype=torch.float64)
-    gap = newton._by_coefficients(form, u, form.forward(u), y, c, known, allowed, alpha, torch.tensor([0]))
+    loss = SquaredHinge(y, c)
+    gap, dual = loss.by_coefficients(form, u, loss.at(form, form.forward(u), u[0]), known, allowed)
     assert bool(gap.isfinite().all())
-    assert not alpha[::5].any()
-    torch.testing.assert_close(alpha[1::5], (y * u)[1::5])
+    assert not dual[::5].any()
+    torch.testing.assert_close(dual[1::5], u[1::5])
 
 
 def small_form(kind, n=120, d=90):
@@ -342,7 +344,7 @@ def test_a_basis_of_some_rows_speaks_of_all(monkeypatch):
     X, form = small_form("primal", 3000, 200)
     X[:, :10] *= 10
     monkeypatch.setattr(operators, "SAMPLE", 8)
-    found = form.basis()
+    found = form.basis(whole=False)
     assert found.V.shape == (201, 26)
     assert found.values[:10].mean() == pytest.approx(float(torch.linalg.eigvalsh(X.T @ X)[-10:].mean()), rel=0.1)
     assert found.V[:10].norm(dim=1).min() > 0.95
@@ -363,21 +365,21 @@ def test_factors_of_what_rounding_made_indefinite_or_not_finite():
 def test_where_float32_leads_astray_the_ladder_is_climbed_again_in_float64():
     problem = drawn(45, most_rows=600, most_columns=2000, most_values=2**18)
     with path("float32"):
-        solution = next(solve_path(problem.X, problem.signs, torch.ones_like(problem.signs), [problem.C]))
+        solution = next(solve_path(problem.X, SquaredHinge(problem.signs, torch.ones_like(problem.signs)), [problem.C]))
     assert solution.converged
 
 
 def test_a_gram_matrix_that_a_rung_fails_on_is_given_up(monkeypatch):
-    monkeypatch.setattr(newton, "PATIENCE", 2)
+    monkeypatch.setattr(solver, "PATIENCE", 2)
     problem = drawn(165)
     tried = []
-    more = newton._Path._more_precise
+    more = solver._Path._more_precise
 
     def tried_next(path, form):
         tried.append(form.precision)
         return more(path, form)
 
-    monkeypatch.setattr(newton._Path, "_more_precise", tried_next)
-    solution = next(solve_path(problem.X, problem.signs, torch.ones_like(problem.signs), [problem.C]))
+    monkeypatch.setattr(solver._Path, "_more_precise", tried_next)
+    solution = next(solve_path(problem.X, SquaredHinge(problem.signs, torch.ones_like(problem.signs)), [problem.C]))
     assert tried == ["float64"]
     assert solution.objective.isfinite().all()

@@ -69,10 +69,10 @@ def test_ranks_that_work_on_different_things_say_so(together, alone):
     assert together[0]["the same"] == [1 if len(together) == 2 else 0]
 
 
-def test_the_svm_is_that_of_one_process(together, alone):
+def test_linear_classifiers_are_those_of_one_process(together, alone):
     """Objectives to the tolerance that both certify; weights and decisions, solved far beyond it, to 1e-6."""
     names = [name for name in alone if name.startswith("svm")]
-    assert len(names) == 8 + 3 * 5
+    assert len(names) == 8 + 3 * 5 + 3 * 8
     for name in names:
         expected = np.array(alone[name])
         scale = 1e-6 * (np.abs(expected) if "objective" in name else np.abs(expected).max())
