@@ -114,7 +114,7 @@ def main() -> None:
         disc = ["--features", f"disc:{a.authors}", "--features", "random:svhn32"]
         commands = {
             "digits": ["--features", "disc:digits", "--features", "pixels"],
-            "svhn-mini": ["--data", str(a.svhn), *disc, "--knn", "5"],
+            "svhn-mini": ["--data", str(a.svhn), *disc, "--probe", "svm,logistic,knn,weighted-knn", "--k", "5"],
             "2,000 images of CIFAR-10": ["--data", str(some), *disc],
         }
         for what, words in commands.items():

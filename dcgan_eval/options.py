@@ -42,6 +42,9 @@ Precision = Literal["float32", "bfloat16"]  # of a network's convolutions
 Resize = Literal["tf1", "clean"]  # of images, for Inception
 Pooling = Literal["max", "mean"]  # of a discriminator's maps
 Scaling = Literal["none", "standardised", "unit-norm"]  # of features, before they are classified
+Classifier = Literal["svm", "logistic"]  # linear
+ProbeName = Literal["svm", "logistic", "knn", "weighted-knn"]
+KS: dict[str, tuple[int, ...]] = {"knn": (5,), "weighted-knn": (10, 20, 100, 200)}  # neighbours that vote; DINO's
 BatchNormMode = Literal["stored", "batch", "reestimated"]  # whose statistics BatchNorm normalises by
 BatchNormChoice = Literal["auto", "stored", "batch", "reestimated"]
 MetricName = Literal["fid", "is", "kid", "prdc", "fid-infinity"]
@@ -248,8 +251,20 @@ class ClassifyOptions(Options):
             "of 1."
         ),
     ] = "none"
-    knn: Annotated[
-        int | None, Option(min=1, help="Also report the accuracy of k nearest neighbours (Euclidean) with this k.")
+    probe: Annotated[
+        tuple[ProbeName, ...],
+        Option(
+            help="Classifiers: svm, the paper's L2-SVM; logistic, softmax regression; knn, a vote of the k nearest "
+            "training images (Euclidean); weighted-knn, DINO's (cosine, temperature 0.07)."
+        ),
+    ] = ("svm",)
+    k: Annotated[
+        tuple[int, ...] | None,
+        Option(
+            "--k",
+            min=1,
+            help="Numbers of neighbours that vote. [default: 5 for knn; 10,20,100,200 for weighted-knn]",
+        ),
     ] = None
     per_layer: Annotated[
         bool, Option("--per-layer", help="Also report the accuracy of each layer's features alone.")
@@ -261,6 +276,11 @@ class ClassifyOptions(Options):
         if self.C is not None and not (self.C and all(0 < C < math.inf for C in self.C)):
             given = ",".join(f"{C:g}" for C in self.C)
             raise InputError(f"`C` {given!r}: want positive, finite numbers, as in 1e-4,1e-3")
+        if not self.probe:
+            raise InputError("`probe` '': want one or more of svm, logistic, knn, weighted-knn")
+        if self.k is not None and not (self.k and set(self.probe) & set(KS)):
+            given = ",".join(map(str, self.k))
+            raise InputError(f"`k` {given!r}: applies to `probe` knn and weighted-knn")
 
 
 def of_table2(

@@ -16,9 +16,11 @@ from safetensors import safe_open
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits, load_sample_images
+from sklearn.model_selection import StratifiedGroupKFold
 from torch.nn import functional
 
 from dcgan_eval import cli
+from dcgan_eval.evaluations.labels import Split
 from dcgan_eval.features import Extractor
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.models.architecture import PRESETS, Architecture
@@ -406,3 +408,21 @@ def resized(n, labelled=True, start=0):
     network = conditional()
     images = samples(network, start + n, seed=3, name="real", sha256="real").subset(range(start, start + n))
     return images if labelled else from_tensor(images.tensor(), name="unlabelled")
+
+
+def blobs(n, classes=3, d=6, seed=0, noise=1.0, scale=1.0):
+    """Overlapping Gaussian classes, in random order, as unequal in size as chance makes them."""
+    generator = torch.Generator().manual_seed(1000 + classes)
+    centres = torch.randn(classes, d, generator=generator)
+    generator.manual_seed(seed)
+    y = torch.randint(classes, (n,), generator=generator)
+    return Split(scale * (centres[y] + noise * torch.randn(n, d, generator=generator)), y)
+
+
+def sklearn_folds(y, of, k, rng):
+    """The fold of each row by StratifiedGroupKFold, groups `of` kept whole."""
+    fold = np.full(len(y), -1)
+    splitter = StratifiedGroupKFold(k, shuffle=True, random_state=int(rng.integers(2**32)))
+    for i, (_, held_out) in enumerate(splitter.split(y, y, of)):
+        fold[held_out] = i
+    return fold

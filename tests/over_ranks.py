@@ -21,12 +21,13 @@ from dcgan_eval.images import Images, from_tensor, open_split
 from dcgan_eval.linear import L2SVC, Softmax, SquaredHinge, one_vs_rest, solve_path
 from dcgan_eval.metrics.manifold import manifold
 from dcgan_eval.nearest.exact import inside_balls, k_nearest
-from dcgan_eval.options import ClassifyOptions, FidOptions
+from dcgan_eval.options import ClassifyOptions, FidOptions, ProbeName
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.ranks import Ranks, joined
 from dcgan_eval.runtime.run import Run
 
 CLASSES = ("a", "b", "c")
+PROBES: tuple[ProbeName, ...] = ("svm", "logistic", "knn", "weighted-knn")
 
 
 def blobs(n: int, d: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -151,7 +152,7 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
             train,
             test,
             extractor,
-            options=ClassifyOptions(protocol=protocol, C=Cs, draws=2, folds=3, knn=3),
+            options=ClassifyOptions(protocol=protocol, C=Cs, draws=2, folds=3, probe=PROBES, k=(3,)),
             run=Run(ranks=ranks),
         )
         rows(f"classify {protocol}", [row.record() for row in measured])
@@ -162,7 +163,7 @@ def work(ranks: Ranks, folder: Path) -> dict[str, list[float]]:
         measured = classify(in_groups, test, extractor, options=options, run=Run(ranks=ranks))
         rows(f"classify {protocol} in groups", [row.record() for row in measured])
     for scaling in ("standardised", "unit-norm"):
-        options = ClassifyOptions(C=(1e-2, 1e-1), folds=3, knn=3, scaling=scaling)
+        options = ClassifyOptions(C=(1e-2, 1e-1), folds=3, probe=PROBES, k=(3,), scaling=scaling)
         measured = classify(train, test, extractor, options=options, run=Run(ranks=ranks))
         rows(f"classify {scaling}", [row.record() for row in measured])
     valid = pictures(100, 13, "p:valid")

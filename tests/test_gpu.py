@@ -15,7 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcgan_eval.evaluations.probe import Protocol, Split, knn_probe, linear_probe
+from dcgan_eval.evaluations.knn_probe import knn_probe
+from dcgan_eval.evaluations.labels import Protocol, Split
+from dcgan_eval.evaluations.linear_probe import linear_probe
 from dcgan_eval.features import (
     Extractor,
     discriminator_features,
@@ -30,7 +32,7 @@ from dcgan_eval.linear import path as solver
 from dcgan_eval.models.architecture import preset
 from dcgan_eval.models.networks import Discriminator, initialise
 from dcgan_eval.nearest.exact import inside_balls, k_nearest
-from dcgan_eval.options import BatchNormMode
+from dcgan_eval.options import BatchNormMode, Classifier
 from dcgan_eval.runtime.fast_ops import product_of_split, split
 from dcgan_eval.runtime.precision import exact
 from dcgan_eval.runtime.ranks import Ranks
@@ -151,11 +153,16 @@ def test_probes_find_the_same_accuracy(protocol: str) -> None:
         assert images.labels is not None
         parts.append(Split(images.tensor().flatten(1).float() / 16, images.labels))
     train, test = parts
-    for probe in (linear_probe, knn_probe):
-        cpu, gpu = (
-            probe(train, test, protocol=Protocol.parse(protocol), draws=3, device=device) for device in (CPU, GPU)
-        )
+    few = Protocol.parse(protocol)
+    kinds: tuple[Classifier, ...] = ("svm", "logistic")
+    for kind in kinds:
+        cpu, gpu = (linear_probe(train, test, kind=kind, protocol=few, draws=3, device=device) for device in (CPU, GPU))
         assert (gpu.accuracies, gpu.C) == (cpu.accuracies, cpu.C)
+    for weighted in (False, True):
+        near = (
+            knn_probe(train, test, weighted=weighted, protocol=few, draws=3, device=device) for device in (CPU, GPU)
+        )
+        assert len({found[0].accuracies for found in near}) == 1
 
 
 # neighbours
@@ -284,7 +291,17 @@ def test_recorded_kernels_do_what_they_did(options: dict[str, Any]) -> None:
 # commands
 
 COMMANDS = {
-    "classify": ("classify", "--features", "disc:digits", "--features", "pixels", "--knn", "5"),
+    "classify": (
+        "classify",
+        "--features",
+        "disc:digits",
+        "--features",
+        "pixels",
+        "--probe",
+        "svm,logistic,knn,weighted-knn",
+        "--k",
+        "5",
+    ),
     "fid": ("fid", "--metrics", "fid,kid,prdc,fid-infinity", "--kid-subset-size", "200", "--features", "pixels"),
     "neighbors": ("neighbors", "--features", "pixels", "--features", "disc:digits"),
     **STUDIES,

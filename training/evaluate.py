@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcgan_eval.evaluations.probe import TOL, Split, linear_probe
+from dcgan_eval.evaluations.labels import Split
+from dcgan_eval.evaluations.linear_probe import TOL, linear_probe
 from dcgan_eval.features import Extractor, discriminator_features, extract
 from dcgan_eval.images import Images, fitted, from_tensor
 from dcgan_eval.metrics.frechet import frechet_distance_of_features

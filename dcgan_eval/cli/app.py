@@ -113,7 +113,7 @@ def typed(name: str) -> str:
 # options of before, by command ('' for all), and what they are called now
 RENAMED: Mapping[str, Mapping[str, str]] = {
     "": {"--out": "--results"},
-    "classify": {"--repeats": "--draws"},
+    "classify": {"--repeats": "--draws", "--knn": "--k"},
     "fid": {
         "--num": "--num-samples", "--repeats": "--seeds", "--subsets": "--kid-subsets",
         "--subset-size": "--kid-subset-size", "--splits": "--is-splits", "--k": "--prdc-k",

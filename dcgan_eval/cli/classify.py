@@ -70,7 +70,7 @@ def classify(
     """
     from dcgan_eval import results
     from dcgan_eval.evaluations.classify import aside, classify, grouping, labelled
-    from dcgan_eval.evaluations.probe import Protocol
+    from dcgan_eval.evaluations.labels import Protocol
     from dcgan_eval.inputs import open_extractors, open_labelled
 
     specs: Sequence[str] = features or (("pixels", "random:digits", "disc:digits") if data == "digits" else ())

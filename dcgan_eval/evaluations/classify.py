@@ -9,10 +9,13 @@ import numpy as np
 import torch
 
 from dcgan_eval import results
-from dcgan_eval.evaluations.probe import Groups, Probe, Protocol, Split, check_groups, knn_probe, linear_probe
+from dcgan_eval.evaluations.knn_probe import knn_probe
+from dcgan_eval.evaluations.labels import Groups, Protocol, Split, check_groups
+from dcgan_eval.evaluations.linear_probe import linear_probe
+from dcgan_eval.evaluations.probe import Probe
 from dcgan_eval.features import Extractor, PixelHash, extract, share
 from dcgan_eval.images import Images
-from dcgan_eval.options import ClassifyOptions
+from dcgan_eval.options import KS, ClassifyOptions, ProbeName
 from dcgan_eval.results import Interval, Measurement, Role, Row, Spread
 from dcgan_eval.runtime.errors import InputError, nearest
 from dcgan_eval.runtime.random import stream
@@ -86,7 +89,7 @@ def classify(
     valid: Images | None = None,
     seconds_fit: float = 0.0,
 ) -> Iterator[Row]:
-    """Accuracy and error, in %, of the paper's L2-SVM on the features of labelled images, a row each.
+    """Accuracy and error, in %, of classifiers of the features of labelled images, a row each.
 
     Where C is chosen, also the accuracy on folds or validation images at every C that was tried.
 
@@ -179,35 +182,35 @@ def classify(
         layers |= extractor.slices
     for layer, columns in layers.items():
         some = [Split(split.X[:, columns], split.y) for split in splits]
-        probe = linear_probe(
-            some[0],
-            some[1],
-            valid=some[2] if len(some) > 2 else None,
-            protocol=protocol,
+        for name in dict.fromkeys(options.probe):
+            for probe in _probes(name, some, options, groups, run):
+                yield from rows(probe, layer, some[0].X.shape[1])
+
+
+def _probes(
+    name: ProbeName, splits: Sequence[Split], options: ClassifyOptions, groups: Groups | None, run: Run
+) -> list[Probe]:
+    """splits: training and test images, and validation ones if there are any."""
+    shared: dict[str, Any] = {
+        "protocol": Protocol.parse(options.protocol), "draws": options.draws, "scaling": options.scaling,
+        "seed": options.seed, "device": run.device, "ranks": run.ranks,
+    }  # fmt: skip
+    if name == "knn" or name == "weighted-knn":
+        ks = KS[name] if options.k is None else tuple(dict.fromkeys(options.k))
+        return knn_probe(splits[0], splits[1], ks=ks, weighted=name == "weighted-knn", **shared)
+    return [
+        linear_probe(
+            splits[0],
+            splits[1],
+            kind=name,
+            valid=splits[2] if len(splits) > 2 else None,
             Cs=options.C,
             folds=options.folds,
             groups=groups,
-            draws=options.draws,
             C_from=options.C_from,
-            scaling=options.scaling,
-            seed=options.seed,
-            device=run.device,
-            ranks=run.ranks,
+            **shared,
         )
-        yield from rows(probe, layer, some[0].X.shape[1])
-        if options.knn is not None:
-            probe = knn_probe(
-                some[0],
-                some[1],
-                k=options.knn,
-                protocol=protocol,
-                draws=options.draws,
-                scaling=options.scaling,
-                seed=options.seed,
-                device=run.device,
-                ranks=run.ranks,
-            )
-            yield from rows(probe, layer, some[0].X.shape[1])
+    ]
 
 
 def as_error(accuracy: Measurement) -> Measurement:

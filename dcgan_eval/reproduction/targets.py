@@ -45,7 +45,7 @@ def _digits(s: Sources) -> Iterator[Step]:
     digits = _images("digits", "")
     three = [f for name in ("pixels", "random:digits", "disc:digits") for f in ("--features", name)]
     yield _measure(s, "digits-classify", "digits: accuracy with all labels, by layer and by neighbours", 17, digits,
-                   "classify", "--data", "digits", *three, "--per-layer", "--knn", "5")  # fmt: skip
+                   "classify", "--data", "digits", *three, "--per-layer", "--probe", "svm,knn")  # fmt: skip
     for n, seconds in ((5, 4), (10, 6), (20, 9), (40, 9)):
         yield _measure(s, f"digits-classify-{n}", f"digits: accuracy with {n} labels per class", seconds, digits,
                        "classify", "--data", "digits", *three, "--protocol", f"per-class:{n}")  # fmt: skip
@@ -97,7 +97,7 @@ def _table2(s: Sources) -> Iterator[Step]:
         f"disc:{network or ''}": (_checkpoint(network, remedy), after, 1.0),
         "random:svhn32": (None, None, 1.0),
         "pixels": (None, None, 0.5),
-    }, {"pixels": ("--knn", "1")})  # fmt: skip
+    }, {"pixels": ("--probe", "svm,knn", "--k", "1")})  # fmt: skip
 
 
 def _table3(s: Sources) -> Iterator[Step]:

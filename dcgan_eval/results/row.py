@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dcgan_eval.runtime.run import Run
 
 MEASURED = "measured"
-CERTIFIED = 1e-6  # the largest gap of a certified number: the tolerance of dcgan_eval.evaluations.probe
+CERTIFIED = 1e-6  # the largest gap of a certified number: the tolerance of dcgan_eval.evaluations.linear_probe
 
 Role = Literal["value", "held-out", "p-value", "folds", "validation"]
 SpreadKind = Literal["", "standard deviation", "not stated"]

@@ -9,7 +9,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from dcgan_eval.evaluations.classify import labelled
-from dcgan_eval.evaluations.probe import Split, linear_probe
+from dcgan_eval.evaluations.labels import Split
+from dcgan_eval.evaluations.linear_probe import linear_probe
 from dcgan_eval.features import Extractor, extract
 from dcgan_eval.images import Images, fitted, from_tensor
 from dcgan_eval.linear import L2SVC

@@ -138,8 +138,8 @@ def test_options_reach_the_probe(tmp_path):
     X, y = load_digits(return_X_y=True)
     images = (X[:300].reshape(-1, 8, 8) * 15).astype(np.uint8)
     np.savez(tmp_path / "valid.npz", x=images, y=y[:300])
-    found = rows("--features", "pixels", "--protocol", "per-class:20", "--draws", "3", "--folds", "2", "--knn", "3",
-                 "--seed", "5")  # fmt: skip
+    found = rows("--features", "pixels", "--protocol", "per-class:20", "--draws", "3", "--folds", "2",
+                 "--probe", "svm,knn", "--k", "3", "--seed", "5")  # fmt: skip
     assert {row["labels"] for row in found} == {"per-class:20"}
     found = [row for row in found if row["role"] == "value"]
     assert [row["metric"] for row in found] == ["accuracy", "error"] * 2
@@ -180,7 +180,7 @@ def test_equal_seeds_give_equal_numbers_and_others_do_not():
 
 def test_batch_size_and_cache_change_nothing(tmp_path):
     argv = ("--features", "random:digits", "--features", "kmeans:12", "--features", "pixels", "--C", "1e-3",
-            "--per-layer", "--knn", "3")  # fmt: skip
+            "--per-layer", "--probe", "svm,knn", "--k", "3")  # fmt: skip
     expected = measured(rows(*argv))
     assert len(expected) == 4 * (3 + 1 + 1)
     for options in (("--batch-size", "37"), ("--batch-size", "1000", "--cache", tmp_path), ("--cache", tmp_path)):
@@ -469,8 +469,8 @@ BAD = {
     "no images at a time": (typed("--batch-size", "0", *FAST), "'--batch-size'.* greater than or equal to 1"),
     "one fold": (typed("--folds", "1", "--features", "pixels"), "'--folds'.* greater than or equal to 2"),
     "no repeats": (typed("--draws", "0", *FAST), "'--draws'"),
-    "no neighbours": (typed("--knn", "0", *FAST), "'--knn'"),
-    "too many neighbours": (typed("--knn", "899", *FAST), "k=899 wants a k from 1 to 898"),
+    "no neighbours": (typed("--probe", "knn", "--k", "0", *FAST), "'--k'"),
+    "too many neighbours": (typed("--probe", "svm,knn", "--k", "899", *FAST), "k=899 wants a k from 1 to 898"),
     "a seed that is a word": (typed("--seed", "x", *FAST), "'--seed'"),
     "more labels than there are": (typed("--protocol", "per-class:400", *FAST), "class . has only 8. training images"),
     "labels that cannot be balanced": (typed("--protocol", "labels:101", *FAST), "not a multiple of the 10 classes"),

@@ -7,7 +7,8 @@ from scipy.stats import sem, t
 from sklearn.svm import LinearSVC
 
 from dcgan_eval.evaluations.classify import aside, classify, labelled
-from dcgan_eval.evaluations.probe import Groups, Split, _folds, linear_probe
+from dcgan_eval.evaluations.labels import Groups, Split, stratified_folds
+from dcgan_eval.evaluations.linear_probe import linear_probe
 from dcgan_eval.features import Extractor, pixel_features, random_features
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.options import ClassifyOptions
@@ -177,7 +178,7 @@ def test_features_that_are_not_finite_are_refused():
 def test_per_layer_adds_a_pair_for_each_slice():
     extractor = random_features("digits", TRAIN)
     assert list(extractor.slices) == ["conv1", "conv2"]
-    found = rows(extractor=extractor, per_layer=True, knn=3)
+    found = rows(extractor=extractor, per_layer=True, probe=("svm", "knn"), k=(3,))
     assert [(row.layer, row.metric) for row in found] == [
         (layer, metric)
         for layer in ("all", "conv1", "conv2")
@@ -185,7 +186,7 @@ def test_per_layer_adds_a_pair_for_each_slice():
         for metric in ("accuracy", "error")
     ]
     assert [row.dimensions for row in found[::4]] == [1536, 512, 1024]
-    whole = rows(extractor=extractor, knn=3)
+    whole = rows(extractor=extractor, probe=("svm", "knn"), k=(3,))
     assert values(whole) == values(found[:4])
     assert len(rows(per_layer=True)) == 2  # pixels have no layers
 
@@ -197,7 +198,7 @@ def test_per_layer_adds_a_pair_for_each_slice():
 
 
 def test_knn_adds_a_pair():
-    found = rows(knn=5)
+    found = rows(probe=("svm", "knn"), k=(5,))
     assert [row.classifier for row in found] == ["L2-SVM", "L2-SVM", "5-NN", "5-NN"]
     assert [row.C for row in found[2:]] == [None, None]
     assert values(found[:2]) == values(rows())
@@ -205,9 +206,12 @@ def test_knn_adds_a_pair():
 
 @pytest.mark.parametrize("make", [lambda: PIXELS, lambda: random_features("digits", TRAIN)], ids=["pixels", "random"])
 def test_batch_size_changes_nothing(make):
-    expected = values(rows(extractor=make(), C=None, knn=3))
+    expected = values(rows(extractor=make(), C=None, probe=("svm", "knn"), k=(3,)))
     for batch_size in (1, 7, 50, 1000):
-        assert values(rows(run=Run(batch_size=batch_size), extractor=make(), C=None, knn=3)) == expected
+        assert (
+            values(rows(run=Run(batch_size=batch_size), extractor=make(), C=None, probe=("svm", "knn"), k=(3,)))
+            == expected
+        )
 
 
 def test_the_cache_changes_nothing(tmp_path):
@@ -305,7 +309,7 @@ def test_photographs_of_house_numbers_are_kept_whole(data):
     assert labels is not None
     assert (len(src), len(src.unique())) == (554, 256)
     single, whole = (
-        _folds(labels.numpy(), 5, np.random.default_rng(0), groups) for groups in (None, Groups("src", src))
+        stratified_folds(labels.numpy(), 5, np.random.default_rng(0), groups) for groups in (None, Groups("src", src))
     )
     split = [sum(len(set(fold[src == photograph])) > 1 for photograph in src.unique()) for fold in (single, whole)]
     assert split[0] > 100  # of the 215 photographs with several crops
@@ -317,7 +321,7 @@ def test_the_accuracy_at_every_c_has_the_certificate_of_the_probe(monkeypatch):
     """The largest gap of all fits, so that none of its numbers passes for certified where one fit is not."""
     unfinished = lambda *a, **k: replace(linear_probe(*a, **k), gap=1e-3)  # noqa: E731
     monkeypatch.setattr("dcgan_eval.evaluations.classify.linear_probe", unfinished)
-    found = rows(C=(1e-3, 1e-2), knn=3)
+    found = rows(C=(1e-3, 1e-2), probe=("svm", "knn"), k=(3,))
     assert [(row.gap, row.certified) for row in found] == [(1e-3, False)] * 4 + [(None, True)] * 2
     assert [called(row) for row in found[2:4]] == ["accuracy on folds"] * 2
 
@@ -332,7 +336,7 @@ def test_rows_have_a_hash_of_the_pixels_of_each_set():
 
 
 def test_equal_seeds_give_equal_rows_and_others_do_not():
-    options = {"protocol": "per-class:5", "draws": 3, "C": None, "knn": 1}
+    options = {"protocol": "per-class:5", "draws": 3, "C": None, "probe": ("svm", "knn"), "k": (1,)}
     a, b, c = (values(rows(seed=seed, **options)) for seed in (0, 0, 1))
     assert a == b
     assert a[:2] != c[:2]
@@ -342,7 +346,7 @@ def test_equal_seeds_give_equal_rows_and_others_do_not():
 def test_digits_reach_what_sklearn_reports():
     """Of the same halves, scikit-learn's plot_digits_classification: 97 % by an RBF kernel; linear ones reach less."""
     digits = open_images("digits")
-    found = rows(digits["train"], digits["test"], pixel_features(SHAPE), C=(0.02,), knn=3)
+    found = rows(digits["train"], digits["test"], pixel_features(SHAPE), C=(0.02,), probe=("svm", "knn"), k=(3,))
     assert (found[0].n_reference, found[0].n) == (898, 899)
     assert 90 < found[0].value < 95
     assert 95 < found[2].value < 98

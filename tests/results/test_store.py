@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from dcgan_eval import results
-from dcgan_eval.evaluations.probe import TOL
+from dcgan_eval.evaluations.linear_probe import TOL
 from dcgan_eval.results import COLUMNS, append, command, frame
 from dcgan_eval.results.outcomes import Outcomes
 from dcgan_eval.runtime.errors import InputError

@@ -22,7 +22,7 @@ from PIL import Image
 from torch.nn import functional
 
 from dcgan_eval import figures
-from dcgan_eval.evaluations.probe import linear_probe
+from dcgan_eval.evaluations.linear_probe import linear_probe
 from dcgan_eval.features import inception_features
 from dcgan_eval.images import from_tensor, open_images
 from dcgan_eval.metrics.frechet import frechet_distance_of_features

@@ -4,22 +4,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.svm import LinearSVC
 
-from dcgan_eval.evaluations import probe
-from dcgan_eval.evaluations.probe import (
-    ALL,
-    HIGHEST,
-    LOWEST,
-    Groups,
-    Protocol,
-    Split,
-    knn_probe,
-    linear_probe,
-)
+from dcgan_eval.evaluations.knn_probe import knn_probe
+from dcgan_eval.evaluations.labels import ALL, Groups, Protocol, Split, draw_labels, stratified_folds
+from dcgan_eval.evaluations.linear_probe import HIGHEST, LOWEST, OTHERS, _beyond, _decade, linear_probe
 from dcgan_eval.features.scaling import feature_scaling
 from dcgan_eval.linear import L2SVC
 from dcgan_eval.options import CS
@@ -27,176 +18,13 @@ from dcgan_eval.results import Interval, Spread
 from dcgan_eval.results.intervals import spread, wilson
 from dcgan_eval.runtime.errors import InputError
 from dcgan_eval.runtime.ranks import ALONE
-
-
-def blobs(n, classes=3, d=6, seed=0, noise=1.0, scale=1.0):
-    """Overlapping Gaussian classes, in random order, as unequal in size as chance makes them."""
-    generator = torch.Generator().manual_seed(1000 + classes)
-    centres = torch.randn(classes, d, generator=generator)
-    generator.manual_seed(seed)
-    y = torch.randint(classes, (n,), generator=generator)
-    return Split(scale * (centres[y] + noise * torch.randn(n, d, generator=generator)), y)
-
+from tests.builders import blobs, sklearn_folds
 
 TRAIN, TEST = blobs(150), blobs(200, seed=1)
 
 
-# protocols
-
-
-@pytest.mark.parametrize(
-    ("text", "protocol"),
-    [
-        ("all", ALL),
-        ("labels:1000", Protocol("labels", 1000)),
-        ("per-class:400", Protocol("per-class", 400)),
-        ("per-class:1", Protocol("per-class", 1)),
-    ],
-)
-def test_protocols_are_parsed_and_printed(text, protocol):
-    assert Protocol.parse(text) == protocol
-    assert str(protocol) == text
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "al", "all:5", "labels", "labels:", "labels:0", "labels:-5", "labels:1.5", "labels:x", "labels:10:5",
-     "per-class:²", "per-class: 4", "per_class:400", "perclass:400", "ALL"],
-)  # fmt: skip
-def test_other_protocols_are_refused(text):
-    with pytest.raises(InputError, match=r"is not all, labels:N or per-class:N with N > 0"):
-        Protocol.parse(text)
-
-
-def test_a_mistyped_protocol_is_met_with_the_nearest():
-    with pytest.raises(InputError, match="did you mean 'labels:1000'"):
-        Protocol.parse("label:1000")
-    with pytest.raises(InputError, match="did you mean 'per-class:400'"):
-        Protocol.parse("perclass:400")
-
-
-# folds and draws
-
-
-def folds(y, k, seed):
-    return probe._folds(y, k, np.random.default_rng(seed))
-
-
-@pytest.mark.parametrize("k", [2, 3, 5])
-def test_folds_are_stratified(k):
-    y = np.repeat([0, 1, 2, 3], [7, 23, 40, 11])
-    np.random.default_rng(0).shuffle(y)
-    fold = folds(y, k, 0)
-    assert set(fold) == set(range(k))
-    for label in range(4):
-        counts = np.bincount(fold[y == label], minlength=k)
-        assert counts.max() - counts.min() <= 1
-    sizes = np.bincount(fold)
-    assert sizes.max() - sizes.min() <= 1
-
-
-def test_folds_follow_the_seed():
-    y = TRAIN.y.numpy()
-    assert (folds(y, 5, 0) == folds(y, 5, 0)).all()
-    assert (folds(y, 5, 0) != folds(y, 5, 1)).any()
-
-
-def test_small_classes_get_fewer_folds():
-    assert set(folds(np.array([0] * 20 + [1] * 3), 5, 0)) == {0, 1, 2}
-    with pytest.raises(InputError, match="a class has a single training image"):
-        folds(np.array([0] * 20 + [1]), 5, 0)
-
-
-def grouped(y, of, k, rng):
-    return probe._folds(y, k, rng, Groups("src", torch.as_tensor(of)))
-
-
-def by_sklearn(y, of, k, rng):
-    fold = np.full(len(y), -1)
-    splitter = StratifiedGroupKFold(k, shuffle=True, random_state=int(rng.integers(2**32)))
-    for i, (_, held_out) in enumerate(splitter.split(y, y, of)):
-        fold[held_out] = i
-    return fold
-
-
-@pytest.mark.parametrize("k", [2, 3, 5])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_grouped_folds_are_scikit_learns_and_split_no_group(k, seed):
-    rng = np.random.default_rng(seed)
-    y = rng.integers(4, size=150)
-    of = 1000 - 7 * rng.integers(60, size=150)  # in any order, of any numbers
-    fold = grouped(y, of, k, np.random.default_rng(seed))
-    np.testing.assert_array_equal(fold, by_sklearn(y, of, k, np.random.default_rng(seed)))
-    assert set(fold) == set(range(k))
-    assert all(len(set(fold[of == group])) == 1 for group in of)
-    for label in range(4):  # as even as groups of a few images allow
-        counts = np.bincount(fold[y == label], minlength=k)
-        assert counts.max() < 2 * counts.min()
-    np.testing.assert_array_equal(fold, grouped(y, of, k, np.random.default_rng(seed)))
-    assert (fold != grouped(y, of, k, np.random.default_rng(seed + 2))).any()
-
-
-@pytest.mark.parametrize(
-    ("y", "of", "message"),
-    [
-        ([0, 1] * 10, [0, 1, 2] * 6 + [0, 1], r"`group_by` 'src': 20 training images are in 3 groups, too few for 5 "
-         "folds; want `folds` 3 or fewer"),
-        ([0, 1] * 10, [0, 5] * 5 + [i for j in range(5) for i in (0, 10 + j)],
-         "`group_by` 'src': all 10 training images of class 0 that C is chosen by are in one group"),
-        ([0] * 9 + [1], range(10), "a class has a single training image"),
-    ],
-)  # fmt: skip
-def test_groups_that_cannot_be_folds_are_refused(y, of, message):
-    with pytest.raises(InputError, match=message) as caught:
-        grouped(np.array(y), np.array(of), 5, np.random.default_rng(0))
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("folds", "message"),
-    [
-        ([0] * 5 + [1] * 5, "one of 2 folds has all training images of class 0"),
-        ([1] * 10, "one of 2 folds has no image"),
-    ],
-)
-def test_folds_that_are_none_are_refused(folds, message, monkeypatch):
-    """The search for folds is greedy, and promises nothing."""
-    held_out = [(None, np.flatnonzero(np.array(folds) == k)) for k in range(2)]
-    monkeypatch.setattr(StratifiedGroupKFold, "split", lambda *_: held_out)
-    with pytest.raises(InputError, match=message):
-        grouped(np.repeat([0, 1], 5), np.arange(10), 2, np.random.default_rng(0))
-
-
 def draws(y, text, repeats, seed):
-    return probe._draws(y, Protocol.parse(text), repeats, np.random.default_rng(seed))
-
-
-@pytest.mark.parametrize(("text", "each"), [("per-class:7", 7), ("labels:21", 7), ("labels:3", 1)])
-def test_draws_are_balanced_and_without_replacement(text, each):
-    y = TRAIN.y.numpy()
-    drawn = draws(y, text, 6, 0)
-    assert len(drawn) == 6
-    for rows in drawn:
-        assert rows.dtype == torch.int64
-        assert len(set(rows.tolist())) == len(rows) == 3 * each
-        assert (rows.diff() > 0).all()
-        assert 0 <= rows.min() <= rows.max() < len(y)
-        assert np.bincount(y[rows]).tolist() == [each] * 3
-    assert len({tuple(rows.tolist()) for rows in drawn}) == 6
-    assert all(torch.equal(a, b) for a, b in zip(drawn, draws(y, text, 6, 0), strict=True))
-    assert not any(torch.equal(a, b) for a, b in zip(drawn, draws(y, text, 6, 1), strict=True))
-
-
-def test_every_image_can_be_drawn():
-    y = TRAIN.y.numpy()
-    assert len(set(torch.cat(draws(y, "per-class:20", 40, 0)).tolist())) == len(y)
-    whole = draws(np.repeat([0, 1], 5), "per-class:5", 1, 0)[0]
-    assert whole.tolist() == list(range(10))
-
-
-def test_all_is_one_draw_of_everything():
-    (rows,) = draws(TRAIN.y.numpy(), "all", 10, 0)
-    assert rows.tolist() == list(range(150))
+    return draw_labels(y, Protocol.parse(text), repeats, np.random.default_rng(seed))
 
 
 # the linear probe
@@ -218,6 +46,7 @@ def test_accuracy_is_that_of_linear_svc_at_the_chosen_c(classes, n, d, noise):
     assert 120 / classes < found.accuracy < 100
     assert found.accuracies == (found.accuracy,)
     assert found.gap is not None
+    assert found.gap is not None
     assert found.gap <= 1e-6
     assert found.n_train == n
 
@@ -233,7 +62,7 @@ def test_predictions_are_those_of_linear_svc(C):
 
 def test_every_point_of_the_curve_is_that_of_explicit_refits():
     found = linear_probe(TRAIN, TEST, Cs=[1e-3, 1e-2, 1], folds=4, seed=3)
-    fold = folds(TRAIN.y.numpy(), 4, 3)
+    fold = stratified_folds(TRAIN.y.numpy(), 4, np.random.default_rng(3))
     X, y = TRAIN.X.numpy(), TRAIN.y.numpy()
     for C, score in found.curve:
         right = 0
@@ -280,7 +109,7 @@ def test_draws_are_fitted_one_by_one_with_one_c():
     found = linear_probe(TRAIN, TEST, protocol=protocol, draws=4, seed=5, Cs=[0.1])
     rng = np.random.default_rng(5)
     values = []
-    for rows in probe._draws(TRAIN.y.numpy(), protocol, 4, rng):
+    for rows in draw_labels(TRAIN.y.numpy(), protocol, 4, rng):
         part = Split(TRAIN.X[rows], TRAIN.y[rows])
         values.append(100 * float((predictions(part, TEST, 0.1) == TEST.y).double().mean()))
     assert found.accuracies == pytest.approx(values, abs=1e-9)
@@ -296,11 +125,11 @@ def test_scores_of_several_draws_are_averaged_over_all_of_them():
     protocol, Cs = Protocol("per-class", 8), [1e-3, 0.1]
     found = linear_probe(TRAIN, TEST, protocol=protocol, draws=3, seed=2, Cs=Cs, folds=2, C_from="all-draws")
     rng = np.random.default_rng(2)
-    rows = probe._draws(TRAIN.y.numpy(), protocol, 3, rng)
+    rows = draw_labels(TRAIN.y.numpy(), protocol, 3, rng)
     right = dict.fromkeys(Cs, 0)
     for draw in rows:
         X, y = TRAIN.X[draw].numpy(), TRAIN.y[draw].numpy()
-        fold = probe._folds(y, 2, rng)
+        fold = stratified_folds(y, 2, rng)
         for C in Cs:
             for k in range(2):
                 model = L2SVC(C=C).fit(X[fold != k], y[fold != k])
@@ -314,11 +143,11 @@ def test_each_draw_chooses_its_own_c_by_its_own_labels():
     protocol, Cs = Protocol("per-class", 8), [1e-4, 1e-2, 1.0]
     found = linear_probe(TRAIN, TEST, protocol=protocol, draws=6, seed=2, Cs=Cs, folds=2)
     rng = np.random.default_rng(2)
-    rows = probe._draws(TRAIN.y.numpy(), protocol, 6, rng)
+    rows = draw_labels(TRAIN.y.numpy(), protocol, 6, rng)
     chosen = []
     for draw, right in zip(rows, found.right, strict=True):
         X, y = TRAIN.X[draw].numpy(), TRAIN.y[draw].numpy()
-        fold = probe._folds(y, 2, rng)
+        fold = stratified_folds(y, 2, rng)
         scores = {
             C: sum(
                 (L2SVC(C=C).fit(X[fold != k], y[fold != k]).predict(X[fold == k]) == y[fold == k]).sum() for k in (0, 1)
@@ -337,7 +166,7 @@ def test_the_folds_of_all_labels_are_grouped():
     of = torch.arange(150) // 4
     found = linear_probe(TRAIN, TEST, Cs=CS, groups=Groups("src", of), folds=3, seed=4)
     X, y = TRAIN.X.numpy(), TRAIN.y.numpy()
-    fold = by_sklearn(y, of.numpy(), 3, np.random.default_rng(4))
+    fold = sklearn_folds(y, of.numpy(), 3, np.random.default_rng(4))
     for C, score in found.curve:
         right = sum(
             (L2SVC(C=C).fit(X[fold != k], y[fold != k]).predict(X[fold == k]) == y[fold == k]).sum() for k in range(3)
@@ -352,11 +181,11 @@ def test_the_folds_of_each_draw_are_grouped_and_draws_stay_as_they_are():
     of = torch.arange(150) // 4
     found = linear_probe(TRAIN, TEST, protocol=protocol, draws=4, seed=2, Cs=Cs, folds=2, groups=Groups("src", of))
     rng = np.random.default_rng(2)
-    rows = probe._draws(TRAIN.y.numpy(), protocol, 4, rng)
+    rows = draw_labels(TRAIN.y.numpy(), protocol, 4, rng)
     right = dict.fromkeys(Cs, 0)
     for draw, outcome in zip(rows, found.right, strict=True):
         X, y = TRAIN.X[draw].numpy(), TRAIN.y[draw].numpy()
-        fold = by_sklearn(y, of[draw].numpy(), 2, rng)
+        fold = sklearn_folds(y, of[draw].numpy(), 2, rng)
         scores = {
             C: sum(
                 (L2SVC(C=C).fit(X[fold != k], y[fold != k]).predict(X[fold == k]) == y[fold == k]).sum() for k in (0, 1)
@@ -393,7 +222,7 @@ def test_other_draws_choose_one_c_for_draws_that_they_are_not_of():
     valid = blobs(80, seed=2)
     found = linear_probe(TRAIN, TEST, protocol=protocol, valid=valid, draws=4, seed=2, Cs=Cs, C_from="other-draws")
     rng = np.random.default_rng(2)
-    tested, others = (probe._draws(TRAIN.y.numpy(), protocol, n, rng) for n in (4, probe.OTHERS))
+    tested, others = (draw_labels(TRAIN.y.numpy(), protocol, n, rng) for n in (4, OTHERS))
 
     def right(draw, C, judged):
         model = L2SVC(C=C).fit(TRAIN.X[draw], TRAIN.y[draw].numpy())
@@ -442,6 +271,44 @@ def test_random_labels_are_at_chance():
     assert abs(found.accuracy - 25) < 10
 
 
+# softmax regression
+
+
+@pytest.mark.parametrize(("classes", "n", "d"), [(2, 150, 6), (4, 200, 6), (3, 60, 90)])
+def test_accuracy_is_that_of_logistic_regression_at_the_chosen_c(classes, n, d):
+    train, test = blobs(n, classes, d, noise=2.0), blobs(200, classes, d, seed=1, noise=2.0)
+    found = linear_probe(train, test, kind="logistic")
+    model = LogisticRegression(C=found.C, tol=1e-10, max_iter=10_000).fit(train.X.double().numpy(), train.y.numpy())
+    np.testing.assert_array_equal(found.right[0], model.predict(test.X.double().numpy()) == test.y.numpy())
+    assert found.classifier == "logistic regression"
+    assert found.gap is not None
+    assert found.gap <= 1e-6
+    assert found.curve != linear_probe(train, test).curve
+
+
+def test_folds_of_logistic_regression_are_explicit_refits():
+    X, y = TRAIN.X.double().numpy(), TRAIN.y.numpy()
+    found = linear_probe(TRAIN, TEST, kind="logistic", Cs=(1e-2, 1.0), folds=4, seed=3)
+    fold = stratified_folds(y, 4, np.random.default_rng(3))
+    for C, score in found.curve:
+        right = 0
+        for k in range(4):
+            model = LogisticRegression(C=C, tol=1e-10, max_iter=10_000).fit(X[fold != k], y[fold != k])
+            right += (model.predict(X[fold == k]) == y[fold == k]).sum()
+        assert score == pytest.approx(100 * right / len(y))
+
+
+@pytest.mark.parametrize("kind", ["svm", "logistic"])
+def test_labels_need_not_be_counted_from_0_without_gaps(kind):
+    spread_out = [Split(split.X, 3 * split.y + 1) for split in (TRAIN, TEST, blobs(90, seed=2))]
+    found = linear_probe(spread_out[0], spread_out[1], kind=kind, valid=spread_out[2])
+    wanted = linear_probe(TRAIN, TEST, kind=kind, valid=blobs(90, seed=2))
+    np.testing.assert_array_equal(found.right, wanted.right)
+    assert found.curve == wanted.curve
+    gone = Split(TEST.X, torch.full_like(TEST.y, 2))
+    assert linear_probe(spread_out[0], gone, kind=kind, Cs=(0.1,)).accuracy == 0
+
+
 # the grid of C
 
 
@@ -451,7 +318,7 @@ def test_random_labels_are_at_chance():
      (2, 1, 5), (5, 1, 10), (5, -2, 1), (1e-8, 0, 1e-8), (5e3, 1, 1e4), (20, -1, 10), (0.1, 4, 2)],
 )  # fmt: skip
 def test_decade(C, steps, expected):
-    assert probe._decade(C, steps) == expected
+    assert _decade(C, steps) == expected
 
 
 def scores(Cs, best):
@@ -462,26 +329,26 @@ def scores(Cs, best):
 def test_the_grid_is_the_authors_and_goes_on_as_1_2_5():
     assert CS == (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
     grid = sorted(CS[:3])
-    while more := probe._beyond(grid, scores(grid, grid[-1]), TRAIN.y):
+    while more := _beyond(grid, scores(grid, grid[-1]), TRAIN.y):
         grid += more
-    while more := probe._beyond(grid, scores(grid, grid[0]), TRAIN.y):
+    while more := _beyond(grid, scores(grid, grid[0]), TRAIN.y):
         grid = more + grid
     assert grid == [float(f"{digit}e{e}") for e in range(-8, 4) for digit in (1, 2, 5)] + [1e4]
     assert (grid[0], grid[-1]) == (LOWEST, HIGHEST)
-    assert probe._beyond(CS, scores(CS, 2e-3), TRAIN.y) == []
-    assert probe._beyond(CS, scores(CS, 5e-3), TRAIN.y) == [2e-2]
+    assert _beyond(CS, scores(CS, 2e-3), TRAIN.y) == []
+    assert _beyond(CS, scores(CS, 5e-3), TRAIN.y) == [2e-2]
 
 
 def test_scores_no_better_than_chance_and_all_the_same_point_upwards():
     down, up = [5e-5], [2e-2]
     even, most = (torch.arange(100) % 2, (torch.arange(100) > 9).long())
     for score, judged, expected in ((50, even, up), (90, even, down), (90, most, up), (100, even, down)):
-        assert probe._beyond(CS, {C: [float(score)] for C in CS}, judged) == expected
+        assert _beyond(CS, {C: [float(score)] for C in CS}, judged) == expected
     # a little worse with a larger C is still no reason to look for a smaller one
-    assert probe._beyond(CS, {C: [50.0 if C < 5e-3 else 49.0] for C in CS}, even) == up
+    assert _beyond(CS, {C: [50.0 if C < 5e-3 else 49.0] for C in CS}, even) == up
     # scores that differ tell where to look, however low they are
-    assert probe._beyond(CS, {C: [50 - C] for C in CS}, even) == down
-    assert probe._beyond([1e-4, 1e-2, HIGHEST], {C: [50.0] for C in (1e-4, 1e-2, HIGHEST)}, even) == []
+    assert _beyond(CS, {C: [50 - C] for C in CS}, even) == down
+    assert _beyond([1e-4, 1e-2, HIGHEST], {C: [50.0] for C in (1e-4, 1e-2, HIGHEST)}, even) == []
 
 
 @pytest.mark.parametrize("scale", [0.01, 100])
@@ -553,49 +420,6 @@ def test_outcomes_are_those_of_the_model():
     assert found.right.shape == (1, 200)
 
 
-# nearest neighbours
-
-
-@pytest.mark.parametrize("k", [1, 3, 5, 8])
-@pytest.mark.parametrize("classes", [2, 4])
-def test_knn_is_that_of_sklearn(k, classes):
-    train, test = blobs(120, classes), blobs(150, classes, seed=1)
-    model = KNeighborsClassifier(k, algorithm="brute").fit(train.X.numpy(), train.y.numpy())
-    votes = model.predict_proba(test.X.numpy())
-    untied = (votes == votes.max(1, keepdims=True)).sum(1) == 1
-    some = Split(test.X[torch.from_numpy(untied)], test.y[torch.from_numpy(untied)])
-    found = knn_probe(train, some, k=k)
-    expected = model.predict(some.X.numpy()) == some.y.numpy()
-    assert found.accuracy == pytest.approx(100 * expected.mean())
-    assert (found.C, found.curve, found.n_train) == (None, (), 120)
-    assert (found.classifier, found.method) == (f"{k}-NN", "Euclidean, features unscaled")
-
-
-@pytest.mark.parametrize(
-    ("labels", "winner"),
-    [([1, 0], 1), ([0, 1], 0), ([1, 0, 0, 1], 1), ([2, 1, 1, 2, 0], 2), ([0, 2, 1], 0), ([2, 1, 1], 1),
-     ([1, 0, 0, 0, 1, 1], 1), ([2, 1, 0, 0, 1], 1)],
-)  # fmt: skip
-def test_tied_votes_go_to_the_nearest_of_the_tied(labels, winner):
-    """Training images on a line, the nearest first, and every class once more, far away."""
-    y = torch.tensor([*labels, 0, 1, 2])
-    train = Split(torch.tensor([[float(i)] for i in [*range(1, len(labels) + 1), 900, 900, 900]]), y)
-    test = Split(torch.zeros(1, 1), torch.tensor([winner]))
-    assert knn_probe(train, test, k=len(labels)).accuracy == 100
-
-
-def test_knn_takes_the_same_draws_as_the_svm():
-    protocol = Protocol("per-class", 6)
-    found = knn_probe(TRAIN, TEST, k=1, protocol=protocol, draws=3, seed=4)
-    values = []
-    for rows in draws(TRAIN.y.numpy(), str(protocol), 3, 4):
-        model = KNeighborsClassifier(1).fit(TRAIN.X[rows].numpy(), TRAIN.y[rows].numpy())
-        values.append(100 * (model.predict(TEST.X.numpy()) == TEST.y.numpy()).mean())
-    assert found.accuracies == pytest.approx(values)
-    assert found.spread.spread == pytest.approx(np.std(values, ddof=1))
-    assert found.n_train == 18
-
-
 @pytest.mark.parametrize("block", [2**22, 7])
 def test_scaling_is_that_of_sklearn(monkeypatch, block):
     monkeypatch.setattr("dcgan_eval.features.scaling.BLOCK", block)
@@ -623,15 +447,9 @@ def test_a_probe_of_scaled_features_is_one_of_features_scaled_before(scaling):
     wanted = linear_probe(before[0], before[1], valid=before[2], protocol=few)
     assert (found.curve, found.accuracies) == (wanted.curve, wanted.accuracies)
     assert found.method == {"standardised": "features standardised", "unit-norm": "features of unit norm"}[scaling]
-    near = knn_probe(train, test, k=3, scaling=scaling)
-    assert near.accuracies == knn_probe(*before[:2], k=3).accuracies
+    (near,) = knn_probe(train, test, scaling=scaling)
+    assert near.accuracies == knn_probe(*before[:2])[0].accuracies
     assert near.method == f"Euclidean, {found.method}"
-
-
-@pytest.mark.parametrize(("k", "protocol", "most"), [(0, ALL, 150), (151, ALL, 150), (7, Protocol("labels", 6), 6)])
-def test_k_must_fit(k, protocol, most):
-    with pytest.raises(InputError, match=f"wants a k from 1 to {most}"):
-        knn_probe(TRAIN, TEST, k=k, protocol=protocol)
 
 
 # bad input
@@ -684,4 +502,4 @@ def test_bad_input_is_one_clear_line(train, test, options, message):
     assert "\n" not in str(caught.value)
     if options.keys() <= {"protocol", "draws"}:
         with pytest.raises(InputError, match=message):
-            knn_probe(train, test, k=1, **options)
+            knn_probe(train, test, **options)
