@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dcgan_eval.evaluations.fid import fid
     from dcgan_eval.evaluations.neighbors import neighbors
     from dcgan_eval.evaluations.table3 import table3
-    from dcgan_eval.features import Extractor, extract
+    from dcgan_eval.features import Extractor, each, extract, extractor
     from dcgan_eval.images import Images, open_images, open_split
     from dcgan_eval.inputs import open_extractor, open_side
     from dcgan_eval.linear import L2SVC, SoftmaxRegression
@@ -51,7 +51,9 @@ __all__ = [
     "append_results",
     "classify",
     "dedup",
+    "each",
     "extract",
+    "extractor",
     "fid",
     "frame",
     "joined",
@@ -80,7 +82,9 @@ _WHERE = {
     "append_results": "results.append",
     "classify": "evaluations.classify.classify",
     "dedup": "evaluations.dedup.dedup",
+    "each": "features.each",
     "extract": "features.extract",
+    "extractor": "features.extractor",
     "fid": "evaluations.fid.fid",
     "frame": "results.frame",
     "joined": "runtime.ranks.joined",

@@ -18,23 +18,25 @@ from dcgan_eval.options import FITTED, KINDS, NO_ARGUMENT, PRECISIONS, FeatureOp
 from dcgan_eval.runtime.errors import InputError, nearest
 
 APPLIES = {
-    "batchnorm": {"disc"}, "batchnorm_images": {"disc", "random"}, "precision": PRECISIONS, "weights": {"inception"},
-    "resize": {"inception"},
+    "batchnorm": {"disc"}, "batchnorm_images": {"disc", "random"}, "precision": PRECISIONS,
+    "weights": {"inception", "timm"}, "resize": {"inception"},
 }  # fmt: skip
 
 Plan = Callable[[Images], Extractor]  # training images, which some extractors are fitted to → the extractor
 
 
-def open_extractors(specs: Sequence[str], options: FeatureOptions, *, logits: bool = False) -> dict[str, Plan]:
+def open_extractors(
+    specs: Sequence[str], options: FeatureOptions, *, logits: bool = False, layers: bool = False
+) -> dict[str, Plan]:
     """What makes the extractor of each spec from training images.
 
     specs: each one of `KINDS`; a disc: or random: may end in '@1x1', the grid that its maps are max-pooled to in place
         of the paper's 4x4, or '@4x4mean' and so on, to the mean in place of the maximum.
-    logits: whether Inception's come along.
+    logits: whether Inception's come along. layers: whether a backbone's come along, each a slice.
     Raises InputError for anything else, and for options that apply to none of the specs.
     """
     _check_options(specs, options)
-    return {spec: _plan(spec, options, logits) for spec in specs}
+    return {spec: _plan(spec, options, logits, layers) for spec in specs}
 
 
 def open_extractor(spec: str, options: FeatureOptions = FeatureOptions(), *, logits: bool = False) -> Plan:
@@ -51,18 +53,18 @@ def _check_options(specs: Sequence[str], options: FeatureOptions) -> None:
             raise InputError(f"`{name}` {value}: applies only to {only}; the features are {', '.join(specs)}")
 
 
-def _plan(spec: str, options: FeatureOptions, logits: bool) -> Plan:
+def _plan(spec: str, options: FeatureOptions, logits: bool, layers: bool) -> Plan:
     kind, colon, argument = spec.partition(":")
     if kind not in MAKERS or (kind in NO_ARGUMENT) == bool(colon) or (kind not in NO_ARGUMENT and not argument):
         raise InputError(f"`features` {spec!r} is not one of {', '.join(KINDS)}{nearest(kind, list(MAKERS))}")
-    return MAKERS[kind](argument, options, logits)
+    return MAKERS[kind](argument, options, logits, layers)
 
 
-def _pixels(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+def _pixels(argument: str, options: FeatureOptions, logits: bool, layers: bool) -> Plan:
     return lambda train: features.pixel_features(train.shape)
 
 
-def _inception(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+def _inception(argument: str, options: FeatureOptions, logits: bool, layers: bool) -> Plan:
     o = options
     inception = features.inception_features(
         weights=o.weights, resize=o.resize, precision=o.precision, logits=logits, download=o.download
@@ -70,11 +72,11 @@ def _inception(argument: str, options: FeatureOptions, logits: bool) -> Plan:
     return lambda train: inception
 
 
-def _module(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+def _module(argument: str, options: FeatureOptions, logits: bool, layers: bool) -> Plan:
     return lambda train: features.module_features(Path(argument), train.shape)
 
 
-def _kmeans(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+def _kmeans(argument: str, options: FeatureOptions, logits: bool, layers: bool) -> Plan:
     if not (argument.isascii() and argument.isdigit() and 0 < int(argument) < 10**6):
         raise InputError(
             f"`features` 'kmeans:{argument}': the number of centroids must be a positive integer, as in kmeans:1600"
@@ -83,12 +85,19 @@ def _kmeans(argument: str, options: FeatureOptions, logits: bool) -> Plan:
     return lambda train: features.kmeans_features(train, int(argument), seed=options.seed, progress=progress)
 
 
-def _torchvision(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+def _torchvision(argument: str, options: FeatureOptions, logits: bool, layers: bool) -> Plan:
     backbone = features.torchvision_features(argument, seed=options.seed, download=options.download)
     return lambda train: backbone
 
 
-def _random(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+def _timm(argument: str, options: FeatureOptions, logits: bool, layers: bool) -> Plan:
+    backbone = features.timm_features(
+        argument, weights=options.weights or "published", layers=layers, download=options.download
+    )
+    return lambda train: backbone
+
+
+def _random(argument: str, options: FeatureOptions, logits: bool, layers: bool) -> Plan:
     name, grid, pooling = _pooled(argument)
     untrained = preset(name)
     return lambda train: features.random_features(
@@ -101,7 +110,7 @@ def _random(argument: str, options: FeatureOptions, logits: bool) -> Plan:
     )
 
 
-def _disc(argument: str, options: FeatureOptions, logits: bool) -> Plan:
+def _disc(argument: str, options: FeatureOptions, logits: bool, layers: bool) -> Plan:
     path, grid, pooling = _pooled(argument)
     checkpoint, name = open_discriminator(path)
     discriminator = checkpoint.discriminator
@@ -120,12 +129,13 @@ def _disc(argument: str, options: FeatureOptions, logits: bool) -> Plan:
 
 
 # by the kinds of `KINDS`; each raises InputError for what is wrong but for the images
-MAKERS: dict[str, Callable[[str, FeatureOptions, bool], Plan]] = {
+MAKERS: dict[str, Callable[[str, FeatureOptions, bool, bool], Plan]] = {
     "disc": _disc,
     "inception": _inception,
     "random": _random,
     "kmeans": _kmeans,
     "torchvision": _torchvision,
+    "timm": _timm,
     "module": _module,
     "pixels": _pixels,
 }

@@ -30,6 +30,7 @@ KINDS = {
     "random:PRESET": "a discriminator with random weights, of an architecture such as imagenet32 or svhn32",
     "kmeans:UNITS": "single-layer k-means with UNITS centroids",
     "torchvision:NAME": "a torchvision network such as resnet50",
+    "timm:NAME": "a model of the package timm, by its own transform",
     "module:FILE": "an exported network of your own, TorchScript or torch.export",
     "pixels": "the pixels themselves",
 }
@@ -186,7 +187,8 @@ class FeatureOptions(Options):
         "float32"
     )
     weights: Annotated[
-        Path | None, Option(help="File of Inception's weights, if they are not in torch.hub's directory.")
+        Path | None,
+        Option(help="File of the weights of inception or timm:, in place of the published ones in their cache."),
     ] = None
     resize: Annotated[
         Resize,

@@ -82,7 +82,7 @@ def classify(
     check_results(output.results)
     if not specs:
         raise InputError(f"--features is needed with --data {data}: one or more of {', '.join(KINDS)}")
-    plans = open_extractors(specs, extractor)
+    plans = open_extractors(specs, extractor, layers=options.per_layer)
     set_aside = int(valid) if valid is not None and valid.isdecimal() else None
     sets = open_labelled(
         data, test, None if set_aside is not None else valid, root=where.data_root, download=where.download

@@ -177,7 +177,7 @@ def classify(
             tried = replace(accuracy, role=role, value=value, n=n, C=C, **alone)
             yield results.stamp(tried, source)
 
-    layers = {"all": slice(0, extractor.dimensions)}
+    layers = {"all": extractor.features}
     if options.per_layer and len(extractor.slices) > 1:
         layers |= extractor.slices
     for layer, columns in layers.items():

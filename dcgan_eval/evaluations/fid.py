@@ -228,7 +228,7 @@ def _check_counts(name: str, n: int, options: FidOptions, extractor: Extractor, 
 
 def _outputs(extractor: Extractor, logits: bool = False) -> slice:
     """Columns of the features without the logits that Inception has beside them, or of the logits; else all."""
-    return extractor.slices.get("logits" if logits else "pool", slice(0, extractor.dimensions))
+    return extractor.slices.get("logits", extractor.features) if logits else extractor.features
 
 
 def _side(

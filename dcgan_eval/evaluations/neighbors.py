@@ -92,7 +92,7 @@ def neighbors(
             seen = PixelHash()
             found = extract(judge, ready, run, seen)
             pixels[images.fingerprint] = seen.digest(ready, run.ranks)
-            return run.ranks.gathered(found[:, judge.slices.get("pool", slice(None))]).to(with_float64(run.device))
+            return run.ranks.gathered(found[:, judge.features]).to(with_float64(run.device))
 
         in_train = features(train)
         plain = [features(images) for images in sides]

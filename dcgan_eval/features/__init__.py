@@ -6,7 +6,9 @@ from dcgan_eval.features.extract import Extractor, extract, feature_blocks, shar
 from dcgan_eval.features.inception import inception_features
 from dcgan_eval.features.kmeans import kmeans_features
 from dcgan_eval.features.module import module_features
+from dcgan_eval.features.network import each, extractor
 from dcgan_eval.features.pixels import pixel_features
+from dcgan_eval.features.timm import timm_features
 from dcgan_eval.features.torchvision import torchvision_features
 
 __all__ = [
@@ -14,7 +16,9 @@ __all__ = [
     "Extractor",
     "PixelHash",
     "discriminator_features",
+    "each",
     "extract",
+    "extractor",
     "feature_blocks",
     "inception_features",
     "kmeans_features",
@@ -22,5 +26,6 @@ __all__ = [
     "pixel_features",
     "random_features",
     "share",
+    "timm_features",
     "torchvision_features",
 ]

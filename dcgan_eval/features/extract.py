@@ -42,7 +42,8 @@ class Extractor:
     protocol: one line with every setting that changes the features, and a short hash of the weights.
     fingerprint: SHA-256 over weights and settings, but not over batch size or device.
     input_shape: (C, H, W) of the images it takes; None where any size will do.
-    slices: columns by layer, in order; {'all': ...} where there are no layers.
+    slices: columns by layer, in order; {'all': ...} where there are no layers. Where columns are not all of the
+        features, such as logits or layers that come along, these are those of 'all' or 'pool'.
     on: the function on that device. Work that needs to be done once per device is done at the first call.
     group: 1 where the features of an image depend on that image alone; otherwise on those it shares its group of so
         many consecutive images with, and batches must hold whole groups (only the last one may be short).
@@ -66,6 +67,11 @@ class Extractor:
     def dimensions(self) -> int:
         """d, the number of features of one image."""
         return max(columns.stop for columns in self.slices.values())
+
+    @property
+    def features(self) -> slice:
+        """The columns that are the features of an image when no layer is asked for."""
+        return self.slices.get("all", self.slices.get("pool", slice(0, self.dimensions)))
 
     def check(self, shape: tuple[int, int, int]) -> None:
         """Raises InputError unless images of this (C, H, W) fit."""

@@ -469,7 +469,7 @@ BAD = {
     "no images at a time": (typed("--batch-size", "0", *FAST), "'--batch-size'.* greater than or equal to 1"),
     "one fold": (typed("--folds", "1", "--features", "pixels"), "'--folds'.* greater than or equal to 2"),
     "no repeats": (typed("--draws", "0", *FAST), "'--draws'"),
-    "no neighbours": (typed("--probe", "knn", "--k", "0", *FAST), "'--k'"),
+    "no neighbours": (typed("--probe", "knn", "--k", "0", *FAST), "--k 0: want 1 or more"),
     "too many neighbours": (typed("--probe", "svm,knn", "--k", "899", *FAST), "k=899 wants a k from 1 to 898"),
     "a seed that is a word": (typed("--seed", "x", *FAST), "'--seed'"),
     "more labels than there are": (typed("--protocol", "per-class:400", *FAST), "class . has only 8. training images"),
