@@ -1,5 +1,9 @@
 """Live networks, and timm's models: what their features are, and which layers."""
 
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
@@ -12,8 +16,7 @@ from torch import nn
 from benchmarks import efficientnet_lite
 from dcgan_eval.evaluations.classify import classify
 from dcgan_eval.features import each, extract, extractor, timm_features
-from dcgan_eval.images import from_tensor, open_images
-from dcgan_eval.options import ClassifyOptions
+from dcgan_eval.images import from_tensor
 from dcgan_eval.runtime.errors import InputError
 from tests.builders import run
 
@@ -122,16 +125,19 @@ def test_a_network_for_one_size_says_so():
         made(noise(4, (1, 9, 9)))
 
 
-def test_ten_lines_evaluate_a_network_of_ones_own():
-    images = open_images("digits")
-    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Flatten())
-    made = extractor(network, name="mine", layers=("1",), shape=(1, 8, 8))
-    options = ClassifyOptions(probe=("svm", "logistic"), C=(1e-2, 1e-1), per_layer=True)
-    rows = [row for row in classify(images["train"], images["test"], made, options) if row.role == "value"]
-    accuracies = {(row.layer, row.classifier): row.value for row in rows if row.metric == "accuracy"}
-    assert accuracies.keys() == {(a, b) for a in ("all", "1") for b in ("L2-SVM", "logistic regression")}
-    assert accuracies["all", "L2-SVM"] > 85
-    assert {(row.layer, row.dimensions) for row in rows} == {("all", 256), ("1", 8)}
+def test_the_page_evaluates_a_network_of_ones_own_in_ten_lines(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    assert len([line for line in block.splitlines() if line]) <= 10
+    place: dict[str, Any] = {}
+    exec(block, place)
+    assert "logistic regression" in capsys.readouterr().out
+    rows = classify(place["images"]["train"], place["images"]["test"], place["features"], place["options"])
+    found = [row for row in rows if row.role == "value" and row.metric == "accuracy"]
+    kinds = {"L2-SVM", "logistic regression", *(f"weighted {k}-NN" for k in (10, 20, 100, 200))}
+    assert {(row.layer, row.classifier) for row in found} == {(a, b) for a in ("all", "1") for b in kinds}
+    assert {(row.layer, row.dimensions) for row in found} == {("all", 256), ("1", 8)}
+    assert all(row.value > 80 for row in found if row.layer == "all" and row.classifier in ("L2-SVM",))
 
 
 # timm
