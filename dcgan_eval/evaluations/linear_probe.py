@@ -36,6 +36,7 @@ from dcgan_eval.runtime.ranks import ALONE, Ranks
 
 TOL = 1e-6  # largest relative gap of a certified solution
 LOWEST, HIGHEST = 1e-8, 1e4  # how far the search for C goes
+LITTLE = 0.02  # of the objective of no weights: what is lowered by less has learnt next to nothing
 OTHERS = 10  # draws that C is chosen by where none of them is tested, as the authors'
 CLASSIFIERS: dict[Classifier, str] = {"svm": "L2-SVM", "logistic": "logistic regression"}  # as results name them
 
@@ -62,9 +63,9 @@ def linear_probe(
     labels used.
 
     kind: 'svm', one-vs-rest with the squared hinge; 'logistic', softmax regression.
-    Cs: tried in ascending order, such as the authors' `CS`; None for steps of 1, 2, 5 from where theirs begin, up and
-    down until two larger C and a smaller one are known to be no better on the first draw. Of equally good ones the
-    smallest is taken. folds: fewer where a class has fewer labels.
+    Cs: tried in ascending order, such as the authors' `CS`; None for steps of 1, 2, 5 from where theirs begin, up
+    until something is learnt, and up and down until two larger C and a smaller one are known to be no better on the
+    first draw. Of equally good ones the smallest is taken. folds: fewer where a class has fewer labels.
     groups: of the training images, which folds keep whole, those of each draw too; None for folds of single images.
     draws: label draws, each balanced, without replacement; not used by protocol 'all'. C_from: 'each-draw' chooses its
     own C, by no more labels than it has; for 'all-draws' one C serves all of them, of the highest mean score; for
@@ -113,7 +114,8 @@ def linear_probe(
                 right.setdefault(solution.C, []).append(_right(solution, classes, width, test, ranks))
             gap = max(gap, float(solution.relative_gap.max()))  # finite, as all of a solution is
             if Cs is None and number == 0 and len(scores) == len(grid):
-                more = _beyond(grid, scores, labels[draw] if judged is None else judged)
+                learnt = float((1 - solution.objective / solution.at_zero).max())
+                more = _beyond(grid, scores, labels[draw] if judged is None else judged, learnt)
                 todo += more  # which the solver takes up where it is
                 grid = sorted([*grid, *more])
     together = drawn and C_from != "each-draw"
@@ -166,19 +168,17 @@ def _grid(Cs: Sequence[float] | None) -> list[float]:
     return sorted(set(CS[:3] if Cs is None else Cs))
 
 
-def _beyond(Cs: Sequence[float], scores: dict[float, list[float]], judged: Tensor) -> list[float]:
+def _beyond(Cs: Sequence[float], scores: dict[float, list[float]], judged: Tensor, learnt: float) -> list[float]:
     """What to try next, judged by so labelled images of one draw: until two C above the best and one below it are
-    known, or the ends."""
+    known, or the ends. learnt: by how much, at most, the largest C lowers the objective of no weights, relatively."""
     best = _best(scores)
     share = float(torch.unique(judged, return_counts=True)[1].max()) / len(judged)
     chance = 100 * (share + 1.96 * np.sqrt(share * (1 - share) / len(judged)))
-    # C too small to learn anything names the largest class, whatever C is: the best is then on the other side
-    blind = best == Cs[0] and len({scores[C][0] for C in Cs[:3]}) == 1 and scores[best][0] <= chance
+    # scores are then those of the largest class, or of weights that only grow with C: which is the best says nothing
+    blind = scores[best][0] <= chance or learnt < LITTLE
     if (blind or best >= Cs[-2]) and Cs[-1] < HIGHEST:
         return [_decade(Cs[-1], 1)]
-    if best == Cs[0] > LOWEST and not blind:
-        return [_decade(best, -1)]
-    return []
+    return [_decade(best, -1)] if best == Cs[0] > LOWEST and not blind else []
 
 
 def _decade(C: float, steps: int) -> float:

@@ -10,7 +10,7 @@ from sklearn.svm import LinearSVC
 
 from dcgan_eval.evaluations.knn_probe import knn_probe
 from dcgan_eval.evaluations.labels import ALL, Groups, Protocol, Split, draw_labels, stratified_folds
-from dcgan_eval.evaluations.linear_probe import HIGHEST, LOWEST, OTHERS, _beyond, _decade, linear_probe
+from dcgan_eval.evaluations.linear_probe import HIGHEST, LITTLE, LOWEST, OTHERS, _beyond, _decade, linear_probe
 from dcgan_eval.features.scaling import feature_scaling
 from dcgan_eval.linear import L2SVC
 from dcgan_eval.options import CS
@@ -286,6 +286,17 @@ def test_accuracy_is_that_of_logistic_regression_at_the_chosen_c(classes, n, d):
     assert found.curve != linear_probe(train, test).curve
 
 
+def test_the_search_for_c_begins_where_logistic_regression_learns_nothing():
+    """At the smallest C it names the largest class of each fold, and which C is best is chance."""
+    train, test = blobs(150, 3, scale=0.02), blobs(200, 3, seed=1, scale=0.02)
+    found = linear_probe(train, test, kind="logistic")
+    scores = dict(found.curve)
+    assert max(scores[C] for C in CS[:3]) < 50
+    assert found.C is not None
+    assert found.C > 0.1
+    assert found.accuracy > 75
+
+
 def test_folds_of_logistic_regression_are_explicit_refits():
     X, y = TRAIN.X.double().numpy(), TRAIN.y.numpy()
     found = linear_probe(TRAIN, TEST, kind="logistic", Cs=(1e-2, 1.0), folds=4, seed=3)
@@ -329,26 +340,31 @@ def scores(Cs, best):
 def test_the_grid_is_the_authors_and_goes_on_as_1_2_5():
     assert CS == (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
     grid = sorted(CS[:3])
-    while more := _beyond(grid, scores(grid, grid[-1]), TRAIN.y):
+    while more := _beyond(grid, scores(grid, grid[-1]), TRAIN.y, 0.5):
         grid += more
-    while more := _beyond(grid, scores(grid, grid[0]), TRAIN.y):
+    while more := _beyond(grid, scores(grid, grid[0]), TRAIN.y, 0.5):
         grid = more + grid
     assert grid == [float(f"{digit}e{e}") for e in range(-8, 4) for digit in (1, 2, 5)] + [1e4]
     assert (grid[0], grid[-1]) == (LOWEST, HIGHEST)
-    assert _beyond(CS, scores(CS, 2e-3), TRAIN.y) == []
-    assert _beyond(CS, scores(CS, 5e-3), TRAIN.y) == [2e-2]
+    assert _beyond(CS, scores(CS, 2e-3), TRAIN.y, 0.5) == []
+    assert _beyond(CS, scores(CS, 5e-3), TRAIN.y, 0.5) == [2e-2]
 
 
-def test_scores_no_better_than_chance_and_all_the_same_point_upwards():
+def test_where_nothing_is_learnt_larger_c_are_next():
     down, up = [5e-5], [2e-2]
     even, most = (torch.arange(100) % 2, (torch.arange(100) > 9).long())
     for score, judged, expected in ((50, even, up), (90, even, down), (90, most, up), (100, even, down)):
-        assert _beyond(CS, {C: [float(score)] for C in CS}, judged) == expected
+        assert _beyond(CS, {C: [float(score)] for C in CS}, judged, 0.5) == expected
     # a little worse with a larger C is still no reason to look for a smaller one
-    assert _beyond(CS, {C: [50.0 if C < 5e-3 else 49.0] for C in CS}, even) == up
-    # scores that differ tell where to look, however low they are
-    assert _beyond(CS, {C: [50 - C] for C in CS}, even) == down
-    assert _beyond([1e-4, 1e-2, HIGHEST], {C: [50.0] for C in (1e-4, 1e-2, HIGHEST)}, even) == []
+    assert _beyond(CS, {C: [50.0 if C < 5e-3 else 49.0] for C in CS}, even, 0.5) == up
+    for best in CS:
+        # at chance, whichever is the best; and with weights that hardly lower the objective, whatever the score
+        assert _beyond(CS, {C: [52.0 if best == C else 50 - C] for C in CS}, even, 0.5) == up
+        assert _beyond(CS, scores(CS, best), even, LITTLE / 2) == up
+    assert _beyond(CS, {C: [100.0] for C in CS}, even, LITTLE) == down
+    ends = (1e-4, 1e-2, HIGHEST)
+    assert _beyond(ends, {C: [50.0] for C in ends}, even, 0.5) == []
+    assert _beyond(ends, {C: [90.0] for C in ends}, even, LITTLE / 2) == []
 
 
 @pytest.mark.parametrize("scale", [0.01, 100])
