@@ -24,9 +24,12 @@ class Preconditioner:
             form.bases[curvature.dtype] = Basis(*(part.to(curvature) for part in form.bases[torch.float64]))
         self.form, self.basis = form, form.bases[curvature.dtype]
         F = self.basis.F
-        projected = curvature.new_empty(curvature.shape[1], F.shape[1], F.shape[1])
-        sums = curvature.new_empty(curvature.shape[1], F.shape[1])
-        for j, column in enumerate(curvature.T):
+        m = curvature.shape[1] // width
+        # of folds, say, each class has about the same Hessian but for its size: one projection serves them all
+        alike = curvature if width == 1 else curvature.view(len(curvature), m, width).mean(1)
+        projected = curvature.new_empty(alike.shape[1], F.shape[1], F.shape[1])
+        sums = curvature.new_empty(alike.shape[1], F.shape[1])
+        for j, column in enumerate(alike.T):
             active = torch.nonzero(column)[:, 0]  # often a third of the rows
             rows = F[active]
             weighted = column[active, None] * rows
@@ -35,8 +38,11 @@ class Preconditioner:
         projected = form.ranks.sum(projected).to(form.wide, torch.float64)
         if width > 1:  # intercepts that are not penalised follow the weights
             sums = form.ranks.sum(sums).to(projected)
-            total = form.total(curvature).to(projected)[:, None, None]
-            projected -= torch.where(total > 0, sums[:, :, None] * sums[:, None, :] / total, 0)
+            total, each = (form.total(some).to(projected) for some in (alike, curvature))
+            squares = sums[:, :, None] * sums[:, None] / total[:, None, None]
+            projected -= torch.where(total[:, None, None] > 0, squares, 0)
+            sizes = torch.where(total > 0, each.view(m, width) / total, 0)
+            projected = (sizes[:, :, None, None] * projected).flatten(0, 1)
         self.width = width
         projected.diagonal(dim1=1, dim2=2).add_(1 / values)
         self.factor = factors(projected, torch.finfo(curvature.dtype).eps)

@@ -21,7 +21,7 @@ from dcgan_eval.runtime.ranks import Ranks
 
 SETTLING = 50  # Newton steps for the intercepts
 HALVINGS = 30  # of one
-SETTLED = 1e-14  # of the sum of weights: how far from 0 their gradient may be
+SETTLED = 1e-12  # of the sum of weights: how far from 0 their gradient may be; rounding leaves 1e-13
 ROUNDING = 1e-13  # relative, of a sum over rows
 SINGULAR = 1e-12  # eigenvalues below this share of the largest are taken to be 0
 
