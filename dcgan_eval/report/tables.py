@@ -70,8 +70,9 @@ _HIGHER = ("IS", "classifier score", "precision", "recall", "coverage")
 
 
 def _accuracies(rows: Sequence[Row]) -> list[Table]:
-    """A table per data, labels and kind of classifier; a line per features and layer, the paper's beside it."""
-    found = []
+    """A table per data, labels and kind of classifier; a line per features and layer, the paper's beside it. Before
+    them, where there are several classifiers, one of all of them."""
+    found = _by_classifier(rows)
     for same in grouped(
         (row for row in rows if (row.metric, row.role) == ("accuracy", "value")),
         lambda row: (
@@ -128,9 +129,33 @@ def _accuracies(rows: Sequence[Row]) -> list[Table]:
             f"data: {first.data}, sha256 {first.data_sha256}",
             *(f"seconds are features + classifier, on {_machine(row)}; {row.versions}" for row in same),
         ]
-        how = f", {first.method}" if first.method not in UNSCALED else ""
-        found.append(table(f"{first.data}, {words.labels(first.labels)}: {first.classifier}{how}", lines, notes))
+        found.append(table(f"{first.data}, {words.labels(first.labels)}: {_classifier(first)}", lines, notes))
     return found
+
+
+def _by_classifier(rows: Sequence[Row]) -> list[Table]:
+    """A table per data and labels that several classifiers have: a line per features, a column per classifier."""
+    found = []
+    for same in grouped(
+        (row for row in rows if (row.metric, row.role, row.layer) == ("accuracy", "value", "all")),
+        lambda row: (row.data_sha256, row.data, row.labels, row.n, row.n_reference, row.spread_n),
+    ).values():
+        first, kinds = same[0], grouped(same, _classifier)
+        if len(kinds) < 2:
+            continue
+        lines: dict[object, dict[str, Cell]] = {}
+        for row in same:
+            key = (row.features, row.features_sha256, row.seed)
+            line = _free(lines, key, _classifier(row), {"features": Cell(row.features), **_seed(row, same)})
+            line[_classifier(row)] = number(row)
+        title = f"{first.data}, {words.labels(first.labels)}: accuracy in %"
+        found.append(table(title, list(lines.values()), [note for row in same for note in words.uncertainty(row)]))
+    return found
+
+
+def _classifier(row: Row) -> str:
+    """And how features are given to it, but for as they are."""
+    return row.classifier + (f", {row.method}" if row.method not in UNSCALED else "")
 
 
 def _comparisons(rows: Sequence[Row]) -> list[Table]:
@@ -380,7 +405,7 @@ def _classified(which: int, rows: Sequence[Row], data: str, labels: Sequence[str
         of_seeds = []
         for row, some in shown:
             quote = quoted(row)
-            model = f"{row.features} + {row.classifier}" + (f", {row.method}" if row.method not in UNSCALED else "")
+            model = f"{row.features} + {_classifier(row)}"
             model += f", {len(some)} seeds" if len(some) > 1 else ""
             start = {
                 "model": Cell(model),

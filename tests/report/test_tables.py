@@ -59,11 +59,28 @@ def column(found, name):
 def test_a_table_for_each_protocol_and_kind_of_classifier():
     other = replace(RESULT, data_sha256="ef" * 32)
     found = tables([RESULT, KNN_RESULT, DRAWN, other, replace(RESULT, features="pixels", features_sha256="0")])
-    assert [len(one.lines) for one in found] == [2, 1, 1, 1]
+    assert [len(one.lines) for one in found] == [2, 2, 1, 1, 1]  # the first holds both classifiers
     assert [one.title for one in found] == [
-        "CIFAR-10, all labels: L2-SVM", "CIFAR-10, all labels: 5-NN", "CIFAR-10, 400 labels per class: L2-SVM",
+        "CIFAR-10, all labels: accuracy in %", "CIFAR-10, all labels: L2-SVM", "CIFAR-10, all labels: 5-NN", "CIFAR-10, 400 labels per class: L2-SVM",
         "CIFAR-10, all labels: L2-SVM",
     ]  # fmt: skip
+
+
+def test_several_classifiers_have_a_table_in_common():
+    rows = accuracies(disc_x=(70.0, 71.0, 72.0), pixels=(60.0, 61.0, 62.0))
+    logistic = [replace(row, classifier="logistic regression", value=row.value + 1) for row in rows]
+    weighted = replace(rows[1], classifier="weighted 20-NN", method="cosine, features unscaled", value=50.0)
+    found = tables([*rows, *logistic, weighted])
+    assert found[0].title == "CIFAR-10, 400 labels per class: accuracy in %"
+    kinds = ("L2-SVM", "logistic regression", "weighted 20-NN, cosine, features unscaled")
+    assert found[0].columns == ("features", *kinds)
+    assert [[cell.text[:5] for cell in line] for line in found[0].lines] == [
+        ["disc:", "71.00", "72.00", ""], ["pixel", "61.00", "62.00", "50.00"],
+    ]  # fmt: skip
+    assert len(found) == 4
+    # other labels, data and layers have no part in it
+    apart = [replace(row, labels="all") for row in logistic]
+    assert not any("accuracy in" in other.title for other in tables([*rows, *apart]))
 
 
 def test_accuracies_say_what_they_rest_on():
@@ -219,7 +236,8 @@ def test_random_weights_of_several_seeds_are_one_line_of_table_1():
 
 def test_differently_scaled_features_are_told_apart():
     rows = [RESULT, replace(RESULT, method="features standardised", value=70.0)]
-    first, second = tables(rows)
+    both, first, second = tables(rows)
+    assert both.columns == ("features", "L2-SVM", "L2-SVM, features standardised")
     assert second.title == f"{first.title}, features standardised"
     rows = [replace(row, data="CIFAR-10") for row in rows]
     models = column(paper_tables(rows)[0], "model")
