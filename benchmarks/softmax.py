@@ -1,11 +1,12 @@
-"""Claim: SoftmaxRegression reaches the optimum of scikit-learn's LogisticRegression ten times and more as fast.
+"""How fast SoftmaxRegression reaches the optimum, beside scikit-learn's LogisticRegression and published recipes.
 
     python -m benchmarks.softmax DATA FEATURES --rows N --C C     features of N training images, fitted at C
     python -m benchmarks.softmax DATA FEATURES --rows N --recipes the recipes of CLIP and DINOv2 as well
 
 scikit-learn's L-BFGS is given more and more iterations until its objective is within 1e-6 of the optimum, or it takes
 longer than --limit; liblinear, one-vs-rest and so another objective, runs at its default tolerance. CLIP's recipe is
-the linear probe of its README: L-BFGS, C = 0.316, at most 1000 iterations. DINOv2's is eval/linear.py: SGD with
+the linear probe of its README: L-BFGS, C = 0.316, at most 1000 iterations. DINOv2's is eval/linear.py on
+features of unaugmented images and one pooling: SGD with
 momentum 0.9, 10 epochs of 1250 batches of 128, a cosine from each of 13 learning rates at once, no weight decay; the
 best head is the one with the highest accuracy on the test images, as there. Objectives are computed in float64 from the
 definition. All on the same processor; ours is the median of three.

@@ -52,6 +52,9 @@ def _check_options(specs: Sequence[str], options: FeatureOptions) -> None:
             only = ", ".join(kind for kind in KINDS if kind.partition(":")[0] in owners)
             raise InputError(f"`{name}` {value}: applies only to {only}; the features are {', '.join(specs)}")
 
+    if options.weights is not None and sum(spec.partition(":")[0] in APPLIES["weights"] for spec in specs) > 1:
+        raise InputError(f"`weights` {options.weights}: is of one network; the features are {', '.join(specs)}")
+
 
 def _plan(spec: str, options: FeatureOptions, logits: bool, layers: bool) -> Plan:
     kind, colon, argument = spec.partition(":")

@@ -48,8 +48,8 @@ def classify(
         str | None,
         typer.Option(
             help="Validation images for choosing C, or a number of training images to hold out for it, before labels "
-            "are drawn (10000 in Table 2); the final SVM is not fitted to them. [default: the valid split of --data, "
-            "or cross-validation where it has none]"
+            "are drawn (10000 in Table 2); the final classifier is not fitted to them. [default: the valid split of "
+            "--data, or cross-validation where it has none]"
         ),
     ] = None,
     *,
@@ -60,7 +60,7 @@ def classify(
     where: DataOptions,
     output: OutputOptions,
 ) -> None:
-    """Classify images with frozen features and a linear SVM.
+    """Classify images with frozen features and a linear SVM, or by other classifiers beside it.
 
     The protocol is that of Radford et al. 2015, Tables 1 and 2: a one-vs-rest L2-SVM (squared hinge loss), solved until
     its relative duality gap is below 1e-6. Its penalty C is chosen by cross-validation or on validation images.

@@ -10,7 +10,7 @@ import torch
 
 from dcgan_eval import results
 from dcgan_eval.evaluations.knn_probe import knn_probe
-from dcgan_eval.evaluations.labels import Groups, Protocol, Split, check_groups
+from dcgan_eval.evaluations.labels import Groups, Protocol, Split, check_groups, draw_size
 from dcgan_eval.evaluations.linear_probe import linear_probe
 from dcgan_eval.evaluations.probe import Probe
 from dcgan_eval.features import Extractor, PixelHash, extract, share
@@ -112,6 +112,7 @@ def classify(
         names = ", ".join(part.name for part in parts)
         raise InputError(f"{names}: two of these are the same images; train, test and validation must differ")
     groups = grouping(parts[0], options, valid)
+    _check_k(options, parts[0])  # before features are extracted
     if _single(options):
         parts = parts[:2]
     start = time.perf_counter()
@@ -187,6 +188,16 @@ def classify(
                 yield from rows(probe, layer, some[0].X.shape[1])
 
 
+def _check_k(options: ClassifyOptions, train: Images) -> None:
+    """Raises InputError where more neighbours are asked for than a draw has labels."""
+    assert train.labels is not None
+    most = draw_size(train.labels, Protocol.parse(options.protocol))
+    asked = {name: options.k or KS[name][:1] for name in options.probe if name in KS}
+    for k in (k for ks in asked.values() for k in ks):
+        if k > most:
+            raise InputError(f"`k` {k}: a draw has {most} labels; want a k from 1 to {most}")
+
+
 def _probes(
     name: ProbeName, splits: Sequence[Split], options: ClassifyOptions, groups: Groups | None, run: Run
 ) -> list[Probe]:
@@ -196,7 +207,8 @@ def _probes(
         "seed": options.seed, "device": run.device, "ranks": run.ranks,
     }  # fmt: skip
     if name == "knn" or name == "weighted-knn":
-        ks = KS[name] if options.k is None else tuple(dict.fromkeys(options.k))
+        most = draw_size(run.ranks.gathered(splits[0].y), Protocol.parse(options.protocol))
+        ks = tuple(k for k in KS[name] if k <= most) if options.k is None else options.k
         return knn_probe(splits[0], splits[1], ks=ks, weighted=name == "weighted-knn", **shared)
     return [
         linear_probe(

@@ -51,18 +51,18 @@ def knn_probe(
     scale = feature_scaling(scaling, train.X, ranks)
     labels, truth, queries = (ranks.gathered(part) for part in (train.y, test.y, scale(test.X)))
     subsets = draw_labels(labels.numpy(), protocol, draws, np.random.default_rng(seed))
+    ks = tuple(dict.fromkeys(ks))
     for k in ks:
         if not 1 <= k <= len(subsets[0]):
-            raise InputError(f"k-NN with k={k} wants a k from 1 to {len(subsets[0])}, the number of labels")
+            raise InputError(f"k-NN with k={k} wants a k from 1 to {len(subsets[0])}, the number of labels; set `k`")
     metric: Metric = "cosine" if weighted else "euclidean"
-    if weighted:
-        for name, X in (("training", train.X), ("test", test.X)):
-            if bool(ranks.largest((~X.any(1)).any().int())):
-                raise InputError(f"{name} features of some image are all 0, which have no angle to others")
     right: dict[int, list[Tensor]] = {k: [] for k in ks}
     for draw in subsets:
         _, part = part_of(train, draw, protocol, ranks)
-        distances, index = k_nearest(queries.to(device), scale(part.X).to(device), max(ks), metric=metric, ranks=ranks)
+        rows = scale(part.X)
+        if weighted and bool(ranks.largest(((~rows.any(1)).any() | (~queries.any(1)).any()).int()[None])):
+            raise InputError("features of some image are all 0, which have no angle to others; take `probe` knn")
+        distances, index = k_nearest(queries.to(device), rows.to(device), max(ks), metric=metric, ranks=ranks)
         near, distances = torch.searchsorted(classes, labels[draw][index.cpu()]), distances.cpu()
         # of the nearest 1, so that none underflows
         weight = ((distances[:, :1] - distances) / TEMPERATURE).exp() if weighted else torch.ones_like(distances)

@@ -64,6 +64,13 @@ class Groups:
     of: Tensor
 
 
+def draw_size(labels: Tensor, protocol: Protocol) -> int:
+    """How many labels a draw of these, int64 (n,), has."""
+    if protocol.kind == "all":
+        return len(labels)
+    return protocol.n_labels * (1 if protocol.kind == "labels" else len(torch.unique(labels)))
+
+
 def part_of(train: Split, draw: Tensor, protocol: Protocol, ranks: Ranks) -> tuple[NDArray[np.bool_] | slice, Split]:
     """Which rows of a draw this rank has, and those rows."""
     if protocol.kind == "all" and ranks.world == 1:
@@ -135,7 +142,7 @@ def draw_labels(y: NDArray[np.int64], protocol: Protocol, draws: int, rng: np.ra
 
 def check_groups(y: NDArray[np.int64], groups: Groups, folds: int) -> None:
     """Raises InputError where the groups of images with labels y (n,) are too few for so many folds, or hold a class
-    in one of them: the fold that has it would leave no image of the class to fit an SVM to."""
+    in one of them: the fold that has it would leave no image of the class to fit to."""
     where = f"`group_by` {groups.name!r}"
     of = groups.of.numpy()
     n_groups = len(np.unique(of))

@@ -95,7 +95,7 @@ def linear_probe(
     valid = None if valid is None else _placed(valid, device, train)
     scores: dict[float, list[float]] = {}
     right: dict[float, list[NDArray[np.bool_]]] = {}
-    gap, n_folds = 0.0, 0
+    gap, n_folds, learnt = 0.0, 0, 0.0
     for number, draw in enumerate(choosers):
         mine, part = part_of(train, draw, protocol, ranks)
         part = Split(scale(part.X), part.y)
@@ -114,7 +114,8 @@ def linear_probe(
                 right.setdefault(solution.C, []).append(_right(solution, classes, width, test, ranks))
             gap = max(gap, float(solution.relative_gap.max()))  # finite, as all of a solution is
             if Cs is None and number == 0 and len(scores) == len(grid):
-                learnt = float((1 - solution.objective / solution.at_zero).max())
+                if grid[-1] == solution.C:
+                    learnt = float((1 - solution.objective / solution.at_zero).max())
                 more = _beyond(grid, scores, labels[draw] if judged is None else judged, learnt)
                 todo += more  # which the solver takes up where it is
                 grid = sorted([*grid, *more])
@@ -174,8 +175,11 @@ def _beyond(Cs: Sequence[float], scores: dict[float, list[float]], judged: Tenso
     best = _best(scores)
     share = float(torch.unique(judged, return_counts=True)[1].max()) / len(judged)
     chance = 100 * (share + 1.96 * np.sqrt(share * (1 - share) / len(judged)))
-    # scores are then those of the largest class, or of weights that only grow with C: which is the best says nothing
-    blind = scores[best][0] <= chance or learnt < LITTLE
+    # C too small to learn anything names the largest class, whatever C is: the best is then on the other side
+    blind = best == Cs[0] and len({scores[C][0] for C in Cs[:3]}) == 1 and scores[best][0] <= chance
+    blind |= (
+        learnt < LITTLE
+    )  # softmax regression then names the largest class of each fold, and which C is best is chance
     if (blind or best >= Cs[-2]) and Cs[-1] < HIGHEST:
         return [_decade(Cs[-1], 1)]
     return [_decade(best, -1)] if best == Cs[0] > LOWEST and not blind else []

@@ -1,9 +1,12 @@
 """Features of any live network: its output, and the pooled outputs of the parts that are asked for."""
 
 import copy
+import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from types import CodeType
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +32,7 @@ def extractor(
     protocol: str = "",
     trained_on: str = "unknown",
     tokens: Tokens = "mean",
+    skipped: int = 0,
     layout: Layout = "NCHW",
     shape: tuple[int, int, int] | None = None,
 ) -> Extractor:
@@ -40,22 +44,28 @@ def extractor(
     layers: submodules, as `named_modules` calls them, whose pooled outputs are slices of their own, for
         `classify --per-layer`; 'all' is the network's output alone.
     name: in tables. protocol: what decides the features besides, for the notes of a table. trained_on: see `Extractor`.
-    tokens: what (n, t, d) outputs are pooled to: the 'mean' over tokens, or the 'first', a class token. layout: of
-        outputs of four dimensions, which are averaged over the image.
+    tokens: what (n, t, d) outputs are pooled to: the 'mean' over tokens but for so many `skipped` first ones, such as
+        registers, or the 'first', a class token. layout: of outputs of four dimensions, which are averaged over the
+        image.
     shape: (C, H, W) of the images where the network takes but one; RGB of any size if None.
-    Its fingerprint is over the weights, the printed network, the transform as it prints or its compiled code, and all
-    other settings; what else a forward pass depends on, such as its source, is not in it.
-    Raises InputError for unknown layers, and a network that fails, or gives no floats of at most four dimensions.
+    Its fingerprint is over the weights and buffers, the printed network, the transform as it prints or its compiled
+    code with what it closes over, and all other settings; what else a forward pass depends on is not in it.
+    Raises InputError for layers that it does not have, or call once; a network that fails, gives no floats of at most
+    four dimensions, or another row where other images are beside one; and a transform that nothing tells from others.
     """
-    model = copy.deepcopy(network).eval()
-    known = dict(model.named_modules())
+    try:
+        model = copy.deepcopy(network).eval()
+    except Exception as error:
+        raise InputError(f"{name}: cannot be copied ({_last_line(error)}); remove parametrizations") from error
+    known = dict(model.named_modules(remove_duplicate=False))
+    layers = tuple(dict.fromkeys(layers))
     for layer in layers:
-        if layer not in known or not layer:
+        if layer not in known or layer in ("", "all"):
             raise InputError(f"{name}: has no layer {layer!r}; its layers are {', '.join(filter(None, known))[:500]}")
 
     def pooled(output: Any, what: str) -> Tensor:
         found = output
-        while isinstance(found, Mapping | Sequence) and not isinstance(found, Tensor) and len(found):
+        while isinstance(found, Mapping | Sequence) and not isinstance(found, str) and len(found):
             found = next(iter(found.values())) if isinstance(found, Mapping) else found[0]
         if not isinstance(found, Tensor) or not found.is_floating_point() or not 2 <= found.ndim <= 4:
             got = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
@@ -63,16 +73,20 @@ def extractor(
         if found.ndim == 4:
             return found.float().mean((2, 3) if layout == "NCHW" else (1, 2))
         if found.ndim == 3:
-            return found.float().mean(1) if tokens == "mean" else found[:, 0].float()
+            return found[:, skipped:].float().mean(1) if tokens == "mean" else found[:, 0].float()
         return found.float()
 
     def parts(moved: nn.Module, images: Tensor) -> list[Tensor]:
         outputs: dict[str, Tensor] = {}
-        modules = dict(moved.named_modules())
+        modules = dict(moved.named_modules(remove_duplicate=False))
+
+        def keep(layer: str, output: Any) -> None:
+            if layer in outputs:
+                raise InputError(f"{name}: calls its layer {layer!r} several times; choose others")
+            outputs[layer] = pooled(output, layer).clone()  # what follows may work in place
+
         hooks = [
-            modules[layer].register_forward_hook(
-                lambda _, __, output, layer=layer: outputs.__setitem__(layer, pooled(output, layer))
-            )
+            modules[layer].register_forward_hook(lambda _, __, output, layer=layer: keep(layer, output))
             for layer in layers
         ]
         try:
@@ -94,26 +108,30 @@ def extractor(
 
         return function
 
-    tried = torch.zeros(2, *(shape or (3, SIDE, SIDE)), dtype=torch.uint8)
+    sides = shape or (3, SIDE, SIDE)
+    tried = torch.randint(0, 256, (3, *sides), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     try:
         with torch.inference_mode():
-            found = parts(model, tried)
+            found, fewer = parts(model, tried), parts(model, tried[:2])
     except InputError:
         raise
     except Exception as error:  # whatever the network does
-        line = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
-        raise InputError(f"{name}: fails on images of {'x'.join(map(str, tried.shape[1:]))}: {line}") from error
-    if any(len(part) != 2 for part in found):
-        raise InputError(f"{name}: gives {len(found[0])} rows for 2 images; want one each")
+        where = "x".join(map(str, sides))
+        raise InputError(f"{name}: fails on images of {where}: {_last_line(error)}") from error
+    for whole, part in zip(found, fewer, strict=True):
+        if len(whole) != 3:
+            raise InputError(f"{name}: gives {len(whole)} rows for 3 images; want one each")
+        if not torch.allclose(whole[:2], part, rtol=1e-2, atol=1e-2 * float(whole.abs().max())):
+            raise InputError(f"{name}: gives an image other features beside other images; want each by itself")
     slices, start = {}, 0
     for layer, part in zip(("all", *layers), found, strict=True):
         slices[layer] = slice(start, start + part.shape[1])
         start += part.shape[1]
     settings = {
         "network": str(model), "transform": _identity(transform), "layers": list(layers), "tokens": tokens,
-        "layout": layout, "shape": shape,
+        "skipped": skipped, "layout": layout, "shape": shape,
     }  # fmt: skip
-    state = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return Extractor(
         name=name,
         protocol=", ".join(
@@ -142,11 +160,30 @@ class each:  # noqa: N801, called as a function
 
 
 def _identity(transform: Any) -> str:
-    """What tells one transform from another, the same in every process."""
+    """What tells one transform from another, the same in every process.
+
+    Raises InputError where nothing does.
+    """
+    if isinstance(transform, functools.partial):
+        return f"partial {_identity(transform.func)} {transform.args!r} {sorted(transform.keywords.items())!r}"
     if inspect.isfunction(transform):
-        code = transform.__code__
-        return f"{transform.__qualname__} {code.co_code.hex()} {code.co_consts!r} {code.co_names!r}"
-    return str(transform)
+        cells = [_identity(cell.cell_contents) for cell in transform.__closure__ or ()]
+        defaults = (transform.__defaults__, transform.__kwdefaults__)
+        return f"{transform.__qualname__} {_code(transform.__code__)} {defaults!r} {cells}"
+    found = str(transform)
+    if re.search(r" at 0x[0-9a-f]+", found):
+        kind = type(transform).__name__
+        raise InputError(f"transform {kind}: prints as an address; give it a __repr__ of its settings")
+    return found
+
+
+def _code(code: CodeType) -> str:
+    constants = [_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return f"{code.co_code.hex()} {constants} {code.co_names!r}"
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
 
 
 def _digest(state: Mapping[str, Tensor]) -> str:

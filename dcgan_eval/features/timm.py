@@ -1,6 +1,6 @@
 """Features of timm's image models: what their classifier reads, by their own transform."""
 
-import logging
+import difflib
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +9,7 @@ import torch
 from dcgan_eval.features.extract import Extractor
 from dcgan_eval.features.network import each, extractor
 from dcgan_eval.features.weights import read_weights
-from dcgan_eval.runtime.errors import InputError, nearest
+from dcgan_eval.runtime.errors import InputError
 
 
 def timm_features(
@@ -25,8 +25,7 @@ def timm_features(
     Images go through the model's own transform for evaluation, one by one as PIL images: its size, crop, interpolation,
     mean and standard deviation.
     weights: 'published' are those that timm names for the model, read from Hugging Face's cache (HF_HOME), where
-        `download` puts them; a path is a file of a state dict in timm's layout or the original one that timm converts;
-        'random' are drawn from `seed`.
+        `download` puts them; a path is a file of a state dict in timm's layout; 'random' are drawn from `seed`.
     layers: also the blocks that timm's feature_info names, each a slice: of maps the mean over the image, of tokens the
         class token or, where there is none, the mean.
     Raises InputError without the package timm, for a model that it does not know, and for weights that are absent,
@@ -40,7 +39,9 @@ def timm_features(
     where = f"timm:{name}"
     known = timm.list_models(pretrained=True) + timm.list_models()
     if name not in known:
-        raise InputError(f"timm has no model {name!r}{nearest(name, known)}")
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() names them"
+        raise InputError(f"timm has no model {name!r}; {hint}")
     with torch.random.fork_rng(devices=[]):  # timm draws from the global generator
         torch.manual_seed(seed)
         if weights == "random":
@@ -48,20 +49,21 @@ def timm_features(
         else:
             file = _published(name, download) if weights == "published" else weights
             state = read_weights(file, where)
+            # with its classifier, since without timm would load whatever fits, and leave the rest random
+            classes = _classes(name, state)
+            overlay = {"state_dict": state, "num_classes": classes}
             try:
-                logging.getLogger("timm").setLevel(logging.ERROR)
-                # without its classifier timm would load whatever fits, and leave the rest random
-                classes = _classes(name, state)
-                overlay = {"state_dict": state, "num_classes": classes}
                 model = timm.create_model(name, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay)
                 model.reset_classifier(0)
-            except (RuntimeError, KeyError) as error:
-                line = str(error).strip().splitlines()[0][:200]
+            except Exception as error:  # of as many kinds as there are models
+                line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
                 raise InputError(f"{where}: {file} does not hold the weights of {name} ({line})") from error
-            origin = f"{file.name}"
+            origin = file.name
     config = resolve_model_data_config(model)
     transform = create_transform(**config, is_training=False)
+    named = dict(model.named_modules())
     blocks = [info["module"] for info in model.feature_info] if layers and hasattr(model, "feature_info") else []
+    blocks = [block for block in dict.fromkeys(blocks) if block in named]
     settings = ", ".join(
         f"{key} {value}" for key, value in config.items() if key in ("interpolation", "crop_pct", "mean", "std")
     )
@@ -73,7 +75,8 @@ def timm_features(
         protocol=f"what the classifier reads; images {config['input_size'][1]}x{config['input_size'][2]}, {settings}, "
         f"by timm's own transform; float32; {origin}",
         trained_on="nothing" if weights == "random" else "unknown" if isinstance(weights, Path) else _data(model),
-        tokens="first" if getattr(model, "num_prefix_tokens", 0) else "mean",
+        tokens="first" if getattr(model, "cls_token", None) is not None else "mean",
+        skipped=getattr(model, "num_prefix_tokens", 0),
         layout="NHWC" if getattr(model, "output_fmt", "NCHW") == "NHWC" else "NCHW",
     )
 
@@ -99,8 +102,11 @@ def _classes(name: str, state: dict[str, torch.Tensor]) -> int:
     import timm
 
     config = timm.get_pretrained_cfg(name)
-    weight = None if config is None else state.get(f"{config.classifier}.weight")
-    return 0 if weight is None else len(weight)
+    names = () if config is None else config.classifier
+    for classifier in (names,) if isinstance(names, str) else names or ():  # of distilled models there are two
+        if (weight := state.get(f"{classifier}.weight")) is not None:
+            return len(weight)
+    return 0
 
 
 def _data(model: torch.nn.Module) -> str:

@@ -50,7 +50,7 @@ def read_weights(file: Path, name: str, remedy: str = "give another file") -> di
             state: Any = load_file(file)
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or not all(isinstance(array, torch.Tensor) for array in state.values()):
+        if not state or not isinstance(state, dict) or not all(isinstance(a, torch.Tensor) for a in state.values()):
             raise ValueError("it is no state dict")
     except Exception as error:  # a damaged stream fails in as many ways as it has opcodes
         reason = " ".join(str(error).split())[:200]

@@ -180,7 +180,12 @@ class SoftmaxRegression(_Linear):
         self.ranks = ranks
 
     def _loss(self, index: Tensor, weight: Tensor, balance: Tensor) -> Softmax:
-        return Softmax(index, (weight * balance[index])[:, None], len(balance))
+        weight = weight * balance[index]
+        totals = (self.ranks or ALONE).sum(torch.zeros(len(balance)).double().index_add_(0, index, weight))
+        if bool((totals == 0).any()):
+            name = self.classes_[int(totals.argmin())]
+            raise ValueError(f"all weights of class {name} are 0, so that its intercept has no optimum")
+        return Softmax(index, weight[:, None], len(balance))
 
     def predict_proba(self, X: ArrayLike | Tensor) -> NDArray[np.float64]:
         """(n, n_classes), rows that sum to 1."""

@@ -1,4 +1,4 @@
-"""The SVM's problem on the weights themselves, and on the Gram matrix of the rows."""
+"""A linear problem on the weights themselves, and on the Gram matrix of the rows."""
 
 from collections.abc import Callable, Iterator
 from math import isqrt

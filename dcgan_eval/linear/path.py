@@ -174,13 +174,13 @@ class _Path:
             found = self._newton(form, C, offset, self.tol / 4 if isinstance(form, Gram) else self.tol, left)
             left -= found.steps
             W = self.exact.adjoint(self.U) if isinstance(form, Gram) else self.U
-            solution = self._certified(C, W, found.dual)
+            solution, F = self._certified(C, W, found.dual)
             relative = float(solution.relative_gap.max())
             if solution.converged or isinstance(form, Primal):
                 return solution
             if not (relative < last / 4 and left > 0):  # nor where it is NaN
                 return solution
-            offset, last = solution.decision - (found.F - offset), relative
+            offset, last = F - (found.F - offset), relative
 
     def _newton(
         self,
@@ -229,9 +229,9 @@ class _Path:
         self.b = torch.zeros_like(self.U[0])
         self.reached = self.foot
 
-    def _certified(self, C: float, W: Tensor, dual: Tensor) -> Solution:
+    def _certified(self, C: float, W: Tensor, dual: Tensor) -> tuple[Solution, Tensor]:
         """The weights W with their objective and gap, from X itself; the latter by the dual point that Newton found, or
-        by another where that is better."""
+        by another where that is better. Also decision values without free intercepts."""
         exact, loss, agreed = self.exact, self.loss.scaled(C), self.exact.ranks.agreed
         F = exact.forward(W)
         point = loss.at(exact, F, self.b)
@@ -248,7 +248,7 @@ class _Path:
         if self.mean is not None:
             b = b - self.mean @ W[:-1]
         objective, at_zero, gap = (loss.unit * value for value in (objective, at_zero, gap))
-        return Solution(float(C), W[:-1], b, F + point.b, objective, at_zero, gap, self.steps, converged)
+        return Solution(float(C), W[:-1], b, F + point.b, objective, at_zero, gap, self.steps, converged), F
 
 
 def _relative(gap: Tensor, gained: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from dcgan_eval.runtime.ranks import Ranks
 
 SETTLING = 50  # Newton steps for the intercepts
 HALVINGS = 30  # of one
-SETTLED = 1e-12  # of the sum of weights: how far from 0 their gradient may be; rounding leaves 1e-13
+SETTLED = 1e-16  # of the sum of weights: how far from 0 their gradient may be, where rounding does not end it before
 ROUNDING = 1e-13  # relative, of a sum over rows
 SINGULAR = 1e-12  # eigenvalues below this share of the largest are taken to be 0
 
@@ -61,7 +61,7 @@ class Softmax:
         empty = (self._by_class(ranks) <= 0).any(0)
         if bool(empty.any()):
             label = int(torch.nonzero(empty)[0])
-            raise ValueError(f"a problem has no row of class {label}, so that its intercept has no optimum")
+            raise ValueError(f"in a problem all weights of class {label} are 0, so that its intercept has no optimum")
 
     def to(self, device: torch.device) -> "Softmax":
         return replace(self, y=self.y.to(device), weight=self.weight.to(device, torch.float64) / self.unit)
@@ -99,7 +99,7 @@ class Softmax:
                 if not bool(worse.any()):
                     break
                 t = torch.where(worse, t / 2, t)
-            better = (following.totals - wanted).abs().sum(1) < gradient.abs().sum(1)
+            better = (following.totals - wanted).abs().sum(1) < gradient.abs().sum(1) / 2
             better |= following.value < point.value * (1 - ROUNDING)
             if not bool((form.ranks.agreed(better.int()) > 0).any()):
                 break
@@ -112,8 +112,9 @@ class Softmax:
         return gap, point.pull
 
     def proofs(self, form: Operator, point: "_Point", found: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """A dual point is c (y − q) of distributions q with Σ c (y − q) = 0, and what it leaves Σ c KL(q ‖ p). q is p,
-        mixed with as much of one distribution as that sum, which is 0 but for rounding, takes to be 0."""
+        """A dual point is c (y − q) of distributions q (n, m, classes) with Σᵢ cᵢ (yᵢ − qᵢ) = 0, as the intercepts
+        want it, and what it leaves is Σ c KL(q ‖ p). For q = p that sum is 0 but for rounding; it is 0 for
+        q = (1 − s) p + s r, r one distribution for all rows, s the least with r ≥ 0."""
         wanted, here = self._by_class(form.ranks), point.totals
         total, missing = wanted.sum(1, keepdim=True), wanted - here
         share = (-missing / here.clamp_min(torch.finfo(here.dtype).tiny)).clamp(0, 1).amax(1, keepdim=True)

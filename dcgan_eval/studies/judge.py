@@ -60,7 +60,7 @@ def learnt(
     ready = labelled(fitted(data, extractor.input_shape)[0])
     assert ready.labels is not None
     run = replace(run, ranks=ALONE, cache=None)  # images are seen whole, and drawn ones are no use to others
-    X = extract(extractor, ready, run)
+    X = extract(extractor, ready, run)[:, extractor.features]
     order = torch.randperm(ready.n, generator=stream(seed, "halves"))
     halves = [Split(X[some], ready.labels[some]) for some in (order[0::2].sort().values, order[1::2].sort().values)]
 
@@ -73,7 +73,8 @@ def learnt(
 
         def scores(images: Tensor) -> Tensor:
             few = fitted(from_tensor(images, name="samples"), extractor.input_shape)[0]
-            values = torch.from_numpy(svm.decision_function(extract(extractor, few, replace(run, progress=False))))
+            seen = extract(extractor, few, replace(run, progress=False))[:, extractor.features]
+            values = torch.from_numpy(svm.decision_function(seen))
             return torch.stack([-values, values], 1) if values.ndim == 1 else values
 
         return scores, probe.accuracy

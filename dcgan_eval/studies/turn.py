@@ -78,7 +78,7 @@ def numbered(model: Model, start: Sequence[int], end: Sequence[int], judge: Extr
     z = model.z(num, seed)
 
     def features(images: Tensor) -> Tensor:
-        return extract(judge, from_tensor(images, name="samples"), Run(model.device)).double()
+        return extract(judge, from_tensor(images, name="samples"), Run(model.device))[:, judge.features].double()
 
     low, high = (features(model.draw(z[some])).mean(0) for some in rows)
     line = high - low

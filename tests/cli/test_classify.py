@@ -470,7 +470,7 @@ BAD = {
     "one fold": (typed("--folds", "1", "--features", "pixels"), "'--folds'.* greater than or equal to 2"),
     "no repeats": (typed("--draws", "0", *FAST), "'--draws'"),
     "no neighbours": (typed("--probe", "knn", "--k", "0", *FAST), "--k 0: want 1 or more"),
-    "too many neighbours": (typed("--probe", "svm,knn", "--k", "899", *FAST), "k=899 wants a k from 1 to 898"),
+    "too many neighbours": (typed("--probe", "svm,knn", "--k", "899", *FAST), "--k 899: a draw has 898 labels; want a k"),
     "a seed that is a word": (typed("--seed", "x", *FAST), "'--seed'"),
     "more labels than there are": (typed("--protocol", "per-class:400", *FAST), "class . has only 8. training images"),
     "labels that cannot be balanced": (typed("--protocol", "labels:101", *FAST), "not a multiple of the 10 classes"),
@@ -535,6 +535,11 @@ BAD = {
         lambda t: [*FAST, "--cache", write_npz(t / "a.npz")], "the cache of features cannot be used",
     ),
 }  # fmt: skip
+
+
+def test_the_default_k_are_those_that_a_draw_has_labels_for():
+    found = rows("--features", "pixels", "--protocol", "per-class:3", "--draws", "2", "--probe", "weighted-knn")
+    assert {row["classifier"] for row in found} == {"weighted 10-NN", "weighted 20-NN"}
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -101,6 +101,6 @@ def test_labels_that_no_training_image_has_are_never_right():
 def test_features_without_a_direction_are_refused():
     X = TEST.X.clone()
     X[3] = 0
-    with pytest.raises(InputError, match="test features of some image are all 0"):
+    with pytest.raises(InputError, match="features of some image are all 0"):
         knn_probe(TRAIN, Split(X, TEST.y), weighted=True)
     assert knn_probe(TRAIN, Split(X, TEST.y))[0].accuracy > 50

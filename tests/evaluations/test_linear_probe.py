@@ -286,6 +286,17 @@ def test_accuracy_is_that_of_logistic_regression_at_the_chosen_c(classes, n, d):
     assert found.curve != linear_probe(train, test).curve
 
 
+@pytest.mark.parametrize("kind", ["svm", "logistic"])
+def test_the_search_goes_down_without_turning_back(kind):
+    """Features so large that the smallest C of all are the best: what the smallest has learnt decides nothing."""
+    train, test = blobs(100, d=40, noise=3, scale=300), blobs(100, d=40, seed=1, noise=3, scale=300)
+    found = linear_probe(train, test, kind=kind)
+    Cs = [C for C, _ in found.curve]
+    assert found.C is not None
+    assert found.C < 1e-4
+    assert Cs[-1] == 5e-4
+
+
 def test_the_search_for_c_begins_where_logistic_regression_learns_nothing():
     """At the smallest C it names the largest class of each fold, and which C is best is chance."""
     train, test = blobs(150, 3, scale=0.02), blobs(200, 3, seed=1, scale=0.02)
@@ -357,9 +368,10 @@ def test_where_nothing_is_learnt_larger_c_are_next():
         assert _beyond(CS, {C: [float(score)] for C in CS}, judged, 0.5) == expected
     # a little worse with a larger C is still no reason to look for a smaller one
     assert _beyond(CS, {C: [50.0 if C < 5e-3 else 49.0] for C in CS}, even, 0.5) == up
+    # scores that differ tell where to look, however low they are
+    assert _beyond(CS, {C: [50 - C] for C in CS}, even, 0.5) == down
+    # but not where weights hardly lower the objective: whatever the score, and whichever is the best
     for best in CS:
-        # at chance, whichever is the best; and with weights that hardly lower the objective, whatever the score
-        assert _beyond(CS, {C: [52.0 if best == C else 50 - C] for C in CS}, even, 0.5) == up
         assert _beyond(CS, scores(CS, best), even, LITTLE / 2) == up
     assert _beyond(CS, {C: [100.0] for C in CS}, even, LITTLE) == down
     ends = (1e-4, 1e-2, HIGHEST)

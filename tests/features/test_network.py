@@ -1,6 +1,8 @@
 """Live networks, and timm's models: what their features are, and which layers."""
 
 import re
+from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +98,62 @@ def test_what_decides_features_is_in_the_fingerprint():
     torch.testing.assert_close(made[1](noise(2)), extractor(network)(noise(2) // 2), atol=0.05, rtol=0)
 
 
+def shifted(by):
+    return lambda x: x.float() / 255 - by
+
+
+class Scaled:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, x):
+        return x.float() * self.by
+
+
+def test_transforms_that_differ_in_what_they_close_over_are_told_apart():
+    network = small()
+
+    def by_default(x, by=0.5):
+        return x.float() / 255 - by
+
+    def by_another(x, by=0.1):
+        return x.float() / 255 - by
+
+    by_another.__qualname__ = by_default.__qualname__
+    transforms = [shifted(0.0), shifted(0.5), by_default, by_another, partial(by_default, by=0.2),
+                  partial(by_default, by=0.3)]  # fmt: skip
+    made = [extractor(network, transform=transform).fingerprint for transform in transforms]
+    assert len(set(made)) == len(made)
+    assert extractor(network, transform=shifted(0.5)).fingerprint == made[1]
+    with pytest.raises(InputError, match="transform Scaled: prints as an address; give it a __repr__"):
+        extractor(network, transform=Scaled(2))
+
+
+def test_buffers_that_are_not_saved_are_in_the_fingerprint():
+    networks = [small(), small()]
+    for i, network in enumerate(networks):
+        network.register_buffer("offset", torch.full((1,), float(i)), persistent=False)
+    assert extractor(networks[0]).fingerprint != extractor(networks[1]).fingerprint
+
+
+def test_a_layer_is_what_it_gave_before_others_worked_on_it():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(inplace=True))
+    x = noise(4, (3, 2, 2))
+    found = extractor(network, layers=("1", "1"), shape=(3, 2, 2))(x)
+    assert found.shape == (4, 10)
+    torch.testing.assert_close(found[:, 5:], network[1](x.float().flatten(1) / 255))
+    assert (found[:, 5:] < 0).any()
+
+
 def test_features_do_not_depend_on_the_batch():
     made, images = extractor(small(), layers=("stem",)), from_tensor(noise(70), name="noise", split="all")
     found = extract(made, images)
     torch.testing.assert_close(torch.cat([made(x[None]) for x in noise(70)]), found)
+
+
+ONE = nn.ReLU()
+TWICE = nn.Sequential(ONE, ONE)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +162,11 @@ def test_features_do_not_depend_on_the_batch():
         (small(), {"layers": ("head",)}, "has no layer 'head'; its layers are stem, stem.0"),
         (small(), {"layers": ("unused",)}, "does not call its layer 'unused'"),
         (nn.Linear(7, 2), {}, "fails on images of 3x64x64: "),
-        (nn.Flatten(0), {}, r"its output gives torch.float32 \(24576,\); want floats of 2 to 4 dimensions"),
-        (nn.Unflatten(0, (1, 2)), {}, r"its output gives torch.float32 \(1, 2, 3, 64, 64\)"),
+        (TWICE, {"layers": ("0",)}, "calls its layer '0' several times"),
+        (nn.Sequential(OrderedDict(all=nn.Flatten())), {"layers": ("all",)}, "has no layer 'all'"),
+        (nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12288, track_running_stats=False)), {}, "beside other images"),
+        (nn.Flatten(0), {}, r"its output gives torch.float32 \(36864,\); want floats of 2 to 4 dimensions"),
+        (nn.Unflatten(1, (1, 3)), {}, r"its output gives torch.float32 \(3, 1, 3, 64, 64\)"),
     ],
 )
 def test_what_is_no_representation_is_refused(network, options, message):
@@ -171,6 +228,19 @@ def test_timms_features_are_what_timm_computes(name, monkeypatch):
     assert made.trained_on == "nothing"
 
 
+def test_registers_are_no_class_token():
+    name = "vit_medium_patch16_reg4_gap_256"
+    made = timm_features(name, weights="random", layers=True)
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=0).eval()
+    seen: list[torch.Tensor] = []
+    model.blocks[3].register_forward_hook(lambda _, __, out: seen.append(out[:, 4:].mean(1)))
+    x = noise(2)
+    with torch.inference_mode():
+        model(each(timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False))(x))
+    torch.testing.assert_close(made(x)[:, made.slices["blocks.3"]], seen[0], rtol=1e-5, atol=1e-5)
+
+
 def test_equal_seeds_draw_equal_weights_and_others_do_not():
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
@@ -203,6 +273,9 @@ def test_a_file_that_is_none_or_a_program_is_refused(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "module.pth")  # a pickle
     with pytest.raises(InputError, match="damaged"):
         timm_features("resnet18", weights=tmp_path / "module.pth")
+    torch.save({}, tmp_path / "empty.pth")
+    with pytest.raises(InputError, match="it is no state dict"):
+        timm_features("resnet18", weights=tmp_path / "empty.pth")
     torch.save({"x": torch.zeros(2)}, tmp_path / "x-0123456789abcdef.pth")
     with pytest.raises(InputError, match="its SHA-256 is not the one in its name"):
         timm_features("resnet18", weights=tmp_path / "x-0123456789abcdef.pth")
@@ -213,7 +286,7 @@ def test_published_weights_are_looked_for_and_not_downloaded_unasked(tmp_path, m
     with pytest.raises(InputError, match=r"model.safetensors of timm/resnet18.a1_in1k is not in .* --download"):
         timm_features("resnet18.a1_in1k")
     assert not list(tmp_path.iterdir())
-    with pytest.raises(InputError, match="did you mean 'resnet18'"):
+    with pytest.raises(InputError, match="timm has no model 'resnet81'; did you mean resnet"):
         timm_features("resnet81")
 
 
@@ -234,6 +307,18 @@ def test_a_trained_network_is_the_same_by_timm_and_by_its_own_package(tmp_path):
         torch.testing.assert_close(logits, network(batch), rtol=1e-5, atol=1e-5)
     assert logits.topk(5)[1][0].eq(698).any()  # palace, as the roofs of a Chinese one
     assert logits.argmax(1)[1] in (985, 308, 309, 310)  # a daisy, or what sits on flowers
+
+
+def test_models_with_two_classifiers_take_their_own_weights(tmp_path):
+    name = "deit_tiny_distilled_patch16_224"
+    torch.manual_seed(0)
+    save_file(timm.create_model(name).state_dict(), tmp_path / "deit.safetensors")
+    assert timm_features(name, weights=tmp_path / "deit.safetensors").dimensions == 192
+    code, _, err = run(
+        "classify", "--features", f"timm:{name},timm:resnet18", "--weights", tmp_path / "deit.safetensors"
+    )
+    assert code == 2
+    assert "is of one network" in err
 
 
 def test_the_command_takes_timm(tmp_path):

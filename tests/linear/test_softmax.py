@@ -176,7 +176,7 @@ def test_the_preconditioner_leaves_nothing_that_sums_over_classes_and_lets_inter
 @pytest.mark.parametrize(
     ("y", "weight", "message"),
     [
-        ([0, 1, 2, 1], [[1.0], [1.0], [0.0], [1.0]], "no row of class 2"),
+        ([0, 1, 2, 1], [[1.0], [1.0], [0.0], [1.0]], "all weights of class 2 are 0"),
         ([0, 1, 1, 3], [[1.0]] * 4, r"y must be in \[0, 3\), got 0 to 3"),
         ([0, 1, 2, 1], [[1.0]] * 3, r"y is \(4,\) and weight \(3, 1\) for X of 4 rows"),
         ([0, 1, 2, 1], [[1.0], [1.0], [1.0], [-1.0]], "weight must not be negative"),
