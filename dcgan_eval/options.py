@@ -265,8 +265,8 @@ class ClassifyOptions(Options):
         Option(
             "--k",
             min=1,
-            help="Numbers of neighbours that vote. [default: 5 for knn; for weighted-knn 10,20,100,200, as far as there "
-            "are labels]",
+            help="Numbers of neighbours that vote. [default: 5 for knn; for weighted-knn 10,20,100,200, as far as "
+            "there are labels]",
         ),
     ] = None
     per_layer: Annotated[

@@ -470,7 +470,7 @@ BAD = {
     "one fold": (typed("--folds", "1", "--features", "pixels"), "'--folds'.* greater than or equal to 2"),
     "no repeats": (typed("--draws", "0", *FAST), "'--draws'"),
     "no neighbours": (typed("--probe", "knn", "--k", "0", *FAST), "--k 0: want 1 or more"),
-    "too many neighbours": (typed("--probe", "svm,knn", "--k", "899", *FAST), "--k 899: a draw has 898 labels; want a k"),
+    "too many neighbours": (typed("--probe", "svm,knn", "--k", "899", *FAST), "--k 899: a draw has 898 labels"),
     "a seed that is a word": (typed("--seed", "x", *FAST), "'--seed'"),
     "more labels than there are": (typed("--protocol", "per-class:400", *FAST), "class . has only 8. training images"),
     "labels that cannot be balanced": (typed("--protocol", "labels:101", *FAST), "not a multiple of the 10 classes"),

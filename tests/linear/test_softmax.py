@@ -135,6 +135,19 @@ def test_every_precision_certifies_the_same_optimum(seed):
         assert value - least <= gap + 1e-9 * least, what
 
 
+@pytest.mark.parametrize(("n", "d", "classes", "C"), [(2000, 100, 10, 1e4), (600, 300, 10, 1e4), (1000, 100, 2, 1e6)])
+def test_what_is_separated_is_certified_at_large_c(n, d, classes, C):
+    """Losses are next to nothing there, and so must be what the intercepts' gradient is away from 0."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, d)).astype("f4")
+    y = (X @ rng.normal(size=(d, classes))).argmax(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model = SoftmaxRegression(C).fit(X, y)
+    assert (model.gap_ <= 1e-6 * model.objective_).all()
+    assert (model.predict(X) == y).all()
+
+
 def test_a_shift_of_features_moves_intercepts_alone():
     """1000 is 500 of their standard deviations; of float32 no more than 1e-4 of these would be left."""
     X, y, C = random(3, 400, 60, 4, 1.0)
