@@ -20,6 +20,7 @@ from tests.builders import run
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+ELSEWHERE = {"backbones"}  # what its commands name must be downloaded; tests/features/test_network.py runs the page
 # what makes a command large, and how large it is here
 TINY = {"--draws": 3, "--starts": 3, "--steps": 3, "--pairs": 2, "--inversion-steps": 3}
 FEW = {"arithmetic.SEEDS": 2, "turn.DIRECTIONS": 3, "forget.SETS": 2}  # in place of hundreds
@@ -28,7 +29,7 @@ MAKES = ("--picture", "--animation", "--contact-sheet", "--samples")
 
 
 def commands():
-    for page in PAGES:
+    for page in (page for page in PAGES if page.stem not in ELSEWHERE):
         for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
             for line in block.replace("\\\n", " ").splitlines():
                 yield pytest.param(line, id=f"{page.stem}: {line[11:70]}")

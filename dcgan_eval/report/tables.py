@@ -148,7 +148,7 @@ def _by_classifier(rows: Sequence[Row]) -> list[Table]:
             key = (row.features, row.features_sha256, row.seed)
             line = _free(lines, key, _classifier(row), {"features": Cell(row.features), **_seed(row, same)})
             line[_classifier(row)] = number(row)
-        title = f"{first.data}, {words.labels(first.labels)}: accuracy in %"
+        title = f"{first.data}, {words.labels(first.labels)}: accuracy by classifier"
         found.append(table(title, list(lines.values()), [note for row in same for note in words.uncertainty(row)]))
     return found
 

@@ -61,7 +61,7 @@ def test_a_table_for_each_protocol_and_kind_of_classifier():
     found = tables([RESULT, KNN_RESULT, DRAWN, other, replace(RESULT, features="pixels", features_sha256="0")])
     assert [len(one.lines) for one in found] == [2, 2, 1, 1, 1]  # the first holds both classifiers
     assert [one.title for one in found] == [
-        "CIFAR-10, all labels: accuracy in %", "CIFAR-10, all labels: L2-SVM", "CIFAR-10, all labels: 5-NN",
+        "CIFAR-10, all labels: accuracy by classifier", "CIFAR-10, all labels: L2-SVM", "CIFAR-10, all labels: 5-NN",
         "CIFAR-10, 400 labels per class: L2-SVM", "CIFAR-10, all labels: L2-SVM",
     ]  # fmt: skip
 
@@ -71,7 +71,7 @@ def test_several_classifiers_have_a_table_in_common():
     logistic = [replace(row, classifier="logistic regression", value=row.value + 1) for row in rows]
     weighted = replace(rows[1], classifier="weighted 20-NN", method="cosine, features unscaled", value=50.0)
     found = tables([*rows, *logistic, weighted])
-    assert found[0].title == "CIFAR-10, 400 labels per class: accuracy in %"
+    assert found[0].title == "CIFAR-10, 400 labels per class: accuracy by classifier"
     kinds = ("L2-SVM", "logistic regression", "weighted 20-NN, cosine, features unscaled")
     assert found[0].columns == ("features", *kinds)
     assert [[cell.text[:5] for cell in line] for line in found[0].lines] == [
@@ -80,7 +80,7 @@ def test_several_classifiers_have_a_table_in_common():
     assert len(found) == 4
     # other labels, data and layers have no part in it
     apart = [replace(row, labels="all") for row in logistic]
-    assert not any("accuracy in" in other.title for other in tables([*rows, *apart]))
+    assert not any("by classifier" in other.title for other in tables([*rows, *apart]))
 
 
 def test_accuracies_say_what_they_rest_on():
@@ -455,15 +455,15 @@ def test_networks_of_one_name_are_not_joined():
 
 def test_every_kind_of_curve_in_every_kind_of_file(tmp_path):
     rows = load(REPORTS / "results.csv")
-    by_title = dict(charts(rows))
-    assert {"Accuracy by layer", "Error by images searched"} <= set(by_title)
-    for title, picture in by_title.items():
+    found = list(charts(rows))
+    assert {"Accuracy by layer", "Error by images searched"} <= {title for title, _ in found}
+    for title, picture in found:
         for kind, start in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")):
             path = tmp_path / f"{title}.{kind}"
             picture.save(path)
             assert path.read_bytes().startswith(start)
         assert picture._repr_png_().startswith(b"\x89PNG")
-    assert [figure.title for figure in curves(rows)] == list(by_title)
+    assert [figure.title for figure in curves(rows)] == [title for title, _ in found]
 
 
 # pictures that are listed
