@@ -78,7 +78,7 @@ def _curves(
         if lines:
             panels[_unused(str(key[0]), panels)] = lines
     if panels:
-        yield title, figures.curves(panels, xlabel, log_x=True, ylabel=ylabel)
+        yield title, figures.curves(_named(panels), xlabel, log_x=True, ylabel=ylabel)
 
 
 def _layers(rows: Sequence[Row]) -> Iterator[Curve]:
@@ -102,7 +102,12 @@ def _layers(rows: Sequence[Row]) -> Iterator[Curve]:
             panels = by_names.setdefault(names, {})
             panels[_unused(str(key[0]), panels)] = lines
     for names, panels in by_names.items():
-        yield "Accuracy by layer", figures.curves(panels, "layer", ylabel="accuracy, %", ticks=names)
+        yield "Accuracy by layer", figures.curves(_named(panels), "layer", ylabel="accuracy, %", ticks=names)
+
+
+def _named(panels: Mapping[str, dict[str, figures.Line]]) -> dict[str, dict[str, figures.Line]]:
+    """With what a single line is of in the title, since it has no legend."""
+    return {f"{title}, {next(iter(lines))}" if len(lines) == 1 else title: lines for title, lines in panels.items()}
 
 
 def _apart(rows: Sequence[Row], label: Callable[[Row], str]) -> Iterator[tuple[str, list[Row]]]:
