@@ -366,4 +366,4 @@ def test_fewer_training_images_than_cells(tmp_path, monkeypatch):
 
 def test_weights_are_for_inception(tmp_path, monkeypatch):
     make = neighbors(*COPIES, *PIXELS, "--weights", "TMP/w.pth")
-    refuses("neighbors", make, "--weights .*: applies only to inception;", tmp_path, monkeypatch)
+    refuses("neighbors", make, "--weights .*: applies only to inception, timm:NAME;", tmp_path, monkeypatch)

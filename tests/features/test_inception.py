@@ -216,7 +216,7 @@ BAD = {
     "text": (lambda p, w, trap: p.write_bytes(b"not weights\nat all"), "damaged"),
     "a folder": (lambda p, w, trap: p.mkdir(), "damaged"),
     "another network": (lambda p, w, trap: torch.save(nn.Linear(9, 1008).state_dict(), p), "not Inception's weights"),
-    "no array": (lambda p, w, trap: torch.save({}, p), "not Inception's weights"),
+    "no array": (lambda p, w, trap: torch.save({}, p), "it is no state dict"),
     "another shape": (other_shape, "not Inception's weights"),
     "one array less": (one_missing, "not Inception's weights"),
     "absent": (lambda p, w, trap: None, r"inception: no weights; download https://\S+6726825d\.pth and put it at"),
