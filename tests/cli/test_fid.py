@@ -350,7 +350,7 @@ BAD_FID = {
         "--resize clean: applies only to inception; the features are disc:",
     ),
     "resize by default": (typed("--resize", "clean"), "--resize clean: applies only to inception;"),
-    "weights with pixels": (typed(*DIGITS, *PIXELS, "--weights", "w.pth"), "--weights .*: applies only to inception, timm"),
+    "weights with pixels": (typed(*DIGITS, *PIXELS, "--weights", "w.pth"), "--weights .*: applies only to inception"),
     "batchnorm with pixels": (typed(*DIGITS, *PIXELS, "--batchnorm", "stored"), "--batchnorm stored: applies only to"),
     "precision with pixels": (
         typed(*DIGITS, *PIXELS, "--precision", "bfloat16"), "--precision bfloat16: applies only to disc:",
