@@ -8,7 +8,9 @@ from dcgan_eval.results import Measurement, Provenance, Row, stamp
 from dcgan_eval.results.row import CBy
 
 # methods of `classify` in which features are not scaled, as in the authors' code
-UNSCALED = ("features unscaled", "Euclidean, features unscaled")
+UNSCALED = (
+    "features unscaled", "Euclidean, features unscaled", "cosine, weights exp(cos / 0.07), features unscaled",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
