@@ -56,11 +56,12 @@ def knn_probe(
         if not 1 <= k <= len(subsets[0]):
             raise InputError(f"k-NN with k={k} wants a k from 1 to {len(subsets[0])}, the number of labels; set `k`")
     metric: Metric = "cosine" if weighted else "euclidean"
+    pointless = (~queries.any(1)).any()  # without a direction
     right: dict[int, list[Tensor]] = {k: [] for k in ks}
     for draw in subsets:
         _, part = part_of(train, draw, protocol, ranks)
         rows = scale(part.X)
-        if weighted and bool(ranks.largest(((~rows.any(1)).any() | (~queries.any(1)).any()).int()[None])):
+        if weighted and bool(ranks.largest((pointless | (~rows.any(1)).any()).int()[None])):
             raise InputError("features of some image are all 0, which have no angle to others; take `probe` knn")
         distances, index = k_nearest(queries.to(device), rows.to(device), max(ks), metric=metric, ranks=ranks)
         near, distances = torch.searchsorted(classes, labels[draw][index.cpu()]), distances.cpu()

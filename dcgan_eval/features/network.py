@@ -100,7 +100,7 @@ def extractor(
 
     @cache
     def on(device: torch.device) -> Function:
-        moved = copy.deepcopy(model).to(device)
+        moved = model if device.type == "cpu" else copy.deepcopy(model).to(device)
 
         def function(images: Tensor) -> Tensor:
             size = CPU_CHUNK if device.type == "cpu" else max(1, len(images))
@@ -131,13 +131,13 @@ def extractor(
         "network": str(model), "transform": _identity(transform), "layers": list(layers), "tokens": tokens,
         "skipped": skipped, "layout": layout, "shape": shape,
     }  # fmt: skip
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    weights = fingerprint({}, {**dict(model.named_parameters()), **dict(model.named_buffers())})
     return Extractor(
         name=name,
         protocol=", ".join(
-            filter(None, [protocol or f"output of {type(network).__name__}, float32", f"weights {_digest(state)}"])
+            filter(None, [protocol or f"output of {type(network).__name__}, float32", f"weights {weights[:8]}"])
         ),
-        fingerprint=fingerprint(settings, state),
+        fingerprint=fingerprint({**settings, "weights": weights}),
         input_shape=shape or (3, None, None),
         slices=slices,
         on=on,
@@ -184,7 +184,3 @@ def _code(code: CodeType) -> str:
 
 def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
-
-
-def _digest(state: Mapping[str, Tensor]) -> str:
-    return fingerprint({}, dict(state))[:8]

@@ -28,16 +28,14 @@ class Preconditioner:
         # of folds, say, each class has about the same Hessian but for its size: one projection serves them all
         alike = curvature if width == 1 else curvature.view(len(curvature), m, width).mean(1)
         projected = curvature.new_empty(alike.shape[1], F.shape[1], F.shape[1])
-        sums = curvature.new_empty(alike.shape[1], F.shape[1])
         for j, column in enumerate(alike.T):
             active = torch.nonzero(column)[:, 0]  # often a third of the rows
             rows = F[active]
-            weighted = column[active, None] * rows
-            projected[j], sums[j] = weighted.T @ rows, weighted.sum(0)
+            projected[j] = (column[active, None] * rows).T @ rows
         values = self.basis.values.to(form.wide, torch.float64)
         projected = form.ranks.sum(projected).to(form.wide, torch.float64)
         if width > 1:  # intercepts that are not penalised follow the weights
-            sums = form.ranks.sum(sums).to(projected)
+            sums = form.ranks.sum(alike.T @ F).to(projected)
             total, each = (form.total(some).to(projected) for some in (alike, curvature))
             squares = sums[:, :, None] * sums[:, None] / total[:, None, None]
             projected -= torch.where(total[:, None, None] > 0, squares, 0)
